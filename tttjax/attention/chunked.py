@@ -1,0 +1,100 @@
+"""Attention over a stacked cache, block of slots by block, with the gradient of the queries only.
+
+The portable backend. Blocks are read straight from the [L, ...] cache at a
+traced layer, so no layer of it is ever copied, and only the blocks below the
+largest limit are visited: the cost follows the true length, not the capacity.
+"""
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from tttjax.attention.merge import MASKED
+
+# Scores held at once, rows x block of one (batch, KV head).
+_SCORES = 1 << 20
+_MIN_BLOCK, _MAX_BLOCK = 128, 8192
+
+
+def block_size(rows: int, slots: int) -> int:
+  """Slots per block: at most about a million scores a head, and a divisor of `slots`."""
+  target = min(max(_SCORES // max(rows, 1), _MIN_BLOCK), _MAX_BLOCK, slots)
+  return next(block for block in range(target, 0, -1) if slots % block == 0)
+
+
+def _blocks(q, keys, first, limit):
+  """Block size and the traced half-open range of blocks that any row sees."""
+  block = block_size(q.shape[2], keys.shape[3])
+  last = jnp.clip(limit.max(), 0, keys.shape[3])
+  return block, jnp.maximum(first.min(), 0) // block, (last + block - 1) // block
+
+
+def _read(cache, layer, index, block):
+  """Block `index` of one layer: [B, K, block, d]."""
+  _, b, k, _, d = cache.shape
+  zero = jnp.zeros((), jnp.int32)
+  at = (jnp.asarray(layer, jnp.int32), zero, zero, jnp.asarray(index * block, jnp.int32), zero)
+  return lax.dynamic_slice(cache, at, (1, b, k, block, d))[0]
+
+
+def _scores(q, k_block, index, block, first, limit):
+  """Scaled float32 scores [B, K, R, block] and which of them are visible [B, 1, R, block]."""
+  slots = index * block + jnp.arange(block)
+  visible = (slots >= first[:, None, None]) & (slots < limit[:, :, None])
+  scores = jnp.einsum("bkrd,bksd->bkrs", q, k_block, preferred_element_type=jnp.float32)
+  return scores * q.shape[-1] ** -0.5, visible[:, None]
+
+
+def forward(q, keys, values, layer, first, limit):
+  """Attention output and logsumexp; arguments and results as `attend_cache`."""
+  block, begin, end = _blocks(q, keys, first, limit)
+
+  def body(index, carry):
+    o, top, total = carry
+    scores, visible = _scores(q, _read(keys, layer, index, block), index, block, first, limit)
+    scores = jnp.where(visible, scores, MASKED)
+    new_top = jnp.maximum(top, scores.max(-1))
+    weights = jnp.exp(scores - new_top[..., None])
+    shrink = jnp.exp(top - new_top)
+    v = _read(values, layer, index, block)
+    part = jnp.einsum(
+        "bkrs,bksd->bkrd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    return o * shrink[..., None] + part, new_top, total * shrink + weights.sum(-1)
+
+  rows = q.shape[:3]
+  start = (
+      jnp.zeros((*rows, values.shape[-1]), jnp.float32),
+      # Above MASKED, so that a block with no visible slot adds exp(MASKED - top) = 0.
+      jnp.full(rows, MASKED / 2, jnp.float32),
+      jnp.zeros(rows, jnp.float32),
+  )
+  o, top, total = lax.fori_loop(begin, end, body, start)
+  seen = total > 0
+  total = jnp.where(seen, total, 1.0)
+  return o / total[..., None], jnp.where(seen, top + jnp.log(total), MASKED)
+
+
+def backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse):
+  """Gradient of the queries, float32 [B, K, R, d], scores computed again block by block.
+
+  dS = P * (dO V^T - sum(dO * O) + dLSE), dQ = scale * dS K; dK and dV are never formed.
+  """
+  block, begin, end = _blocks(q, keys, first, limit)
+  shift = dlse - (do * o).sum(-1)
+
+  def body(index, dq):
+    k = _read(keys, layer, index, block)
+    v = _read(values, layer, index, block)
+    scores, visible = _scores(q, k, index, block, first, limit)
+    weights = jnp.where(visible, jnp.exp(scores - lse[..., None]), 0.0)
+    dweights = jnp.einsum(
+        "bkrd,bksd->bkrs", do.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    dscores = weights * (dweights + shift[..., None])
+    return dq + jnp.einsum(
+        "bkrs,bksd->bkrd", dscores.astype(k.dtype), k, preferred_element_type=jnp.float32
+    )
+
+  dq = lax.fori_loop(begin, end, body, jnp.zeros(q.shape, jnp.float32))
+  return dq * q.shape[-1] ** -0.5

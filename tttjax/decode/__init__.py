@@ -1,0 +1,1 @@
+"""Decoding after a frozen context: the loop, sampling, the thinking budget, scoring."""

@@ -1,0 +1,111 @@
+"""How tokens are chosen and when a row stops."""
+
+import dataclasses
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttjax.checks import is_concrete
+from tttjax.errors import UserError
+
+# Id lists are padded to these widths, so that another list compiles nothing new.
+_MAX_STOP_IDS, _MAX_FORCED_IDS = 16, 64
+_NO_LIMIT = np.iinfo(np.int32).max
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+  """Sampling, stopping and the thinking budget. Static: max_new_tokens alone; all else is traced.
+
+  Attributes:
+    max_new_tokens: size of the output, thinking included.
+    temperature: 0 is greedy. Filters apply after it, in the order top-k, top-p, min-p.
+    top_k: keep the k likeliest tokens; 0 keeps all.
+    top_p: keep the likeliest tokens whose probabilities reach this sum; 1 keeps all.
+    min_p: keep tokens of at least this share of the likeliest one's probability; 0 keeps all.
+    stop_ids: tokens that end a row; the stop token is part of the output.
+    thinking_budget: M. The prompt ended by opening a thinking section; if `end_think_id` has
+      not come after M tokens, `forced_stop_ids` are inserted and the answer goes on. None: the
+      row starts in its answer.
+    end_think_id: the token that closes the thinking section (`</think>`).
+    forced_stop_ids: what is inserted; its last id must be end_think_id.
+    max_answer_tokens: most tokens after the thinking section; None is no limit but max_new_tokens.
+  """
+
+  max_new_tokens: int = 64
+  temperature: float = 0.0
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+  stop_ids: tuple[int, ...] = ()
+  thinking_budget: int | None = None
+  end_think_id: int | None = None
+  forced_stop_ids: tuple[int, ...] = ()
+  max_answer_tokens: int | None = None
+
+  def __post_init__(self):
+    ranges = {
+        "max_new_tokens": (1, np.inf),
+        "temperature": (0, np.inf),
+        "top_k": (0, np.inf),
+        "top_p": (0, 1),
+        "min_p": (0, 1),
+        "thinking_budget": (0, np.inf),
+        "max_answer_tokens": (1, np.inf),
+    }
+    for name, (low, high) in ranges.items():
+      value = getattr(self, name)
+      if value is not None and is_concrete(value) and not low <= value <= high:
+        raise UserError(f"SamplingConfig.{name} is {value}; it must be in [{low}, {high}]")
+    for name, most in (("stop_ids", _MAX_STOP_IDS), ("forced_stop_ids", _MAX_FORCED_IDS)):
+      if len(getattr(self, name)) > most:
+        raise UserError(f"SamplingConfig.{name} holds more than {most} ids")
+    if self.thinking_budget is not None:
+      if not self.forced_stop_ids or self.end_think_id is None:
+        raise UserError(
+            "SamplingConfig.thinking_budget needs end_think_id and forced_stop_ids: without them"
+            " the thinking section could not be closed"
+        )
+      if self.forced_stop_ids[-1] != self.end_think_id:
+        raise UserError("SamplingConfig.forced_stop_ids must end with end_think_id")
+
+  def traced(self) -> "Sampling":
+    """The traced part."""
+    i32 = lambda x: jnp.asarray(x, jnp.int32)
+    f32 = lambda x: jnp.asarray(x, jnp.float32)
+    pad = lambda ids, width: np.pad(np.asarray(ids, np.int32), (0, width - len(ids)), constant_values=-1)
+    thinking = self.thinking_budget is not None
+    return Sampling(
+        temperature=f32(self.temperature),
+        top_k=i32(self.top_k),
+        top_p=f32(self.top_p),
+        min_p=f32(self.min_p),
+        stop_ids=i32(pad(self.stop_ids, _MAX_STOP_IDS)),
+        thinking=jnp.asarray(thinking),
+        thinking_budget=i32(self.thinking_budget if thinking else 0),
+        end_think_id=i32(-1 if self.end_think_id is None else self.end_think_id),
+        forced_ids=i32(pad(self.forced_stop_ids, _MAX_FORCED_IDS)),
+        forced_length=i32(len(self.forced_stop_ids)),
+        max_answer_tokens=i32(
+            _NO_LIMIT if self.max_answer_tokens is None else self.max_answer_tokens
+        ),
+    )
+
+
+@struct.dataclass
+class Sampling:
+  """The traced part of a SamplingConfig: scalars, and id lists padded with -1."""
+
+  temperature: jax.Array
+  top_k: jax.Array
+  top_p: jax.Array
+  min_p: jax.Array
+  stop_ids: jax.Array
+  thinking: jax.Array
+  thinking_budget: jax.Array
+  end_think_id: jax.Array
+  forced_ids: jax.Array
+  forced_length: jax.Array
+  max_answer_tokens: jax.Array

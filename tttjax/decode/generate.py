@@ -1,0 +1,176 @@
+"""Decoding: one jitted loop, with the thinking budget inside it."""
+
+from collections.abc import Iterator
+import functools
+
+from flax import struct
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from tttjax.cache import PrefixCache
+from tttjax.decode.config import Sampling, SamplingConfig
+from tttjax.decode.sampling import choose, log_probability
+from tttjax.decode.suffix import SuffixCache, align_right, check_suffix, encode, new_suffix
+from tttjax.qwen3.model import Params, Qwen3, variables
+
+
+@struct.dataclass
+class Generation:
+  """What was generated for each of R rows.
+
+  Attributes:
+    tokens: int32 [R, max_new_tokens], -1 beyond the row's length.
+    lengths: int32 [R], tokens generated, thinking and stop token included.
+    logprobs: float32 [R, max_new_tokens], the model's log-probability of each token
+      (temperature 1, no filter; of inserted tokens too), 0 beyond the length.
+    thinking_lengths: int32 [R], how many of them are thinking: up to and with the token that
+      closed it, inserted ones included; 0 without a thinking budget.
+  """
+
+  tokens: jax.Array
+  lengths: jax.Array
+  logprobs: jax.Array
+  thinking_lengths: jax.Array
+
+
+@struct.dataclass
+class _State:
+  step: jax.Array  # int32, tokens emitted so far
+  last: jax.Array  # int32 [R], the newest token
+  suffix: SuffixCache
+  closed: jax.Array  # bool [R], no (longer a) thinking section
+  done: jax.Array  # bool [R]
+  answered: jax.Array  # int32 [R], answer tokens so far
+  out: Generation
+
+
+def generate(
+    model: Qwen3,
+    params: Params,
+    fast: Params | None,
+    cache: PrefixCache,
+    prompt: jax.Array,
+    key: jax.Array,
+    sampling: SamplingConfig,
+    prompt_lengths: jax.Array | None = None,
+) -> Generation:
+  """Encodes the prompt after the frozen context, with the current fast weights, and decodes.
+
+  Args:
+    fast: fast weights, or None for plain inference.
+    cache: contexts, batch B; read by all n rows of each, never written.
+    prompt: int [R, S], right-padded, R = n*B; rows b*n .. (b+1)*n-1 follow context b. At least
+      one token each: to answer straight after the context give cache.rewind(1) and its last token.
+    key: PRNG key; row r of step i draws from fold_in(fold_in(key, r), i).
+    sampling: max_new_tokens is static; everything else is traced.
+    prompt_lengths: int [R]; None means S.
+
+  Raises:
+    UserError: an empty prompt, ids outside the vocabulary, positions beyond the model's range.
+  """
+  prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
+  return _generate(
+      model, sampling.max_new_tokens, params, fast, cache, prompt, lengths, key, sampling.traced()
+  )
+
+
+def stream(
+    model: Qwen3,
+    params: Params,
+    fast: Params | None,
+    cache: PrefixCache,
+    prompt: jax.Array,
+    key: jax.Array,
+    sampling: SamplingConfig,
+    prompt_lengths: jax.Array | None = None,
+    every: int = 8,
+) -> Iterator[Generation]:
+  """As `generate`, yielding everything so far after each `every` tokens; the last is the whole."""
+  prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
+  size, traced = sampling.max_new_tokens, sampling.traced()
+  state = _start(model, size, params, fast, cache, prompt, lengths, key, traced)
+  until = 1
+  while True:
+    yield state.out
+    if until >= size or bool(np.all(state.done)):
+      return
+    until = min(until + every, size)
+    state = _advance(model, params, fast, cache, state, key, traced, jnp.asarray(until))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _generate(model, size, params, fast, cache, prompt, lengths, key, sampling):
+  state = _start(model, size, params, fast, cache, prompt, lengths, key, sampling)
+  return _advance(model, params, fast, cache, state, key, sampling, size).out
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _start(model, size, params, fast, cache, prompt, lengths, key, sampling):
+  """Encodes the prompt and emits the first token."""
+  rows, width = prompt.shape
+  suffix = new_suffix(model, cache, lengths, width, size)
+  hidden, suffix, _ = encode(
+      model, params, fast, cache, suffix, align_right(prompt, lengths)
+  )
+  zeros = jnp.zeros((rows,), jnp.int32)
+  state = _State(
+      step=jnp.zeros((), jnp.int32),
+      last=zeros,
+      suffix=suffix,
+      closed=jnp.broadcast_to(~sampling.thinking, (rows,)),
+      done=jnp.zeros((rows,), bool),
+      answered=zeros,
+      out=Generation(
+          tokens=jnp.full((rows, size), -1, jnp.int32),
+          lengths=zeros,
+          logprobs=jnp.zeros((rows, size), jnp.float32),
+          thinking_lengths=zeros,
+      ),
+  )
+  return _emit(model, params, hidden[:, -1], state, key, sampling)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _advance(model, params, fast, cache, state, key, sampling, until):
+  """Decodes until `until` tokens are emitted or every row is done."""
+
+  def body(state):
+    hidden, suffix, _ = encode(model, params, fast, cache, state.suffix, state.last[:, None])
+    return _emit(model, params, hidden[:, 0], state.replace(suffix=suffix), key, sampling)
+
+  unfinished = lambda state: (state.step < until) & ~state.done.all()
+  return lax.while_loop(unfinished, body, state)
+
+
+def _emit(model, params, hidden, state: _State, key, sampling: Sampling) -> _State:
+  """Chooses the next token of every row, or inserts it, and does the bookkeeping."""
+  logits = model.apply(variables(params, None), hidden, method="logits")
+  rows = jnp.arange(hidden.shape[0])
+  keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.fold_in(key, r), state.step))(rows)
+  token = choose(logits, keys, sampling)
+
+  thought = state.out.thinking_lengths
+  over = thought - sampling.thinking_budget  # index of the inserted token, where >= 0
+  forced = ~state.closed & (over >= 0)
+  insert = sampling.forced_ids[jnp.clip(over, 0, sampling.forced_ids.shape[0] - 1)]
+  token = jnp.where(forced, insert, token)
+
+  live = ~state.done
+  ends = jnp.where(forced, over == sampling.forced_length - 1, token == sampling.end_think_id)
+  answered = state.answered + (live & state.closed)
+  stop = ~forced & (token[:, None] == sampling.stop_ids).any(axis=1)
+  done = state.done | stop | (answered >= sampling.max_answer_tokens)
+  at = state.step
+  out = Generation(
+      tokens=state.out.tokens.at[:, at].set(jnp.where(live, token, -1)),
+      lengths=state.out.lengths + live,
+      logprobs=state.out.logprobs.at[:, at].set(
+          jnp.where(live, log_probability(logits, token), 0.0)
+      ),
+      thinking_lengths=thought + (live & ~state.closed),
+  )
+  return state.replace(
+      step=at + 1, last=token, closed=state.closed | ends, done=done, answered=answered, out=out
+  )

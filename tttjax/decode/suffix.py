@@ -1,0 +1,120 @@
+"""The suffix: tokens encoded after the frozen context, at the positions that follow it."""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttjax.cache import SLOT_MULTIPLE, PrefixCache, empty_slots
+from tttjax.checks import check_tokens, is_concrete
+from tttjax.errors import UserError
+from tttjax.memory import Suffix
+from tttjax.prefill import pad_to
+from tttjax.qwen3.model import Params, Qwen3, variables
+
+_MIN_WIDTH = 32
+
+
+@struct.dataclass
+class SuffixCache:
+  """Keys and values of what follows a context; the rows are aligned at their last prompt token.
+
+  Attributes:
+    keys, values: [L, R, K, S, head_dim].
+    first: int32 [R], first slot in use.
+    base: int32 [R], RoPE position of that slot.
+    offset: int32 scalar, next slot to write.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+  first: jax.Array
+  base: jax.Array
+  offset: jax.Array
+
+
+def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
+  """Checks a suffix [R, S] and returns it padded to a bucket, with int32 lengths [R].
+
+  Raises:
+    UserError: empty rows, ids outside the vocabulary, rows that do not divide over the
+      cache's, positions beyond the model's range.
+  """
+  check_tokens("the prompt", tokens, model.config.vocab_size, lengths)
+  rows, width = tokens.shape
+  batch = cache.lengths.shape[0]
+  if rows % batch:
+    raise UserError(
+        f"the prompt has {rows} rows but the cache {batch}: each cache row needs as many prompt rows"
+    )
+  if lengths is None:
+    lengths = np.full((rows,), width, np.int32)
+  if is_concrete(cache, lengths):
+    last = int(cache.next_positions().max()) + int(np.max(lengths)) + new_tokens
+    if last > model.config.max_position_embeddings:
+      raise UserError(
+          f"context, prompt and {new_tokens} new tokens reach position {last} but"
+          f" max_position_embeddings in config.json is {model.config.max_position_embeddings}:"
+          " shorten them or lower max_new_tokens"
+      )
+  bucket = max(_MIN_WIDTH, 1 << (width - 1).bit_length())
+  return pad_to(tokens, bucket), jnp.asarray(lengths, jnp.int32)
+
+
+def new_suffix(
+    model: Qwen3, cache: PrefixCache, lengths: jax.Array, width: int, new_tokens: int
+) -> SuffixCache:
+  """Empty slots for a prompt of padded `width` and `new_tokens` more, for len(lengths) rows."""
+  rows = lengths.shape[0]
+  capacity = -(-(width + new_tokens) // SLOT_MULTIPLE) * SLOT_MULTIPLE
+  keys, values = empty_slots(model.config, rows, capacity, model.dtype, model.mesh, split=False)
+  base = jnp.repeat(cache.next_positions(), rows // cache.lengths.shape[0])
+  return SuffixCache(keys, values, width - lengths, base, jnp.zeros((), jnp.int32))
+
+
+def align_right(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+  """Right-padded tokens [R, S] as left-padded ones, so that all rows end in the same slot."""
+  width = tokens.shape[1]
+  source = jnp.arange(width) - (width - lengths)[:, None]
+  return jnp.take_along_axis(tokens, jnp.maximum(source, 0), axis=1)
+
+
+def encode(
+    model: Qwen3,
+    params: Params,
+    fast: Params | None,
+    cache: PrefixCache,
+    suffix: SuffixCache,
+    tokens: jax.Array,
+    memory: type[Suffix] = Suffix,
+    **extra,
+):
+  """Encodes tokens [R, T] at the suffix's next slots, with the current fast weights.
+
+  `memory` with `extra` fields replaces the plain suffix attention by one that also measures.
+
+  Returns:
+    (hidden [R, T, D], the suffix with T more slots, the memory's last state).
+  """
+  slots = suffix.offset + jnp.arange(tokens.shape[1])
+  positions = jnp.maximum(suffix.base[:, None] + slots - suffix.first[:, None], 0)
+  hidden, state = model.apply(
+      variables(params, fast),
+      tokens,
+      positions,
+      memory(
+          cache.keys,
+          cache.values,
+          cache.lengths,
+          suffix.keys,
+          suffix.values,
+          suffix.first,
+          suffix.offset,
+          model.mesh,
+          **extra,
+      ),
+      method="hidden",
+  )
+  keys, values = state[:2]
+  offset = suffix.offset + tokens.shape[1]
+  return hidden, suffix.replace(keys=keys, values=values, offset=offset), state

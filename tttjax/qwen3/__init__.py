@@ -1,0 +1,1 @@
+"""Qwen3 in Flax Linen: configuration, modules, RoPE and YaRN."""
