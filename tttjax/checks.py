@@ -7,8 +7,16 @@ from tttjax.errors import UserError
 
 
 def is_concrete(*values) -> bool:
-  """True where every leaf has a value now, so that it can be checked."""
-  return not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
+  """True where every leaf has a value here and now, so that it can be checked.
+
+  Traced values have none; arrays split over several processes have only a part of it.
+  """
+  return all(
+      not isinstance(x, jax.Array)
+      or not isinstance(x, jax.core.Tracer)
+      and (x.is_fully_addressable or x.is_fully_replicated)
+      for x in jax.tree.leaves(values)
+  )
 
 
 def check_tokens(name: str, tokens, vocab_size: int, lengths=None) -> None:

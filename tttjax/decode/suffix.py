@@ -49,8 +49,11 @@ def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
     )
   if lengths is None:
     lengths = np.full((rows,), width, np.int32)
-  if is_concrete(cache, lengths):
-    last = int(cache.next_positions().max()) + int(np.max(lengths)) + new_tokens
+  if is_concrete(cache.lengths, cache.positions, lengths):
+    # In numpy: nothing compiles, and it also works where a caller's jit closes over the cache.
+    ends = np.maximum(np.asarray(cache.lengths) - 1, 0)
+    last = int(np.asarray(cache.positions)[np.arange(batch), ends].max()) + 1
+    last += int(np.max(lengths)) + new_tokens
     if last > model.config.max_position_embeddings:
       raise UserError(
           f"context, prompt and {new_tokens} new tokens reach position {last} but"

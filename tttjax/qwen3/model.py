@@ -55,7 +55,12 @@ class QueryProjection(nn.Module):
     c = self.config
     shape = (c.hidden_size, c.num_attention_heads, c.head_dim)
     kernel = self.param("kernel", _init("embed", "heads", None), shape, self.dtype)
-    q = jnp.einsum("btd,dhk->bthk", x, kernel, preferred_element_type=jnp.float32)
+    # A merged kernel (W_Q + Delta) stays float32 in a bfloat16 model; accelerators'
+    # default precision would round it in the product and lose Delta after all.
+    precision = None if kernel.dtype == x.dtype else jax.lax.Precision.HIGHEST
+    q = jnp.einsum(
+        "btd,dhk->bthk", x, kernel, precision=precision, preferred_element_type=jnp.float32
+    )
     if self.has_variable("ttt", "delta"):
       delta = self.get_variable("ttt", "delta")
       q = q + jnp.einsum("btd,dhk->bthk", x.astype(jnp.float32), delta)

@@ -54,8 +54,8 @@ def ttt_step(
     UserError: a concrete span that is not in the context. Under tracing metrics.ok is False.
   """
   tokens = _check(model, cache, tokens, cfg)
-  if is_concrete(start, cache):
-    _check_starts(np.asarray(start).reshape(-1), int(cache.lengths[0]), cfg.span)
+  if is_concrete(start, cache.lengths):
+    _check_starts(np.asarray(start).reshape(-1), _length(cache), cfg.span)
   start = jnp.asarray(start, jnp.int32)
   return _step(model, cfg.static(), params, fast, opt_state, cache, tokens, start, cfg.hyper())
 
@@ -94,8 +94,8 @@ def adapt(
   if starts is not None:
     if np.ndim(starts) != 1:
       raise UserError(f"starts must have shape [steps], not {np.shape(starts)}")
-    if is_concrete(starts, cache):
-      _check_starts(np.asarray(starts), int(cache.lengths[0]), cfg.span)
+    if is_concrete(starts, cache.lengths):
+      _check_starts(np.asarray(starts), _length(cache), cfg.span)
   fast = init_fast(model, params) if fast is None else fast
   opt_state = init_optimizer(cfg, fast) if opt_state is None else opt_state
   steps = cfg.steps if starts is None else starts.shape[0]
@@ -134,6 +134,11 @@ def adapt_params(
   return merge(model, params, fast)
 
 
+def _length(cache: PrefixCache) -> int:
+  """Tokens in a concrete cache of one context, also where a caller's jit closes over it."""
+  return int(np.asarray(cache.lengths)[0])
+
+
 def _check(model: Qwen3, cache: PrefixCache, tokens: jax.Array, cfg: TTTConfig) -> jax.Array:
   """Checks what has a value, and returns the tokens padded to the capacity."""
   check_tokens("the context", tokens, model.config.vocab_size)
@@ -147,7 +152,7 @@ def _check(model: Qwen3, cache: PrefixCache, tokens: jax.Array, cfg: TTTConfig) 
   if cfg.span + 1 > cache.capacity:
     raise UserError(f"TTTConfig.span {cfg.span} is longer than the capacity {cache.capacity}")
   if is_concrete(cache.lengths):
-    length = int(cache.lengths[0])
+    length = _length(cache)
     if cfg.span + 1 > length:
       raise UserError(
           f"TTTConfig.span is {cfg.span} but the context has {length} tokens: a span needs span + 1"

@@ -1,0 +1,76 @@
+"""Typed reading of JSON objects, with errors that name the file and the field."""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+from tttjax.errors import UserError
+
+NUMBER = (int, float)
+
+
+class Fields:
+  """Typed access to one JSON object; every failure names the file and the field."""
+
+  def __init__(self, path: pathlib.Path, values: dict[str, Any], prefix: str = ""):
+    self.path, self.values, self.prefix = path, values, prefix
+
+  def error(self, name: str, problem: str) -> UserError:
+    return UserError(f"{self.path}: field {self.prefix + name!r} {problem}")
+
+  def get(self, name: str, types, kind: str, default: Any) -> Any:
+    """The value of `name`, or `default` where it is absent or null."""
+    value = self.values.get(name)
+    if value is None:
+      return default
+    if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+      raise self.error(name, f"is {value!r} but must be {kind}; correct it")
+    return value
+
+  def required(self, name: str) -> None:
+    if self.values.get(name) is None:
+      raise self.error(name, "is missing; restore the checkpoint's original config.json")
+
+  def size(self, name: str, default: int | None = None) -> int:
+    if default is None:
+      self.required(name)
+    value = self.get(name, int, "a positive integer", default)
+    if value < 1:
+      raise self.error(name, f"is {value} but must be a positive integer; correct it")
+    return value
+
+  def positive(self, name: str, default: float | None = None) -> float | None:
+    value = self.get(name, NUMBER, "a positive number", default)
+    if value is not None and not 0 < value < math.inf:
+      raise self.error(name, f"is {value} but must be a positive number; correct it")
+    return None if value is None else float(value)
+
+  def flag(self, name: str, default: bool) -> bool:
+    return self.get(name, bool, "true or false", default)
+
+  def table(self, name: str) -> "Fields":
+    values = self.get(name, dict, "an object", {})
+    return Fields(self.path, values, f"{self.prefix}{name}.")
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON object in `path`; raises UserError if it is absent, unreadable or not an object."""
+  try:
+    values = json.loads(path.read_text(encoding="utf-8"))
+  except FileNotFoundError:
+    raise UserError(
+        f"{path}: no such file; give the directory of a Hugging Face checkpoint "
+        "that has config.json and model.safetensors"
+    ) from None
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f"{path}: cannot be read as text ({error}); fetch the file again") from None
+  except json.JSONDecodeError as error:
+    raise UserError(
+        f"{path}: invalid JSON (line {error.lineno}: {error.msg}); fetch the file again"
+    ) from None
+  if not isinstance(values, dict):
+    raise UserError(
+        f"{path}: holds a JSON {type(values).__name__} but must hold an object; fetch it again"
+    )
+  return values

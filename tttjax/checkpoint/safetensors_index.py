@@ -1,0 +1,272 @@
+"""Index of a checkpoint's tensors: headers only, everything checked before any byte is loaded.
+
+A safetensors file is an 8-byte little-endian header length, a JSON header that gives each
+tensor's dtype, shape and byte range, and the raw row-major little-endian data.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import struct
+from typing import Any, Mapping
+
+import ml_dtypes
+import numpy as np
+
+from tttjax.checkpoint import names
+from tttjax.checkpoint.fields import read_json
+from tttjax.errors import UserError
+from tttjax.qwen3.config import Qwen3Config
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+DTYPES = {
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+}
+_MAX_HEADER_BYTES = 100_000_000  # The format's own limit; a larger length is garbage.
+_FETCH = "fetch the file again"
+
+
+def format_code(dtype) -> str:
+  """The format's name of a dtype, e.g. 'BF16'; raises UserError for one that is not supported."""
+  try:
+    return {value: code for code, value in DTYPES.items()}[np.dtype(dtype)]
+  except (KeyError, TypeError):
+    raise UserError(f"dtype {dtype!r} is not supported; use float32, bfloat16 or float16") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+  """One tensor on disk.
+
+  Attributes:
+    path: the file that holds it.
+    name: its name in the file.
+    dtype: the format's name of its data type, e.g. 'BF16'.
+    shape: its shape.
+    offset: position of its first byte in the file.
+  """
+
+  path: pathlib.Path
+  name: str
+  dtype: str
+  shape: tuple[int, ...]
+  offset: int
+
+  @property
+  def num_bytes(self) -> int:
+    return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+  def open(self) -> np.ndarray:
+    """Maps the tensor's bytes read-only; pages are read when touched, dropped with the array."""
+    return np.memmap(self.path, DTYPES[self.dtype], "r", self.offset, self.shape)
+
+
+def open_checkpoint(directory, config: Qwen3Config) -> dict[str, StoredTensor]:
+  """Finds and checks every tensor that a model of `config` needs.
+
+  Args:
+    directory: checkpoint directory with model.safetensors, or with shards and their index.
+    config: the architecture that the tensors must fit.
+
+  Returns:
+    Name -> stored tensor, for exactly the tensors of `names.file_shapes(config)`.
+
+  Raises:
+    UserError: a file is missing, truncated or corrupt, or a tensor is missing, unexpected, or of
+      the wrong shape or dtype.
+  """
+  directory = pathlib.Path(directory)
+  if (directory / SINGLE_FILE).exists():
+    stored = read_header(directory / SINGLE_FILE)
+  elif (directory / INDEX_FILE).exists():
+    stored = _read_shards(directory)
+  else:
+    raise UserError(
+        f"{directory}: has neither {SINGLE_FILE} nor {INDEX_FILE}; give a checkpoint "
+        "with safetensors weights (other weight formats are not read)"
+    )
+  return _check_tensors(directory, config, stored)
+
+
+def _read_shards(directory: pathlib.Path) -> dict[str, StoredTensor]:
+  index = directory / INDEX_FILE
+  weight_map = read_json(index).get("weight_map")
+  if not isinstance(weight_map, dict) or not weight_map:
+    raise UserError(
+        f"{index}: field 'weight_map' must be an object of tensor name to file name; {_FETCH}"
+    )
+  for name, file in weight_map.items():
+    if not isinstance(file, str) or pathlib.PurePath(file).name != file:
+      raise UserError(
+          f"{index}: weight_map of {name} is {file!r} but must be a file name in the "
+          f"same directory; {_FETCH}"
+      )
+  stored: dict[str, StoredTensor] = {}
+  for file in sorted(set(weight_map.values())):
+    if not (directory / file).exists():
+      raise UserError(f"{directory / file}: shard is missing, {INDEX_FILE} lists it; fetch it")
+    for name, tensor in read_header(directory / file).items():
+      if weight_map.get(name) != file:
+        raise UserError(
+            f"{directory / file}: holds tensor {name}, which {INDEX_FILE} does not "
+            "list there; fetch the shards and the index of one release"
+        )
+      stored[name] = tensor
+  for name, file in weight_map.items():
+    if name not in stored:
+      raise UserError(
+          f"{directory / file}: tensor {name} is missing, {INDEX_FILE} lists it there; "
+          "fetch the shards and the index of one release"
+      )
+  return stored
+
+
+def read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
+  """Reads and checks one file's header against the file's size.
+
+  Raises:
+    UserError: the file is truncated, or its header is not what the format prescribes.
+  """
+  file_bytes = os.path.getsize(path)
+  with open(path, "rb") as file:
+    prefix = file.read(8)
+    if len(prefix) < 8:
+      raise UserError(
+          f"{path}: truncated: {file_bytes} bytes cannot hold a safetensors header; {_FETCH}"
+      )
+    header_bytes = struct.unpack("<Q", prefix)[0]
+    if header_bytes > _MAX_HEADER_BYTES:
+      raise UserError(
+          f"{path}: corrupt: the header claims {header_bytes} bytes (is it a "
+          f"safetensors file, not a pointer to one?); {_FETCH}"
+      )
+    if 8 + header_bytes > file_bytes:
+      raise UserError(
+          f"{path}: truncated: the header needs {8 + header_bytes} bytes, the file has "
+          f"{file_bytes}; {_FETCH}"
+      )
+    try:
+      header = json.loads(file.read(header_bytes).decode("utf-8"))
+    except ValueError as error:  # Of JSON or of UTF-8.
+      raise UserError(
+          f"{path}: corrupt: the header is not valid JSON ({error}); {_FETCH}"
+      ) from None
+  if not isinstance(header, dict):
+    raise UserError(f"{path}: corrupt: the header is not a JSON object; {_FETCH}")
+  header.pop("__metadata__", None)
+  return _parse_entries(path, header, 8 + header_bytes, file_bytes)
+
+
+def _parse_entries(
+    path: pathlib.Path, header: Mapping[str, Any], data_start: int, file_bytes: int
+) -> dict[str, StoredTensor]:
+  tensors, ranges = {}, []
+  for name, entry in header.items():
+    dtype, shape, begin, end = _parse_entry(path, name, entry)
+    tensors[name] = StoredTensor(path, name, dtype, shape, data_start + begin)
+    ranges.append((begin, end, name))
+    # Other dtypes are refused later, if the tensor is one that matters.
+    expected = math.prod(shape) * DTYPES[dtype].itemsize if dtype in DTYPES else end - begin
+    if end - begin != expected:
+      raise UserError(
+          f"{path}: corrupt: tensor {name} of {dtype} {list(shape)} needs {expected} "
+          f"bytes, its byte range has {end - begin}; {_FETCH}"
+      )
+  position = 0
+  for begin, end, name in sorted(ranges):
+    if begin != position:
+      raise UserError(
+          f"{path}: corrupt: tensor {name} starts at byte {begin} of the data, "
+          f"the tensor before it ends at {position}; {_FETCH}"
+      )
+    position = end
+  if data_start + position != file_bytes:
+    kind = "truncated" if file_bytes < data_start + position else "corrupt"
+    raise UserError(
+        f"{path}: {kind}: the header describes {data_start + position} bytes, the file "
+        f"has {file_bytes}; {_FETCH}"
+    )
+  return tensors
+
+
+def _parse_entry(
+    path: pathlib.Path, name: str, entry: Any
+) -> tuple[str, tuple[int, ...], int, int]:
+  """(dtype, shape, begin, end) of one header entry."""
+
+  def natural(value) -> bool:
+    return type(value) is int and value >= 0  # Not bool.
+
+  try:
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    valid = (
+        isinstance(dtype, str)
+        and isinstance(shape, list)
+        and all(map(natural, shape))
+        and natural(begin)
+        and natural(end)
+        and begin <= end
+    )
+  except (KeyError, TypeError, ValueError):
+    valid = False
+  if not valid:
+    raise UserError(f"{path}: corrupt: the header entry of tensor {name} is invalid; {_FETCH}")
+  return dtype, tuple(shape), begin, end
+
+
+def _check_tensors(
+    directory: pathlib.Path, config: Qwen3Config, stored: dict[str, StoredTensor]
+) -> dict[str, StoredTensor]:
+  """Checks names, shapes and dtypes; returns the tensors that the model needs."""
+  expected = names.file_shapes(config)
+  accepted = dict(expected)
+  if config.tie_word_embeddings:  # Some writers store the tied head too.
+    accepted[names.LM_HEAD] = expected[names.EMBEDDING]
+  for name in expected:
+    if name not in stored:
+      hint = (
+          "; set tie_word_embeddings to true in config.json if the model ties its embeddings"
+          if name == names.LM_HEAD
+          else "; fetch the checkpoint again, all of its files"
+      )
+      raise UserError(f"{directory}: tensor {name} is missing{hint}")
+  for name, tensor in stored.items():
+    if name.endswith("rotary_emb.inv_freq"):  # A buffer of old writers; computed from config.
+      continue
+    if name not in accepted:
+      raise UserError(
+          f"{tensor.path}: unexpected tensor {name}; config.json does not describe it "
+          "(check num_hidden_layers and the architecture)"
+      )
+    if tensor.shape != accepted[name]:
+      raise UserError(
+          f"{tensor.path}: tensor {name} has shape {list(tensor.shape)}, config.json "
+          f"asks for {list(accepted[name])}; use the config.json of this checkpoint"
+      )
+    if tensor.dtype not in DTYPES:
+      raise UserError(
+          f"{tensor.path}: tensor {name} has dtype {tensor.dtype}, supported are "
+          f"{', '.join(DTYPES)}; use an unquantised release of the model"
+      )
+  if config.tie_word_embeddings and names.LM_HEAD in stored:
+    _check_tied(stored[names.LM_HEAD], stored[names.EMBEDDING])
+  return {name: stored[name] for name in expected}
+
+
+def _check_tied(head: StoredTensor, embedding: StoredTensor) -> None:
+  """A stored head that differs from the embeddings is not tied, whatever config.json says."""
+  rows = 4096  # Bounds the memory of the comparison.
+  for start in range(0, head.shape[0], rows):
+    # A fresh mapping each time, so that compared pages are dropped.
+    if not np.array_equal(
+        head.open()[start : start + rows], embedding.open()[start : start + rows]
+    ):
+      raise UserError(
+          f"{head.path}: {names.LM_HEAD} differs from {names.EMBEDDING} although "
+          "tie_word_embeddings is true; set it to false in config.json"
+      )
