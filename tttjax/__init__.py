@@ -3,11 +3,13 @@
 The public functions are pure: params, cache, key and config in, new values out.
 """
 
-from tttjax import mechanism
+from tttjax import flops, mechanism
 from tttjax.cache import PrefixCache
+from tttjax.checkpoint import export, from_pretrained, load_tokenizer, restore_fast, save_fast
 from tttjax.decode.config import SamplingConfig
 from tttjax.decode.generate import Generation, generate, stream
 from tttjax.decode.score import score
+from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.prefill import prefill
 from tttjax.qwen3.config import Qwen3Config, YarnConfig

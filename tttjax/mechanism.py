@@ -12,7 +12,7 @@ from tttjax.cache import PrefixCache
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.memory import Suffix, unfold
-from tttjax.prefill import pad_to
+from tttjax.prefill import crop, pad_to
 from tttjax.qwen3.model import Params, Qwen3
 
 
@@ -74,7 +74,7 @@ def attention_mass(
   if evidence.shape[1] > cache.capacity:
     raise UserError(f"evidence marks {evidence.shape[1]} slots of {cache.capacity}")
   marks = pad_to(evidence, cache.capacity)
-  return _attention_mass(model, params, fast, cache, padded, lengths, marks)[..., :width]
+  return crop(_attention_mass(model, params, fast, cache, padded, lengths, marks), width)
 
 
 @functools.partial(jax.jit, static_argnums=0)

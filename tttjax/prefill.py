@@ -25,6 +25,11 @@ def pad_to(x, width: int) -> jax.Array:
   return (np if is_concrete(x) else jnp).pad(x, pad).astype(np.int32)
 
 
+def crop(x: jax.Array, width: int):
+  """x [..., padded] cut to [..., width]: a numpy array where it can be, as a slice would compile."""
+  return (np.asarray(x) if is_concrete(x) else x)[..., :width]
+
+
 def prefill(
     model: Qwen3,
     params: Params,

@@ -53,6 +53,11 @@ def spec(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Pa
 
   Mesh axes that are missing, or that the dimension does not divide by, are dropped.
   """
+  if any(kind != AxisType.Auto for kind in mesh.axis_types):
+    raise UserError(
+        "the model's mesh must have Auto axes (jax.make_mesh makes Explicit ones): use tt.make_mesh,"
+        " or give jax.make_mesh axis_types=(jax.sharding.AxisType.Auto,) * axes"
+    )
   entries = []
   for name, size in zip(axes, shape, strict=True):
     kept, count = [], 1
@@ -74,4 +79,6 @@ def constrain(x: jax.Array, mesh: Mesh | None, *axes: str | None) -> jax.Array:
   """with_sharding_constraint by logical axes; the identity without a mesh."""
   if mesh is None:
     return x
+  if AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types:
+    raise UserError("inside jax.shard_map use model.clone(mesh=None): there each shard is one device")
   return jax.lax.with_sharding_constraint(x, sharding(mesh, axes, x.shape))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tttjax.cache import PrefixCache
 from tttjax.decode.sampling import log_probability
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
+from tttjax.prefill import crop
 from tttjax.qwen3.model import Params, Qwen3, variables
 
 # Columns whose logits [R, columns, V] are held at once.
@@ -38,7 +39,7 @@ def score(
   """
   width = tokens.shape[1] if tokens.ndim == 2 else 0
   padded, lengths = check_suffix(model, cache, tokens, lengths, 0)
-  return _score(model, params, fast, cache, padded, lengths)[:, :width]
+  return crop(_score(model, params, fast, cache, padded, lengths), width)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -185,7 +185,8 @@ class Qwen3(nn.Module):
   Attributes:
     config: the architecture.
     dtype: dtype of parameters and activations; norms, softmax, RoPE and Delta are float32.
-    mesh: static and hashable; None on one device and inside a caller's shard_map.
+    mesh: static and hashable; None on one device and inside a caller's shard_map (which needs
+      check_vma=False).
     unroll: unroll the scan over layers, for debugging; the parameters are the same.
   """
 

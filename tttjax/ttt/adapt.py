@@ -11,7 +11,7 @@ import optax
 from tttjax.cache import PrefixCache
 from tttjax.checks import check_tokens, is_concrete
 from tttjax.errors import UserError
-from tttjax.prefill import pad_to, prefill
+from tttjax.prefill import crop, pad_to, prefill
 from tttjax.qwen3.model import Params, Qwen3
 from tttjax.ttt.config import TTTConfig
 from tttjax.ttt.fast import init_fast, merge
@@ -117,9 +117,7 @@ def adapt(
       jnp.asarray(steps, jnp.int32),
       cfg.hyper(),
   )
-  if is_concrete(history):  # slicing on the host compiles nothing
-    history = jax.tree.map(np.asarray, history)
-  return fast, opt_state, jax.tree.map(lambda x: x[:steps], history)
+  return fast, opt_state, jax.tree.map(lambda x: crop(x, steps), history)
 
 
 def adapt_params(

@@ -1,0 +1,23 @@
+"""The embedded model on bank logs: four strategies at four lengths.
+
+python -m tttjax.main --config=configs/quickstart.py
+"""
+
+import ml_collections
+
+from tttjax.evaluation import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = default_config()
+  config.workdir = 'runs/quickstart'
+  config.lengths = (256, 512, 1024, 2048)
+  config.contexts = 8
+  config.questions = 6
+  config.strategies = ('in_context', 'thinking', 'qttt', 'qttt_other_context')
+  config.ttt.steps = 32
+  config.ttt.span = 32
+  config.ttt.learning_rate = 1e-3
+  config.thinking.budget = 'matched'
+  config.share_programs = True
+  return config

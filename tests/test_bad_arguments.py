@@ -1,0 +1,249 @@
+"""Users' mistakes: one clear UserError each, raised before anything is compiled."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.reference import random_tokens
+import tttjax as tt
+
+_T = 200
+_KEY = None  # no mistake gets as far as drawing a number
+
+
+@pytest.fixture(scope="module")
+def case(small):
+  """(model, params, tokens, cache)."""
+  _, model, params = small
+  tokens = random_tokens(np.random.default_rng(61), 1, _T)
+  return model, params, tokens, tt.prefill(model, params, tokens)[0]
+
+
+@pytest.fixture
+def rejects(compilations):
+  """A function: calls `function`, which must raise UserError with `words`, compiling nothing."""
+
+  def check(words, function):
+    before = compilations()
+    with pytest.raises(tt.UserError, match=words) as caught:
+      function()
+    assert "\n" not in str(caught.value)
+    assert compilations() == before
+
+  return check
+
+
+def _ids(*shape, value=1):
+  return np.full(shape, value, np.int32)
+
+
+@pytest.mark.parametrize(
+    "tokens, words",
+    [
+        (_ids(1, 0), "empty"),
+        (_ids(0, 5), "empty"),
+        (_ids(5), "shape"),
+        (_ids(1, 5, value=97), "token id 97, outside the model's vocabulary of 97"),
+        (_ids(1, 5, value=-1), "token id -1, outside"),
+        (np.ones((1, 5)), "integer"),
+    ],
+    ids=["empty", "no rows", "one axis", "id too large", "id negative", "not integers"],
+)
+class TestTokens:
+  """Every function that takes tokens checks them."""
+
+  def test_prefill(self, case, rejects, tokens, words):
+    model, params, _, _ = case
+    rejects(words, lambda: tt.prefill(model, params, tokens))
+
+  def test_adapt(self, case, rejects, tokens, words):
+    model, params, _, cache = case
+    rejects(words, lambda: tt.adapt(model, params, cache, tokens, _KEY, tt.TTTConfig(span=4)))
+
+  def test_generate(self, case, rejects, tokens, words):
+    model, params, _, cache = case
+    sampling = tt.SamplingConfig()
+    rejects(
+        words, lambda: tt.generate(model, params, None, cache, tokens, _KEY, sampling)
+    )
+
+  def test_stream(self, case, rejects, tokens, words):
+    model, params, _, cache = case
+    sampling = tt.SamplingConfig()
+    rejects(
+        words, lambda: next(tt.stream(model, params, None, cache, tokens, _KEY, sampling))
+    )
+
+  def test_score(self, case, rejects, tokens, words):
+    model, params, _, cache = case
+    rejects(words, lambda: tt.score(model, params, None, cache, tokens))
+
+  def test_attention_mass(self, case, rejects, tokens, words):
+    model, params, _, cache = case
+    marks = np.zeros((1, _T), bool)
+    rejects(
+        words,
+        lambda: tt.mechanism.attention_mass(model, params, None, cache, tokens, None, marks),
+    )
+
+
+@pytest.mark.parametrize("lengths", [[0], [6], [1, 2]], ids=["0", "beyond the width", "two"])
+def test_lengths_that_do_not_fit_the_tokens(case, rejects, lengths):
+  model, params, _, cache = case
+  lengths = np.asarray(lengths)
+  rejects("lengths of the context", lambda: tt.prefill(model, params, _ids(1, 5), lengths))
+  rejects(
+      "lengths of the prompt", lambda: tt.score(model, params, None, cache, _ids(1, 5), lengths)
+  )
+
+
+def test_capacity_exceeded(case, rejects):
+  model, params, tokens, _ = case
+  rejects(
+      "capacity 128 is exceeded: the context has 200 tokens; give a capacity of at least 256",
+      lambda: tt.prefill(model, params, tokens, capacity=128),
+  )
+
+
+def test_capacity_not_in_whole_blocks(case, rejects):
+  model, params, tokens, _ = case
+  rejects(
+      "capacity 250 is not a multiple of 128.*use 256",
+      lambda: tt.prefill(model, params, tokens, capacity=250),
+  )
+
+
+def test_context_beyond_max_position_embeddings(case, rejects):
+  model, params, tokens, _ = case
+  short = model.clone(config=dataclasses.replace(model.config, max_position_embeddings=199))
+  rejects("position 199 but max_position_embeddings", lambda: tt.prefill(short, params, tokens))
+
+
+def test_positions_beyond_max_position_embeddings(case, rejects):
+  model, params, tokens, _ = case
+  positions = np.arange(_T)[None] + 4000
+  rejects("position 4199", lambda: tt.prefill(model, params, tokens, positions=positions))
+
+
+def test_positions_of_another_shape(case, rejects):
+  model, params, tokens, _ = case
+  rejects(
+      "positions must have the shape",
+      lambda: tt.prefill(model, params, tokens, positions=np.arange(_T)),
+  )
+
+
+def test_generation_beyond_max_position_embeddings(case, rejects):
+  model, params, _, cache = case
+  sampling = tt.SamplingConfig(max_new_tokens=4096)
+  rejects(
+      "reach position 4301 but max_position_embeddings",
+      lambda: tt.generate(model, params, None, cache, _ids(1, 5), _KEY, sampling),
+  )
+
+
+def test_prompt_rows_that_do_not_divide_over_the_cache(case, rejects):
+  model, params, _, cache = case
+  two = jax.tree.map(lambda x: np.repeat(x, 2, axis=1 if x.ndim == 5 else 0), cache)
+  rejects("3 rows but the cache 2", lambda: tt.score(model, params, None, two, _ids(3, 5)))
+
+
+def _step(case, start, span=16):
+  model, params, tokens, cache = case
+  cfg = tt.TTTConfig(span=span)
+  return lambda: tt.ttt_step(model, params, None, None, cache, tokens, start, cfg)
+
+
+def test_span_longer_than_the_context(case, rejects):
+  model, params, tokens, cache = case
+  for span in (_T, 300):
+    cfg = tt.TTTConfig(span=span)
+    rejects(f"span.* {span}", _step(case, 0, span))
+    rejects(f"span.* {span}", lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg))
+
+
+@pytest.mark.parametrize("start", [-1, _T - 16, 5000])
+def test_concrete_start_outside_the_context(case, rejects, start):
+  model, params, tokens, cache = case
+  cfg = tt.TTTConfig(span=16)
+  words = f"span start {start} is outside 0..183"
+  rejects(words, _step(case, start))
+  starts = np.asarray([3, start])
+  rejects(words, lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg, starts=starts))
+
+
+def test_starts_that_are_not_a_list(case, rejects):
+  model, params, tokens, cache = case
+  cfg = tt.TTTConfig(span=16)
+  rejects(
+      "starts must have shape",
+      lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg, starts=np.asarray(3)),
+  )
+
+
+def test_training_on_two_contexts_at_once(case, rejects):
+  model, params, tokens, cache = case
+  two = jax.tree.map(lambda x: np.repeat(x, 2, axis=1 if x.ndim == 5 else 0), cache)
+  cfg = tt.TTTConfig(span=16)
+  both = np.repeat(tokens, 2, axis=0)
+  rejects("one context.*jax.vmap", lambda: tt.adapt(model, params, two, both, _KEY, cfg))
+
+
+def test_context_tokens_that_are_not_those_of_the_cache(case, rejects):
+  model, params, tokens, cache = case
+  cfg = tt.TTTConfig(span=16)
+  run = lambda t: lambda: tt.adapt(model, params, cache, t, _KEY, cfg)
+  rejects("150 tokens but the cache holds 200", run(tokens[:, :150]))
+  rejects("do not fit the capacity 256", run(_ids(1, 300)))
+
+
+def test_evidence_of_another_shape(case, rejects):
+  model, params, _, cache = case
+  run = lambda marks: lambda: tt.mechanism.attention_mass(
+      model, params, None, cache, _ids(2, 5), None, marks
+  )
+  rejects("evidence must be bool", run(np.zeros((1, _T), bool)))
+  rejects("evidence marks 300 slots", run(np.zeros((2, 300), bool)))
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"span": 0}, "span must be at least 1"),
+        ({"span": 1.5}, "span must be an integer"),
+        ({"steps": -1}, "steps must be at least 0"),
+        ({"learning_rate": -1e-3}, "learning_rate must be at least 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be at least 0"),
+        ({"weight_decay": -1}, "weight_decay must be at least 0"),
+        ({"clip": 0.0}, "clip must be above 0"),
+        ({"schedule": "step"}, "choose one of constant, linear, cosine"),
+        ({"span_kv": "both"}, "choose one of frozen, recomputed"),
+    ],
+    ids=str,
+)
+def test_ttt_config(rejects, fields, words):
+  rejects(words, lambda: tt.TTTConfig(**fields))
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"top_p": 1.1}, "top_p is 1.1"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"min_p": 2}, "min_p is 2"),
+        ({"stop_ids": tuple(range(17))}, "stop_ids holds more than 16"),
+        ({"thinking_budget": 5}, "thinking_budget needs end_think_id"),
+        (
+            {"thinking_budget": 5, "end_think_id": 3, "forced_stop_ids": (3, 4)},
+            "must end with end_think_id",
+        ),
+        ({"max_answer_tokens": 0}, "max_answer_tokens is 0"),
+    ],
+    ids=str,
+)
+def test_sampling_config(rejects, fields, words):
+  rejects(words, lambda: tt.SamplingConfig(**fields))

@@ -1,0 +1,243 @@
+"""The main job end to end on a tiny checkpoint: mistakes, outputs, resuming."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from absl import flags as absl_flags
+import pytest
+
+from tests import tiny_run
+from tttjax import flags
+from tttjax import main as job
+from tttjax.evaluation import config as run_config
+from tttjax.evaluation import records
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Of the rows, these describe how a run went; everything else is what it found.
+_NOT_RESULTS = ('seconds', 'compiled')
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('checkpoint')
+  tiny_run.write(directory)
+  return directory
+
+
+def run(monkeypatch, checkpoint, *arguments):
+  """Runs the main job in this process, on one length of 128 tokens; returns the exit code."""
+  overrides = {
+      'model': checkpoint, 'lengths': 128, 'contexts': 2, 'questions': 2, 'ttt.steps': 2,
+      'ttt.span': 8, 'sampling.max_new_tokens': 4, 'share_programs': 'false'}
+  line = [f'--config.{name}={value}' for name, value in overrides.items()]
+  monkeypatch.setattr(sys, 'argv', ['main.py', *line, *arguments])
+  absl_flags.FLAGS.unparse_flags()
+  absl_flags.FLAGS['workdir'].unparse()
+  with pytest.raises(SystemExit) as exit_:
+    flags.run(job.main, 'configs/quickstart.py', run_config.DESCRIPTIONS)
+  return exit_.value.code or 0
+
+
+@pytest.fixture
+def start(checkpoint, tmp_path, monkeypatch):
+  """A function: runs the main job in an empty directory with these arguments."""
+  monkeypatch.chdir(tmp_path)
+  return lambda *arguments: run(monkeypatch, checkpoint, *arguments)
+
+
+@pytest.fixture(scope='module')
+def finished(checkpoint, tmp_path_factory):
+  """(stdout, stderr, working directory) of a complete run."""
+  workdir = tmp_path_factory.mktemp('run')
+  out, err = io.StringIO(), io.StringIO()
+  with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(out):
+    with contextlib.redirect_stderr(err):
+      assert run(monkeypatch, checkpoint, f'--workdir={workdir}') == 0
+  return out.getvalue(), err.getvalue(), workdir
+
+
+def samples(workdir):
+  (path,) = pathlib.Path(workdir).glob('samples_*.jsonl')
+  return path, [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+
+
+def test_run_prints_the_table(finished):
+  out, err, _ = finished
+  for strategy in ('in_context', 'thinking', 'qttt', 'qttt_other_context'):
+    assert re.search(rf'^ *128  {strategy} +[01]\.\d+ \+- ', out, re.M)
+  # Not a terminal: one short line per cell, no bar.
+  lines = err.strip().splitlines()
+  assert len(lines) == 4 and all(re.fullmatch(r'\w+ @ 128: \d of 4 right', l) for l in lines)
+
+
+def test_run_writes_every_output(finished):
+  workdir = finished[2]
+  names = {str(p.relative_to(workdir)) for p in workdir.rglob('*') if p.is_file()}
+  names = {re.sub(r'\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d', 'TIME', name) for name in names}
+  assert names == {
+      'config.json', 'samples_bank_log_balance_TIME.jsonl', 'results_TIME.json',
+      'figures/accuracy.png', 'figures/attention_mass.png', 'report.html'}
+
+
+def test_rows_are_one_per_prediction_with_the_harness_fields(finished):
+  _, rows = samples(finished[2])
+  keys = [records.key_of(row) for row in rows]
+  assert len(keys) == len(set(keys)) == 4 * 2 * 2
+  for row in rows:
+    assert {'doc_id', 'doc', 'target', 'arguments', 'resps', 'filtered_resps'} <= set(row)
+    assert len(row['doc']['context_head']) <= 200 and len(row['doc']['context_sha256']) == 64
+    assert row['flops'] > row['amortised_flops'] > 0
+  by_doc = {}
+  for row in rows:
+    by_doc.setdefault((row['context'], row['question']), set()).add(row['doc_hash'])
+  assert all(len(hashes) == 1 for hashes in by_doc.values())  # all strategies, same questions
+
+
+def test_results_have_the_harness_shape_and_the_cells(finished):
+  workdir = finished[2]
+  (path,) = workdir.glob('results_*.json')
+  results = json.loads(path.read_text())
+  _, rows = samples(workdir)
+  for cell in results['cells']:
+    own = [row['acc'] for row in rows if row['strategy'] == cell['strategy']]
+    name = f'bank_log_balance_{cell["strategy"]}_128'
+    assert results['results'][name]['acc,none'] == pytest.approx(sum(own) / len(own))
+    assert results['results'][name]['acc_stderr,none'] == cell['accuracy']['stderr']
+    assert results['n-samples'][name]['effective'] == 4
+  assert {'config', 'configs', 'git_hash', 'date'} <= set(results)
+
+
+def test_report_is_self_contained(finished):
+  page = (finished[2] / 'report.html').read_text(encoding='utf-8')
+  assert page.count('data:image/png;base64,') == 2
+  assert not re.search(r'(src|href)="(?!data:)', page) and '<script' not in page
+  assert 'How to read it' in page and 'qTTT on another context' in page
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--config.ttt.stpes=3'], 'did you mean --config.ttt.steps?'),
+    (['--config.ttt.steps=1.5'], "config.ttt.steps=1.5: give a whole number, or 'matched'"),
+    (['--config.contexts=many'], '--config.contexts=many: expected a whole number'),
+    (['--config.strategies=qtt'], "config.strategies: unknown 'qtt'; did you mean 'qttt'?"),
+    (['--config.task.kind=amounts'], "did you mean 'amount'?"),
+    (['--config.model=/nowhere'], 'config.model: /nowhere: no such directory'),
+    (['--config.lengths=128,2048'], "the model's 1024 positions"),
+    (['--config.thinking.budget=900'], 'config.thinking.budget: 900'),
+    (['--config.ttt.span=127'], 'config.ttt.span=127 does not fit the shortest context'),
+    (['--config.lengths=16'], 'config.lengths: 16 is too short'),
+    (['--config.ttt.clip=0'], 'config.ttt.clip must be above 0'),
+    (['--config.thinking.top_p=2'], 'config.thinking.top_p is 2.0'),
+    (['--config.strategies='], 'config.strategies is empty'),
+    (['--config.lengths=128,128'], 'config.lengths names a value twice'),
+    (['--config.ttt.steps=matched'], 'give one as a number'),
+    (['--wordkir=x'], 'Did you mean: workdir'),
+    (['--config=configs/nothing.py'], 'no such file'),
+])
+def test_mistake_is_one_line_before_anything_is_loaded(
+    start, capfd, monkeypatch, tmp_path, arguments, message):
+  from tttjax.evaluation import runner
+  monkeypatch.setattr(runner, 'load_engine', lambda plan: pytest.fail('loaded the model'))
+  assert start(*arguments) == 2
+  error = capfd.readouterr().err
+  assert error.count('\n') == 1 and error.startswith('main.py: error: ')
+  assert message in error
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_mistake_exits_2_from_the_shell():
+  process = subprocess.run(
+      [sys.executable, '-m', 'tttjax.main', '--config.ttt.stpes=3'], cwd=ROOT,
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu'}, capture_output=True, text=True, check=False)
+  assert (process.returncode, process.stdout) == (2, '')
+  assert process.stderr == (
+      'main.py: error: --config.ttt.stpes: no such field; did you mean --config.ttt.steps?\n')
+
+
+def test_workdir_of_another_config_says_what_differs(start, finished, capfd):
+  workdir = finished[2]
+  before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+  assert start(f'--workdir={workdir}', '--config.ttt.learning_rate=0.5') == 2
+  error = capfd.readouterr().err
+  assert 'ttt.learning_rate: 0.001 there, 0.5 now' in error and error.count('\n') == 1
+  assert before == {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+
+
+def test_workdir_that_is_a_file_is_refused(start, tmp_path, capfd):
+  (tmp_path / 'file').write_text('')
+  assert start('--workdir=file') == 2
+  assert '--workdir=file' in capfd.readouterr().err
+
+
+def test_second_run_at_the_same_time_is_refused(start, finished, capfd):
+  workdir = finished[2]
+  first = records.Samples(workdir, 'bank_log_balance')
+  try:
+    assert start(f'--workdir={workdir}') == 2
+    assert 'another run is writing here' in capfd.readouterr().err
+  finally:
+    first.close()
+
+
+def test_rerun_of_a_finished_run_changes_no_row(start, finished):
+  path, _ = samples(finished[2])
+  before = path.read_bytes()
+  assert start(f'--workdir={finished[2]}') == 0
+  assert path.read_bytes() == before
+
+
+def test_truncated_run_resumes_to_the_same_rows(start, finished, tmp_path, caplog):
+  # As after a crash: the last line is half-written, a unit is only partly there.
+  path, complete = samples(finished[2])
+  workdir = tmp_path / 'copy'
+  workdir.mkdir()
+  (workdir / 'config.json').write_bytes((finished[2] / 'config.json').read_bytes())
+  lines = path.read_bytes().splitlines(keepends=True)
+  kept = b''.join(lines[:4])
+  (workdir / path.name).write_bytes(kept + lines[4][:25])
+  assert start(f'--workdir={workdir}') == 0
+  assert 'half-written last line (25 bytes)' in caplog.text
+  resumed_path, resumed = samples(workdir)
+  assert resumed_path.read_bytes().startswith(kept)
+  result = lambda rows: {
+      records.key_of(row): {k: v for k, v in row.items() if k not in _NOT_RESULTS} for row in rows}
+  assert len(resumed) == len(complete)
+  assert result(resumed) == result(complete)
+
+
+def test_bad_line_is_named(start, finished, tmp_path, capfd):
+  path, _ = samples(finished[2])
+  workdir = tmp_path / 'copy'
+  workdir.mkdir()
+  (workdir / 'config.json').write_bytes((finished[2] / 'config.json').read_bytes())
+  (workdir / path.name).write_text('{"strategy": "qttt"}\n')
+  assert start(f'--workdir={workdir}') == 2
+  assert f'{path.name}: line 1 is not a row' in capfd.readouterr().err
+
+
+def test_interrupt_keeps_rows_and_says_how_to_go_on(start, finished, tmp_path, monkeypatch, capfd):
+  from tttjax import strategies
+
+  def interrupted(*unused):
+    raise KeyboardInterrupt
+
+  monkeypatch.setitem(strategies.STRATEGIES, 'thinking', interrupted)
+  workdir = tmp_path / 'run'
+  assert start(f'--workdir={workdir}') == 130
+  error = capfd.readouterr().err.strip().splitlines()[-1]
+  assert 'interrupted with 2 rows' in error and 'the same command continues' in error
+  assert len(samples(workdir)[1]) == 2
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+  path = tmp_path / 'results.json'
+  records.write_json(path, {'a': 1})
+  with pytest.raises(ValueError):
+    records.write_json(path, {'a': float('nan')})
+  assert json.loads(path.read_text()) == {'a': 1}
+  assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,230 @@
+"""Training of the embedded checkpoint: rows, step, resuming, export."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tttjax import flags as command_line
+from tttjax.embedded.tokenizer import build_tokenizer
+from tttjax.errors import UserError
+from tttjax.pretrain import data, loop, train
+from tttjax.qwen3.config import Qwen3Config
+from tttjax.qwen3.model import Qwen3, init_params
+
+CONFIG = 'configs/pretrain_embedded.py'
+STAGE = data.Stage(
+    context=128, row=256, batch=2, share=1.0, anomaly=0.3, thinking=0.4, amount=0.2)
+
+
+@pytest.fixture(scope='module')
+def tokenizer():
+  return build_tokenizer()
+
+
+@pytest.fixture(scope='module')
+def rows(tokenizer):
+  generator = data.Generator(tokenizer, seed=0, max_position=16384)
+  return [generator.row(data.FIRST_TRAINING_SEED + i, STAGE) for i in range(40)]
+
+
+@pytest.fixture(scope='module')
+def model():
+  return Qwen3(Qwen3Config(
+      vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+      num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_theta=1e5,
+      max_position_embeddings=16384, tie_word_embeddings=True))
+
+
+def parts(row):
+  """The row's tokens by segment."""
+  segments = np.array(row.segments)
+  return [np.array(row.tokens)[segments == i].tolist() for i in range(segments.max() + 1)]
+
+
+def test_table_lookup_gives_the_tokenizers_ids(tokenizer, rows):
+  for row in rows:
+    for part in parts(row):
+      text = tokenizer.decode(part)
+      assert tokenizer(text, add_special_tokens=False)['input_ids'] == part
+
+
+def test_training_prompts_are_the_evaluations_prompts(tokenizer, rows):
+  """A trained question is a prompt of the chat template, followed by the answer's turn."""
+  for row in rows:
+    context, *questions = (tokenizer.decode(part) for part in parts(row))
+    for text in questions:
+      question = re.match(r'\[QUESTION\] (.*\?)<\|im_end\|>', text)[1]
+      log = context.removeprefix('<|im_start|>user\n')
+      rendered = [tokenizer.apply_chat_template(
+          [{'role': 'user', 'content': f'{log}[QUESTION] {question}'}], tokenize=False,
+          add_generation_prompt=True, enable_thinking=thinking) for thinking in (False, True)]
+      whole = context + text
+      assert whole.startswith(rendered[0]) or whole.startswith(rendered[1] + '<think>\n')
+      assert whole.endswith('<|im_end|>') and '</think>\n\n' in text
+
+
+def test_thoughts_walk_through_the_asked_account_and_some_are_cut(tokenizer, rows):
+  thoughts = [tokenizer.decode(part) for row in rows for part in parts(row)[1:]
+              if '<think>\n\n' not in tokenizer.decode(part)]
+  cut = ['Thinking budget used up.' in text for text in thoughts]
+  assert 0.15 < np.mean(cut) < 0.5
+  for text, was_cut in zip(thoughts, cut):
+    account = re.search(r'balance of ([A-Z]\d\d)', text)[1]
+    thought, answer = re.search(r'<think>\n(.*)</think>\n\n(.*)<\|im_end\|>', text, re.S).groups()
+    steps = [] if was_cut else thought.splitlines()
+    assert all(step.startswith(f' {account}=') for step in steps)
+    assert was_cut or (steps and steps[-1].endswith(answer))
+    for before, after in zip(steps, steps[1:]):
+      assert after[5:9] == before[-4:]  # Each step starts from the balance that the last one left.
+
+
+def test_questions_follow_the_context_and_jumps_stand_at_line_starts(tokenizer, rows):
+  largest = 0
+  for row in rows:
+    positions, segments = np.array(row.positions), np.array(row.segments)
+    context = positions[segments == 0]
+    assert positions.max() < 16384
+    jumped = np.flatnonzero(np.diff(context) != 1) + 1
+    assert {tokenizer.decode([row.tokens[i]]) for i in jumped} <= {'OPEN', 'TX'}
+    assert (np.diff(context) >= 1).all()
+    for i in range(1, segments.max() + 1):
+      own = positions[segments == i]
+      assert (own == context[-1] + 1 + np.arange(len(own))).all()
+    largest = max(largest, positions.max())
+  assert largest > 10000
+
+
+def test_only_answers_and_balances_of_transfers_weigh(tokenizer, rows):
+  row = next(row for row in rows if len(parts(row)) > 3)
+  context = [tokenizer.decode([i]) for i in parts(row)[0]]
+  for i, weight in enumerate(np.array(row.weights)[:len(context)]):
+    line = ''.join(context[:i]).rpartition('\n')[2]
+    balance = (line.startswith('TX') and '=' in line.rpartition(' ')[2]
+               and context[i][0] not in ' \n')
+    assert weight == (data.PREDICTABLE if balance else weight) and (weight <= 0.1) == (not balance)
+
+
+def test_batches_are_a_function_of_seed_and_step(tokenizer):
+  make = lambda seed, step: data.Generator(tokenizer, seed, 16384).batch(step, STAGE).tokens
+  np.testing.assert_array_equal(make(0, 3), make(0, 3))
+  assert (make(0, 3) != make(0, 4)).any() and (make(0, 3) != make(1, 3)).any()
+
+
+def test_a_question_in_a_row_gets_the_logits_it_gets_alone(model, rows):
+  """The packed forward pass against the model's own causal one on context + question."""
+  params = init_params(model, jax.random.key(0))
+  row = next(row for row in rows if len(parts(row)) > 3)
+  fill = STAGE.row - len(row.tokens)
+  arrays = [np.array([values + [pad] * fill], np.int32) for values, pad in (
+      (row.tokens, 0), (row.positions, 0), (row.segments, -1))]
+
+  @jax.jit
+  def forward(tokens, positions, segments):
+    hidden, _ = model.apply(
+        {'params': params}, tokens, positions, train.Segments(segments), method='hidden')
+    return model.apply({'params': params}, hidden, method='logits')[0]
+
+  packed = forward(*arrays)
+  plain = jax.jit(lambda *inputs: model.apply({'params': params}, *inputs)[0])
+  for number in (1, 3):
+    alone = np.flatnonzero((arrays[2][0] == 0) | (arrays[2][0] == number))
+    logits = plain(arrays[0][:, alone], arrays[1][:, alone])
+    np.testing.assert_allclose(packed[alone], logits, atol=2e-5)
+
+
+def test_muon_gets_every_matrix_and_orthogonalises_each_layer(model):
+  params = init_params(model, jax.random.key(0))
+  axes = train.matrix_axes(params)
+  flat = jax.tree_util.tree_flatten_with_path(
+      axes, is_leaf=lambda x: x is None or not isinstance(x, dict))[0]
+  assert {path[-2].key for path, value in flat if value is not None} == {
+      'query', 'key', 'value', 'output', 'gate', 'up', 'down'}
+  optimizer = train.make_optimizer(1.0, 1.0, 0.0)
+  mlp = params['layers']['mlp']
+  params = {'gate': mlp['gate'], 'norm': params['final_norm']}  # All seven take long to compile.
+  grads = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
+  update = jax.jit(lambda g, p: optimizer.update(g, optimizer.init(p), p)[0])(grads, params)
+  for layer in update['gate']['kernel']:
+    values = np.linalg.svd(np.asarray(layer), compute_uv=False)
+    assert values.min() > 0.5 * values.max()
+
+
+def test_rates_rise_then_fall_over_the_last_third():
+  scale = lambda progress, step=1000: train.rate_scale(progress, step, 100)
+  assert scale(0.0, 0) == pytest.approx(0.01) and scale(0.3) == scale(0.66) == 1.0
+  assert scale(5 / 6) == pytest.approx(0.5) and scale(1.0) == 0.0
+
+
+def small_config(steps):
+  config = command_line.load_config(CONFIG)
+  for name, value in {
+      'steps': str(steps), 'warmup': '2', 'log_every': '2', 'eval_every': '4', 'save_every': '3',
+      'model.hidden_size': '32', 'model.intermediate_size': '48', 'model.num_layers': '1',
+      'model.num_heads': '2', 'model.num_kv_heads': '1', 'model.head_dim': '16',
+      'stages.context': '128,128', 'stages.row': '192,192', 'stages.batch': '2,2',
+      'stages.share': '1,1', 'stages.anomaly': '0,0.5', 'stages.thinking': '0,0.5',
+      'stages.amount': '0,0.5', 'eval.examples': '2', 'eval.kinds': 'balance',
+      'eval.contexts': '128'}.items():
+    command_line.override(config, name, value)
+  return config
+
+
+def test_an_interrupted_run_resumes_to_the_same_model_and_exports_it(tmp_path):
+  whole = loop.Run(small_config(6), tmp_path / 'whole')
+  scores = whole.train()
+  assert set(scores) == {'balance_128'}
+
+  # What is left of a run that was stopped after its save at step 3.
+  shutil.copytree(tmp_path / 'whole', tmp_path / 'parts')
+  shutil.rmtree(tmp_path / 'parts' / 'checkpoints' / '6')
+  resumed = loop.Run(small_config(6), tmp_path / 'parts')
+  assert resumed.state['progress'][0] == 3
+  resumed.step_fn = whole.step_fn  # Compiled already.
+  resumed.train()
+  jax.tree.map(np.testing.assert_array_equal, resumed.state['params'], whole.state['params'])
+  assert [row['step'] for row in resumed.rows] == [2, 4, 6]
+  assert (tmp_path / 'parts' / 'curve.png').stat().st_size > 1000
+
+  from transformers import AutoModelForCausalLM
+  import torch
+  exported = AutoModelForCausalLM.from_pretrained(tmp_path / 'whole' / 'model')
+  tokens = np.arange(40)[None] * 7 % 512
+  with torch.no_grad():
+    reference = exported(torch.tensor(tokens)).logits.numpy()
+  ours = whole.model.apply({'params': whole.state['params']}, jnp.asarray(tokens, jnp.int32))
+  np.testing.assert_allclose(ours, reference, atol=1e-4)
+
+
+def test_a_non_finite_loss_stops_the_run(tmp_path, monkeypatch):
+  run = loop.Run(small_config(6), tmp_path)
+  monkeypatch.setattr(run, 'step_fn', lambda params, opt_state, *_: (
+      params, opt_state, np.array([np.nan, 0, 0])))
+  with pytest.raises(UserError, match='not finite at step 1: lower config.muon_rate'):
+    run.train()
+
+
+@pytest.mark.parametrize('row, message', [
+    ('224', 'config.stages: every field needs one entry per stage'),
+    ('224,320,386', 'config.stages.row=386: must be a multiple of 4'),
+    ('224,320,384', 'config.stages.row=384: must be at least context'),
+])
+def test_impossible_stages_are_named(row, message):
+  config = command_line.load_config(CONFIG)
+  command_line.override(config, 'stages.row', row)
+  with pytest.raises(UserError, match=message):
+    loop.stages_of(config)
+
+
+def test_a_bad_field_is_one_line_and_exit_code_2(tmp_path):
+  result = subprocess.run(
+      [sys.executable, '-m', 'tttjax.pretrain', f'--workdir={tmp_path}', '--config.stepz=5'],
+      capture_output=True, text=True, check=False)
+  assert result.returncode == 2 and not list(tmp_path.iterdir())
+  assert re.fullmatch(r'.*--config\.stepz: no such field; did you mean --config\.steps\?\n',
+                      result.stderr)

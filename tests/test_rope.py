@@ -1,0 +1,86 @@
+"""RoPE and YaRN against transformers."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
+
+from tests import reference
+from tests.reference import Shape
+from tttjax.qwen3.rope import inverse_frequencies, rotate, rotations
+
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+CASES = {
+    "theta 1e4": Shape(theta=1e4),
+    "theta 1e6": Shape(theta=1e6, head_dim=128),
+    "theta 5e6": Shape(theta=5e6, head_dim=32),
+    "YaRN": Shape(head_dim=64, yarn=_YARN),
+    "YaRN as Qwen3's": Shape(
+        head_dim=128, yarn=_YARN | {"original_max_position_embeddings": 32768}, positions=131072
+    ),
+    "YaRN, bounds given": Shape(
+        head_dim=128, yarn=_YARN | {"beta_fast": 20.0, "beta_slow": 2.0, "attention_factor": 1.2}
+    ),
+    "YaRN, not truncated": Shape(head_dim=128, yarn=_YARN | {"truncate": False}),
+    "YaRN, one-dimension ramp": Shape(
+        head_dim=16, yarn=_YARN | {"beta_fast": 1.0, "beta_slow": 1.0, "truncate": False}
+    ),
+}
+
+
+def _rotary(shape):
+  """transformers' rotary embedding of a shape with one small layer."""
+  tiny = Shape(2, 1, 1, shape.head_dim, 2, 1, 2, shape.theta, True, shape.yarn, shape.positions)
+  return reference.hf_model(tiny).model.rotary_emb
+
+
+@pytest.mark.parametrize("shape", CASES.values(), ids=CASES.keys())
+def test_frequencies_and_factor_equal_transformers(shape):
+  rotary = _rotary(shape)
+  frequencies, factor = inverse_frequencies(reference.model_config(shape))
+  np.testing.assert_allclose(frequencies, rotary.inv_freq.numpy(), rtol=3e-7)
+  assert factor == pytest.approx(rotary.attention_scaling, rel=1e-7)
+
+
+@pytest.mark.parametrize("shape", CASES.values(), ids=CASES.keys())
+def test_cos_and_sin_equal_transformers(shape):
+  positions = np.concatenate([np.arange(64), np.arange(0, 4096, 61)])[None].astype(np.int32)
+  expected = _rotary(shape)(torch.zeros(1), torch.tensor(positions))
+  half = shape.head_dim // 2
+  got = rotations(reference.model_config(shape), jnp.asarray(positions))
+  for ours, theirs in zip(got, expected):
+    # One ulp of a frequency is 4096 x 6e-8 radians at the last position.
+    np.testing.assert_allclose(ours[:, :, 0], theirs[..., :half], atol=5e-4)
+    np.testing.assert_allclose(ours[:, :64, 0], theirs[:, :64, :half], atol=1e-5)
+
+
+def test_rotation_equals_transformers(rng):
+  shape = Shape()
+  x = rng.normal(size=(2, 50, 3, shape.head_dim)).astype(np.float32)
+  positions = np.sort(rng.integers(0, 2000, (2, 50))).astype(np.int32)
+  cos, sin = _rotary(shape)(torch.zeros(1), torch.tensor(positions))
+  expected, _ = apply_rotary_pos_emb(torch.tensor(x), torch.tensor(x), cos, sin, unsqueeze_dim=2)
+  got = rotate(jnp.asarray(x), *rotations(reference.model_config(shape), jnp.asarray(positions)))
+  np.testing.assert_allclose(got, expected, atol=5e-4)
+
+
+def test_scores_depend_on_the_distance_alone(rng):
+  config = reference.model_config(Shape())
+  q, k = jnp.asarray(rng.normal(size=(2, 1, 1, 1, 16)), jnp.float32)
+  at = lambda x, place: rotate(x, *rotations(config, jnp.full((1, 1), place)))
+  near = jnp.vdot(at(q, 37), at(k, 20))
+  far = jnp.vdot(at(q, 1037), at(k, 1020))
+  other = jnp.vdot(at(q, 38), at(k, 20))
+  assert near == pytest.approx(float(far), abs=1e-3)
+  assert abs(float(near - other)) > 1e-2
+
+
+def test_rotation_keeps_the_dtype_and_computes_in_float32(rng):
+  config = reference.model_config(Shape())
+  x = jnp.asarray(rng.normal(size=(1, 40, 2, 16)), jnp.bfloat16)
+  rope = rotations(config, jnp.arange(40)[None])
+  got = rotate(x, *rope)
+  exact = rotate(x.astype(jnp.float32), *rope)
+  assert got.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(got, exact.astype(jnp.bfloat16))

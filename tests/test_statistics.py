@@ -1,0 +1,102 @@
+"""Clustered standard errors and permutation tests against independent formulas."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tttjax.evaluation.statistics import clustered_mean, paired_difference, sign_flip_p
+
+
+@pytest.fixture
+def clustered(rng):
+  """Values with a shared part per cluster, clusters of unequal size."""
+  sizes = rng.integers(1, 9, size=40)
+  labels = np.repeat(np.arange(40), sizes)
+  values = rng.normal(size=40)[labels] + rng.normal(size=labels.size)
+  return values, labels
+
+
+def test_equals_cluster_robust_regression_on_a_constant(clustered):
+  # The sandwich (X'X)^-1 (sum_c X_c' e_c e_c' X_c) (X'X)^-1 with the CR1 correction
+  # C/(C-1) (n-1)/(n-p), written out for a one-column design.
+  values, labels = clustered
+  n, clusters = labels.size, np.unique(labels).size
+  design = np.ones((n, 1))
+  beta = np.linalg.lstsq(design, values, rcond=None)[0]
+  residual = values - design @ beta
+  meat = sum(
+      np.outer(s, s) for s in (design[labels == c].T @ residual[labels == c] for c in set(labels)))
+  bread = np.linalg.inv(design.T @ design)
+  covariance = bread @ meat @ bread * clusters / (clusters - 1) * (n - 1) / (n - 1)
+  estimate = clustered_mean(values, labels)
+  assert estimate.mean == pytest.approx(beta[0])
+  assert estimate.stderr == pytest.approx(math.sqrt(covariance[0, 0]), rel=1e-12)
+  assert (estimate.n, estimate.clusters) == (n, clusters)
+
+
+def test_agrees_with_the_bootstrap_over_clusters(clustered, rng):
+  values, labels = clustered
+  sums = np.bincount(labels, weights=values)
+  sizes = np.bincount(labels)
+  draws = rng.integers(0, 40, size=(20_000, 40))
+  means = sums[draws].sum(1) / sizes[draws].sum(1)
+  stderr = clustered_mean(values, labels).stderr
+  assert stderr == pytest.approx(means.std(), rel=0.05)
+  # What ignoring the clusters would report is far off on these data.
+  assert stderr > 1.3 * stats.sem(values)
+
+
+def test_singleton_clusters_give_the_ordinary_standard_error(rng):
+  values = rng.normal(size=30)
+  assert clustered_mean(values, range(30)).stderr == pytest.approx(stats.sem(values), rel=1e-12)
+
+
+def test_one_cluster_has_no_standard_error():
+  estimate = clustered_mean([0.0, 1.0], ['a', 'a'])
+  assert estimate.mean == 0.5
+  assert math.isnan(estimate.stderr)
+
+
+def test_no_values_have_no_mean():
+  assert math.isnan(clustered_mean([], []).mean)
+
+
+def test_lengths_must_agree():
+  with pytest.raises(ValueError, match='2 values but 1 cluster'):
+    clustered_mean([1.0, 2.0], ['a'])
+
+
+@pytest.mark.parametrize('contexts', [1, 5, 9])
+def test_exact_sign_flip_equals_scipy(rng, contexts):
+  differences = rng.integers(-3, 5, size=contexts) / 8  # with ties and zeros
+  if contexts == 1:
+    assert sign_flip_p(differences) == 1.0  # both signs are equally extreme
+    return
+  expected = stats.permutation_test(
+      (differences, np.zeros(contexts)), lambda x, y, axis: np.mean(x - y, axis=axis),
+      permutation_type='samples', n_resamples=np.inf, vectorized=True).pvalue
+  assert sign_flip_p(differences) == pytest.approx(min(expected, 1.0))
+
+
+def test_sampled_sign_flip_approaches_the_exact_one(rng):
+  differences = rng.normal(0.3, 1.0, size=16)
+  signs = 1 - 2 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)
+  exact = np.mean(np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12)
+  assert sign_flip_p(differences) == pytest.approx(exact, abs=0.01)
+
+
+def test_paired_difference_uses_shared_questions_and_contexts_as_clusters():
+  treatment = {('a', 0): 1.0, ('a', 1): 1.0, ('b', 0): 0.0, ('c', 0): 1.0}
+  baseline = {('a', 0): 0.0, ('a', 1): 1.0, ('b', 0): 1.0}
+  paired = paired_difference(treatment, baseline, {key: key[0] for key in treatment})
+  expected = clustered_mean([1.0, 0.0, -1.0], ['a', 'a', 'b'])
+  assert paired.gain == expected
+  assert paired.p_value == 1.0  # sums +1 and -1
+
+
+def test_no_difference_has_p_one():
+  same = {i: 1.0 for i in range(6)}
+  paired = paired_difference(same, same, {i: i // 2 for i in same})
+  assert (paired.gain.mean, paired.gain.stderr, paired.p_value) == (0.0, 0.0, 1.0)

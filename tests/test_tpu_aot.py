@@ -1,0 +1,73 @@
+"""Real Qwen3 sizes at 32k tokens compile for eight v5e chips and fit, on a machine without a TPU."""
+
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu, the TPU compiler, is not installed: pip install -e '.[tpu-aot]'",
+)
+
+_HERE = pathlib.Path(__file__).parent
+# What XLA leaves to programs of a v5e chip's 16 GiB.
+_HBM = 15.75 * 2**30
+# Compiling the three programs takes one to two minutes; libtpu is used by one process at a time.
+_SECONDS = 1200
+
+
+@functools.cache
+def compiled(model: str, tensor: int, context: int) -> dict:
+  """program -> its line of tests/tpu_aot.py."""
+  env = os.environ | {
+      "JAX_PLATFORMS": "cpu",
+      "XLA_FLAGS": "",
+      "TPU_SKIP_MDS_QUERY": "1",
+      "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+      "PYTHONPATH": str(_HERE.parent),
+  }
+  flags = [f"--model={model}", f"--tensor={tensor}", f"--context={context}"]
+  run = subprocess.run(
+      [sys.executable, _HERE / "tpu_aot.py", "--topology=v5e:2x4", *flags],
+      env=env,
+      capture_output=True,
+      text=True,
+      timeout=_SECONDS,
+      check=False,
+  )
+  assert run.returncode == 0, run.stderr[-4000:]
+  lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+  return {line["program"]: line for line in lines}
+
+
+@pytest.mark.parametrize(
+    "model, tensor, context",
+    [
+        ("8B", 4, 2),
+        pytest.param("8B", 8, 1, marks=pytest.mark.slow),
+        pytest.param("1.7B", 4, 2, marks=pytest.mark.slow),
+    ],
+)
+class TestV5e8:
+
+  @pytest.mark.parametrize("program", ["prefill", "adapt", "generate"])
+  def test_compiles_and_fits(self, model, tensor, context, program):
+    line = compiled(model, tensor, context)[program]
+    print(line)
+    assert line["argument"] + line["output"] + line["temp"] - line["alias"] < _HBM
+
+  @pytest.mark.parametrize("program", ["prefill", "generate"])
+  def test_holds_no_second_copy_of_the_cache(self, model, tensor, context, program):
+    programs = compiled(model, tensor, context)
+    cache = programs["prefill"]["output"]
+    assert programs[program]["temp"] < cache
+
+  @pytest.mark.parametrize("program", ["prefill", "adapt", "generate"])
+  def test_gathers_neither_weights_nor_cache(self, model, tensor, context, program):
+    assert compiled(model, tensor, context)[program]["all_gathers"] == 0

@@ -1,0 +1,113 @@
+"""Compiles the programs of real Qwen3 sizes for a TPU topology, on a machine without a TPU.
+
+  python tests/tpu_aot.py --model=8B --topology=v5e:2x4 --tensor=4 --context=2
+
+prints one JSON line per program: seconds to compile, bytes of a device's arguments,
+outputs and temporaries, and how many all-gathers the program holds. Needs libtpu (extra `tpu-aot`). Run one at a time:
+JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 ALLOW_MULTIPLE_LIBTPU_LOAD=1 in the environment.
+"""
+
+import argparse
+import json
+import time
+
+import jax
+from jax.experimental import topologies
+import jax.numpy as jnp
+
+import tttjax as tt
+from tttjax.decode.generate import _generate
+from tttjax.prefill import _prefill
+from tttjax.sharding import sharding
+from tttjax.ttt.adapt import _adapt
+
+# layers, hidden, query heads, MLP, tied; 8 KV heads of 128 in both (EVALUATION.md, section 1).
+_SIZES = {"1.7B": (28, 2048, 16, 6144, True), "8B": (36, 4096, 32, 12288, False)}
+CONTEXT, PROMPT, NEW_TOKENS, STEPS = 32768, 128, 512, 32
+
+
+def config(name: str) -> tt.Qwen3Config:
+  layers, hidden, heads, mlp, tied = _SIZES[name]
+  return tt.Qwen3Config(
+      vocab_size=151936,
+      hidden_size=hidden,
+      intermediate_size=mlp,
+      num_hidden_layers=layers,
+      num_attention_heads=heads,
+      num_key_value_heads=8,
+      head_dim=128,
+      rope_theta=1e6,
+      max_position_embeddings=40960,
+      tie_word_embeddings=tied,
+  )
+
+
+def programs(model: tt.Qwen3) -> dict:
+  """name -> (jitted function, static arguments, abstract arguments), 32k tokens of context."""
+  c, mesh = model.config, model.mesh
+  abstract = lambda shape, dtype, *axes: jax.ShapeDtypeStruct(
+      shape, dtype, sharding=sharding(mesh, axes or (None,) * len(shape), shape)
+  )
+  like = lambda tree: jax.tree.map(lambda x: abstract(jnp.shape(x), jnp.asarray(x).dtype), tree)
+  ids = lambda *shape: abstract(shape, jnp.int32)
+  params = tt.abstract_params(model)
+  slots = (c.num_hidden_layers, 1, c.num_key_value_heads, CONTEXT, c.head_dim)
+  kv = abstract(slots, model.dtype, None, "batch", "kv_heads", "slots", None)
+  cache = tt.PrefixCache(kv, kv, ids(1, CONTEXT), ids(1))
+
+  query = params["layers"]["attention"]["query"]["kernel"]
+  delta = jax.ShapeDtypeStruct(query.shape, jnp.float32, sharding=query.sharding)
+  fast = {"layers": {"attention": {"query": {"delta": delta}}}}
+  cfg = tt.TTTConfig(steps=STEPS)
+  opt_state = jax.tree.map(
+      lambda x: delta if x.shape == delta.shape else abstract(x.shape, x.dtype),
+      jax.eval_shape(lambda fast: tt.init_optimizer(cfg, fast), fast),
+  )
+  key = abstract((), jax.random.key(0).dtype)
+  sampling = tt.SamplingConfig(max_new_tokens=NEW_TOKENS)
+  return {
+      "prefill": (_prefill, (model,), (params, ids(1, CONTEXT), ids(1), ids(1, CONTEXT))),
+      "adapt": (
+          _adapt,
+          (model, cfg.static(), 64),
+          (params, fast, opt_state, cache, ids(1, CONTEXT), key, None, ids(), ids())
+          + (like(cfg.hyper()),),
+      ),
+      "generate": (
+          _generate,
+          (model, NEW_TOKENS),
+          (params, fast, cache, ids(1, PROMPT), ids(1), key, like(sampling.traced())),
+      ),
+  }
+
+
+def main():
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--model", choices=_SIZES, default="8B")
+  parser.add_argument("--topology", default="v5e:2x4")
+  parser.add_argument("--tensor", type=int, default=4)
+  parser.add_argument("--context", type=int, default=2)
+  parser.add_argument("--programs", nargs="+", default=["prefill", "adapt", "generate"])
+  parser.add_argument("--dump", help="write each compiled program's HLO to DUMP_<program>.txt")
+  args = parser.parse_args()
+  topology = topologies.get_topology_desc(args.topology, platform="tpu")
+  mesh = tt.make_mesh(tensor=args.tensor, context=args.context, devices=topology.devices)
+  model = tt.Qwen3(config(args.model), jnp.bfloat16, mesh)
+  for name in args.programs:
+    function, static, arguments = programs(model)[name]
+    begin = time.perf_counter()
+    compiled = function.lower(*static, *arguments).compile()
+    seconds = time.perf_counter() - begin
+    memory = compiled.memory_analysis()
+    parts = ("argument", "output", "temp", "alias")
+    sizes = {part: getattr(memory, f"{part}_size_in_bytes") for part in parts}
+    hlo = compiled.as_text()
+    line = {"program": name, "seconds": round(seconds, 1), **sizes}
+    print(json.dumps(line | {"all_gathers": hlo.count(" all-gather")}), flush=True)
+    if args.dump:
+      with open(f"{args.dump}_{name}.txt", "w") as file:
+        file.write(hlo)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,149 @@
+"""One row per prediction, in a JSONL file that a run appends to and resumes from."""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any, Iterator
+
+from absl import logging
+
+from tttjax.errors import UserError
+
+Row = dict[str, Any]
+Key = tuple[str, int, int, int]
+
+
+def key_of(row: Row) -> Key:
+  """(strategy, length, context, question): what makes a row unique within a run."""
+  return row['strategy'], row['length'], row['context'], row['question']
+
+
+class Samples:
+  """The rows of a run, in memory and in DIR/samples_<task>_<time>.jsonl.
+
+  Attributes:
+    rows: by key, those found in the file and those appended since.
+    stamp: the time in the file's name, which names the results too.
+    repaired: bytes of a half-written last line that were cut off when opening.
+  """
+
+  def __init__(self, directory: pathlib.Path, task: str):
+    """Opens or creates the file, for this process alone.
+
+    Raises:
+      UserError: another process writes it, or a row cannot be read.
+    """
+    found = sorted(directory.glob(f'samples_{task}_*.jsonl'))
+    if len(found) > 1:
+      raise UserError(f'{directory} holds {len(found)} samples files of {task}; keep one')
+    now = datetime.datetime.now().strftime('%Y-%m-%dT%H-%M-%S')
+    self.path = found[0] if found else directory / f'samples_{task}_{now}.jsonl'
+    self.stamp = self.path.stem.removeprefix(f'samples_{task}_')
+    self._file = open(self.path, 'a+b')
+    try:
+      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      self._file.close()
+      raise UserError(
+          f'{self.path}: another run is writing here; wait for it or use another --workdir'
+      ) from None
+    self.rows: dict[Key, Row] = {}
+    self.repaired = self._read()
+
+  def _read(self) -> int:
+    self._file.seek(0)
+    data = self._file.read()
+    end = data.rfind(b'\n') + 1
+    for number, line in enumerate(data[:end].splitlines(), 1):
+      try:
+        row = json.loads(line)
+        key = key_of(row)
+      except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f'{self.path}: line {number} is not a row of samples; delete that line, and it is'
+            ' computed again') from None
+      if key in self.rows:
+        raise UserError(f'{self.path}: line {number} repeats the row {key}; delete that line')
+      self.rows[key] = row
+    if end < len(data):
+      self._file.truncate(end)
+      logging.warning(
+          '%s: cut off a half-written last line (%d bytes); it is computed again',
+          self.path, len(data) - end)
+    return len(data) - end
+
+  def append(self, row: Row) -> None:
+    """Writes one row through to the file.
+
+    Raises:
+      ValueError: its key exists already.
+    """
+    key = key_of(row)
+    if key in self.rows:
+      raise ValueError(f'row {key} exists already')
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n'
+    self._file.write(line.encode('utf-8'))
+    self._file.flush()
+    self.rows[key] = row
+
+  def close(self) -> None:
+    self._file.close()
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a temporary path that becomes `path` when the block ends without an error."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}_', suffix=path.suffix)
+  os.close(handle)
+  temporary = pathlib.Path(name)
+  try:
+    yield temporary
+    os.chmod(temporary, 0o644)  # mkstemp's files are private
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes strict JSON, atomically."""
+  with replacing(path) as temporary:
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + '\n', encoding='utf-8')
+
+
+def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:
+  """Creates `directory` with config.json, or checks that its config.json has the same settings.
+
+  Args:
+    directory: the run's directory.
+    settings: dotted field to JSON value.
+
+  Raises:
+    UserError: it belongs to another configuration (says which fields differ) or is unusable.
+  """
+  path = directory / 'config.json'
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+      write_json(path, settings)
+      return
+    old = json.loads(path.read_text(encoding='utf-8'))
+    if not isinstance(old, dict):
+      raise ValueError('not an object')
+  except OSError as error:
+    raise UserError(f'--workdir={directory}: {error.strerror}; choose another directory') from None
+  except ValueError as error:
+    raise UserError(f'{path}: not JSON ({error}); use another --workdir') from None
+  settings = json.loads(json.dumps(settings))
+  absent = '(absent)'
+  differences = [
+      f'{name}: {old.get(name, absent)} there, {settings.get(name, absent)} now'
+      for name in {**old, **settings} if old.get(name, absent) != settings.get(name, absent)]
+  if differences:
+    raise UserError(
+        f'--workdir={directory} holds a run of another configuration ({"; ".join(differences)});'
+        ' use another --workdir, or delete that one')

@@ -1,0 +1,1 @@
+"""Trains the embedded checkpoint: a small Qwen3 on synthetic bank logs, from scratch."""

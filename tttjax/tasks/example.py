@@ -1,0 +1,65 @@
+"""What a task hands to the evaluation: one context and the questions asked about it."""
+
+import dataclasses
+
+import numpy as np
+
+from tttjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """One question about a context.
+
+  Attributes:
+    text: suffix of the prompt, from the question to the generation prompt without thinking;
+      it follows `Example.context` directly.
+    thinking_text: the same suffix, ending where the thinking section has just been opened.
+    answer: reference answer, as the model should write it.
+    evidence: token span [start, end) of `Example.context` that the answer is read from.
+    kind: what is asked, for example 'balance'.
+  """
+
+  text: str
+  thinking_text: str
+  answer: str
+  evidence: tuple[int, int]
+  kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One context with its questions.
+
+  Attributes:
+    context: prefix of the prompt, chat header included; shared by all questions.
+    questions: questions, each independent of the others.
+    num_tokens: length of `context` in tokens.
+    line_starts: token index in `context` at which each line of the haystack starts, ascending;
+      the places where a stretch control may make positions jump.
+    key: names the example uniquely within its task.
+  """
+
+  context: str
+  questions: tuple[Question, ...]
+  num_tokens: int
+  line_starts: tuple[int, ...]
+  key: str
+
+  def stretched_positions(self, span: int) -> np.ndarray:
+    """Positions int32 [num_tokens] that spread the lines evenly over 0 .. span-1.
+
+    The stretch control: the competition is that of a short context, the distances are those of a
+    context of `span` tokens.
+
+    Raises:
+      UserError: span is shorter than the context.
+    """
+    if span < self.num_tokens:
+      raise UserError(f'stretch={span} is shorter than the context of {self.num_tokens} tokens: '
+                      'stretch to the length of a longer one')
+    jumps = np.zeros(self.num_tokens, np.int64)
+    shares = np.arange(1, len(self.line_starts) + 1) / len(self.line_starts)
+    jumps[list(self.line_starts)] = np.diff(
+        np.floor((span - self.num_tokens) * shares), prepend=0)
+    return (np.arange(self.num_tokens) + np.cumsum(jumps)).astype(np.int32)
