@@ -50,7 +50,7 @@ def host_params(config=CONFIG):
 
 
 def run(model: tt.Qwen3, params, everything: bool = True):
-  """name -> array: prefill of two contexts, adapt on the first, generate; then the other functions."""
+  """name -> array: prefill of two contexts, adapt on the first, generate; or every function."""
   contexts, suffixes, evidence = numbers()
   key = jax.random.key(1)
   pair, logits = tt.prefill(model, params, contexts, LENGTHS, CAPACITY)

@@ -1,4 +1,4 @@
-"""Within one capacity everything that varies per call is traced: the second call compiles nothing."""
+"""Within one capacity all that varies per call is traced: the second call compiles nothing."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Decoding after the frozen context: greedy against transformers, stopping, thinking, shared rows."""
+"""Decoding after the frozen context: greedy as transformers, stopping, thinking, shared rows."""
 
 import jax
 import numpy as np

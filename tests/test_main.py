@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -136,6 +137,7 @@ def test_report_is_self_contained(finished):
     (['--config.strategies='], 'config.strategies is empty'),
     (['--config.lengths=128,128'], 'config.lengths names a value twice'),
     (['--config.ttt.steps=matched'], 'give one as a number'),
+    (['--config.mesh.tensor=3'], "config.mesh: mesh {'data': 1, 'fsdp': 1, 'tensor': 3"),
     (['--wordkir=x'], 'Did you mean: workdir'),
     (['--config=configs/nothing.py'], 'no such file'),
 ])
@@ -148,6 +150,18 @@ def test_mistake_is_one_line_before_anything_is_loaded(
   assert error.count('\n') == 1 and error.startswith('main.py: error: ')
   assert message in error
   assert list(tmp_path.iterdir()) == []
+
+
+def test_truncated_weights_are_one_line_and_leave_no_work_directory(
+    start, checkpoint, tmp_path, capfd):
+  broken = tmp_path / 'broken'
+  shutil.copytree(checkpoint, broken)
+  weights = broken / 'model.safetensors'
+  weights.write_bytes(weights.read_bytes()[:-100])
+  assert start(f'--config.model={broken}', '--workdir=run') == 2
+  error = capfd.readouterr().err
+  assert error.count('\n') == 1 and 'config.model: ' in error and 'model.safetensors' in error
+  assert not pathlib.Path('run').exists()
 
 
 def test_mistake_exits_2_from_the_shell():
@@ -189,6 +203,13 @@ def test_rerun_of_a_finished_run_changes_no_row(start, finished):
   before = path.read_bytes()
   assert start(f'--workdir={finished[2]}') == 0
   assert path.read_bytes() == before
+
+
+def test_run_on_a_mesh_gives_the_same_answers(start, finished, tmp_path):
+  workdir = tmp_path / 'mesh'
+  assert start(f'--workdir={workdir}', '--config.mesh.tensor=2', '--config.mesh.context=4') == 0
+  answers = lambda rows: {records.key_of(row): row['filtered_resps'] for row in rows}
+  assert answers(samples(workdir)[1]) == answers(samples(finished[2])[1])
 
 
 def test_truncated_run_resumes_to_the_same_rows(start, finished, tmp_path, caplog):

@@ -79,9 +79,9 @@ def test_thoughts_walk_through_the_asked_account_and_some_are_cut(tokenizer, row
     thought, answer = re.search(r'<think>\n(.*)</think>\n\n(.*)<\|im_end\|>', text, re.S).groups()
     steps = [] if was_cut else thought.splitlines()
     assert all(step.startswith(f' {account}=') for step in steps)
-    assert was_cut or (steps and steps[-1].endswith(answer))
-    for before, after in zip(steps, steps[1:]):
-      assert after[5:9] == before[-4:]  # Each step starts from the balance that the last one left.
+    assert was_cut or (1 <= len(steps) <= 3 and steps[0].endswith(answer))
+    for newer, older in zip(steps, steps[1:]):
+      assert newer[5:9] == older[-4:]  # The newest update comes first.
 
 
 def test_questions_follow_the_context_and_jumps_stand_at_line_starts(tokenizer, rows):

@@ -1,4 +1,4 @@
-"""Real Qwen3 sizes at 32k tokens compile for eight v5e chips and fit, on a machine without a TPU."""
+"""Real Qwen3 sizes at 32k tokens compile for eight v5e chips and fit; no TPU is needed."""
 
 import functools
 import importlib.util
@@ -59,7 +59,7 @@ class TestV5e8:
   @pytest.mark.parametrize("program", ["prefill", "adapt", "generate"])
   def test_compiles_and_fits(self, model, tensor, context, program):
     line = compiled(model, tensor, context)[program]
-    print(line)
+    print(line)  # pytest -s shows the figures
     assert line["argument"] + line["output"] + line["temp"] - line["alias"] < _HBM
 
   @pytest.mark.parametrize("program", ["prefill", "generate"])

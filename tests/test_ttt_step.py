@@ -98,7 +98,7 @@ _CONFIGS = {
     "paper's weight decay and clip": {},
     "clip active": {"clip": 0.05, "eps": 1e-3},
     "large weight decay": {"weight_decay": 10.0},
-    "recomputed span": {"span_kv": "recomputed"},
+    "recomputed span": {"span_kv": "recomputed", "eps": 1e-6},
 }
 
 

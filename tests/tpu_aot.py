@@ -3,7 +3,8 @@
   python tests/tpu_aot.py --model=8B --topology=v5e:2x4 --tensor=4 --context=2
 
 prints one JSON line per program: seconds to compile, bytes of a device's arguments,
-outputs and temporaries, and how many all-gathers the program holds. Needs libtpu (extra `tpu-aot`). Run one at a time:
+outputs and temporaries, and how many all-gathers the program holds. Needs libtpu
+(extra `tpu-aot`). Run one at a time, with
 JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 ALLOW_MULTIPLE_LIBTPU_LOAD=1 in the environment.
 """
 

@@ -26,7 +26,7 @@ def pad_to(x, width: int) -> jax.Array:
 
 
 def crop(x: jax.Array, width: int):
-  """x [..., padded] cut to [..., width]: a numpy array where it can be, as a slice would compile."""
+  """x [..., padded] cut to [..., width], on the host where it can be, so nothing is compiled."""
   return (np.asarray(x) if is_concrete(x) else x)[..., :width]
 
 

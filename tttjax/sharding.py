@@ -55,8 +55,8 @@ def spec(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Pa
   """
   if any(kind != AxisType.Auto for kind in mesh.axis_types):
     raise UserError(
-        "the model's mesh must have Auto axes (jax.make_mesh makes Explicit ones): use tt.make_mesh,"
-        " or give jax.make_mesh axis_types=(jax.sharding.AxisType.Auto,) * axes"
+        "the model's mesh must have Auto axes (jax.make_mesh makes Explicit ones): use"
+        " tttjax.make_mesh, or give jax.make_mesh axis_types=(jax.sharding.AxisType.Auto,) * axes"
     )
   entries = []
   for name, size in zip(axes, shape, strict=True):
@@ -80,5 +80,5 @@ def constrain(x: jax.Array, mesh: Mesh | None, *axes: str | None) -> jax.Array:
   if mesh is None:
     return x
   if AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types:
-    raise UserError("inside jax.shard_map use model.clone(mesh=None): there each shard is one device")
+    raise UserError("a model inside jax.shard_map must have no mesh: use model.clone(mesh=None)")
   return jax.lax.with_sharding_constraint(x, sharding(mesh, axes, x.shape))

@@ -2,24 +2,28 @@
 
 import dataclasses
 import difflib
+import math
 import pathlib
 from types import ModuleType
 
+import jax
 from ml_collections import config_dict
 
 from tttjax import flops
 from tttjax.cache import round_capacity
 from tttjax.checkpoint.config_json import read_config
+from tttjax.checkpoint.safetensors_index import open_checkpoint
 from tttjax.decode.config import SamplingConfig
+from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.flags import fields
 from tttjax.qwen3.config import Qwen3Config
+from tttjax.sharding import AXES, make_mesh
 from tttjax.strategies import STRATEGIES
 from tttjax.tasks import bank_log
 from tttjax.ttt.config import TTTConfig
 
 TASKS: dict[str, ModuleType] = {'bank_log': bank_log}
-EMBEDDED_MODEL = pathlib.Path(__file__).resolve().parent.parent / 'embedded' / 'checkpoint'
 
 # A budget that is not given but solved for, so that thinking and qTTT cost the same FLOPs.
 MATCHED = 'matched'
@@ -59,6 +63,10 @@ _FIELDS = {
     'share_programs': (
         False, 'lengths up to four times apart share compiled programs: sooner done where'
         ' compiling dominates, but seconds are those of the longest'),
+    'mesh.data': (1, 'devices that split the batch of questions'),
+    'mesh.fsdp': (1, 'devices that split every weight, and the batch'),
+    'mesh.tensor': (1, 'devices that split heads, MLP and vocabulary'),
+    'mesh.context': (1, "devices that split the context's keys and values"),
     'mechanism': (True, 'measure the attention mass on the evidence'),
 }
 DESCRIPTIONS = {name: meaning for name, (_, meaning) in _FIELDS.items()}
@@ -91,12 +99,14 @@ class Plan:
     architecture: read from its config.json.
     task: module with make_example(seed, length, tokenizer, questions, kind) and
       score_answer(text, question).
+    mesh: config.mesh, or None where all of its sizes are 1.
   """
 
   config: config_dict.ConfigDict
   checkpoint: pathlib.Path
   architecture: Qwen3Config
   task: ModuleType
+  mesh: jax.sharding.Mesh | None
 
   @property
   def task_name(self) -> str:
@@ -105,11 +115,11 @@ class Plan:
   def capacity(self, length: int) -> int:
     """Cache slots for contexts of `length` tokens; equal capacities share compiled programs."""
     if not self.config.share_programs:
-      return round_capacity(length)
+      return round_capacity(length, self.config.mesh.context)
     longest = max(self.config.lengths)
     while length * _SHARED_RANGE <= longest:
       longest = max(n for n in self.config.lengths if n * _SHARED_RANGE <= longest)
-    return round_capacity(longest)
+    return round_capacity(longest, self.config.mesh.context)
 
   def ttt(self, steps: int) -> TTTConfig:
     """The optimizer's settings with N = `steps`."""
@@ -129,7 +139,8 @@ def check(config: config_dict.ConfigDict) -> Plan:
     _choice('strategies', name, STRATEGIES)
   _check_list('strategies', config.strategies)
   _check_list('lengths', config.lengths)
-  for name in ('contexts', 'questions', 'sampling.max_new_tokens'):
+  positive = ('contexts', 'questions', 'sampling.max_new_tokens')
+  for name in positive + tuple(f'mesh.{axis}' for axis in AXES):
     _at_least(config, name, 1)
   _at_least(config, 'seed', 0)
   for length in config.lengths:
@@ -144,12 +155,18 @@ def check(config: config_dict.ConfigDict) -> Plan:
         f'config.ttt.span={config.ttt.span} does not fit the shortest context of {shortest}'
         f' tokens; use less than {shortest - 1} or longer config.lengths')
 
-  checkpoint = EMBEDDED_MODEL if config.model == 'embedded' else pathlib.Path(config.model)
+  checkpoint = EMBEDDED if config.model == 'embedded' else pathlib.Path(config.model)
   try:
     architecture = read_config(checkpoint)
+    open_checkpoint(checkpoint, architecture)  # reads the headers only
   except UserError as error:
     raise UserError(f'config.model: {error}') from None
-  plan = Plan(config, checkpoint, architecture, task)
+  sizes = config.mesh.to_dict()
+  try:
+    mesh = make_mesh(**sizes) if math.prod(sizes.values()) > 1 else None
+  except UserError as error:
+    raise UserError(f'config.mesh: {error}') from None
+  plan = Plan(config, checkpoint, architecture, task, mesh)
   _check_positions(plan)
   return plan
 

@@ -26,8 +26,8 @@ _SEED_STRIDE = 100_003
 
 
 def load_engine(plan: Plan) -> Engine:
-  """Loads model and tokenizer of the plan's checkpoint."""
-  model, params = from_pretrained(plan.checkpoint)
+  """Loads model and tokenizer of the plan's checkpoint, onto its mesh where it has one."""
+  model, params = from_pretrained(plan.checkpoint, plan.mesh)
   return Engine(model, params, load_tokenizer(plan.checkpoint))
 
 

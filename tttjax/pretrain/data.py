@@ -18,9 +18,7 @@ from tttjax.tasks import bank_log, prompt
 
 # Target weights. What cannot be predicted (ids, accounts, amounts) teaches only noise.
 ANSWER, PREDICTABLE, UNPREDICTABLE, QUESTION = 2.0, 1.0, 0.1, 0.05
-# The start of a walk is chosen at random, so its balance is only partly predictable.
-WALK_START = 0.5
-_MAX_WALK = 4  # updates of the asked account that a thought walks through
+_MAX_WALK = 3  # updates of the asked account that a thought walks through
 _SHORTEST_WITH_ANOMALY = 120  # tokens of context
 _PIECE = re.compile(r'\n|[0-9]{2}| ?[A-Za-z_]+|.')
 # Seeds below are for evaluation; training never sees them.
@@ -128,19 +126,15 @@ class Generator:
     self._max_position = max_position
 
   def _thought(self, rng, ledger, account: str) -> tuple[list[int], list[float]]:
-    """A walk through the last updates of the account, forward.
+    """A walk through the last updates of the account, the newest first.
 
     One in three thoughts is cut by the forced stop at a random token, so that a thinking budget
     is something the model has seen.
     """
     encode = self._encode
     entries = [e for line in ledger.lines for e in line.entries if e.account == account]
-    walk = entries[-int(rng.integers(1, _MAX_WALK + 1)):]
-    tokens, weights = [], []
-    for i, entry in enumerate(walk):
-      line = encode(f' {entry.text}\n')
-      tokens += line
-      weights += [WALK_START if i == 0 else PREDICTABLE] * len(line)
+    tokens = [i for entry in entries[:-_MAX_WALK - 1:-1] for i in encode(f' {entry.text}\n')]
+    weights = [PREDICTABLE] * len(tokens)
     if rng.random() < 1 / 3:
       cut = int(rng.integers(len(tokens) + 1))
       tokens = tokens[:cut] + encode.forced_stop
