@@ -1,5 +1,7 @@
 """Attention over the cache, its gradient in the queries, and the merge, against torch autograd."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,7 +151,7 @@ def test_bfloat16_attention_is_within_bfloat16_rounding(problem, expected):
 def _parts(problem, q, *edges):
   """Attention over the slots between consecutive edges, every row seeing all of them."""
   k, v = problem["keys"][_LAYER], problem["values"][_LAYER]
-  for low, high in zip(edges, edges[1:]):
+  for low, high in itertools.pairwise(edges):
     yield attend_dense(
         q,
         k,

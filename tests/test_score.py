@@ -54,9 +54,8 @@ def test_scores_equal_the_logprobs_of_generate(small, case):
   _, model, params = small
   _, _, cache, tokens, _ = case
   prompt = tokens[::2, :5]
-  result = tt.generate(
-      model, params, None, cache, prompt, jax.random.key(0), tt.SamplingConfig(max_new_tokens=15)
-  )
-  whole = np.concatenate([prompt, result.tokens], axis=1)
+  sampling = tt.SamplingConfig(max_new_tokens=256, max_answer_tokens=15)
+  result = tt.generate(model, params, None, cache, prompt, jax.random.key(0), sampling)
+  whole = np.concatenate([prompt, result.tokens[:, :15]], axis=1)
   scores = tt.score(model, params, None, cache, whole)
-  np.testing.assert_allclose(scores[:, 5:], result.logprobs, atol=1e-4)
+  np.testing.assert_allclose(scores[:, 5:], result.logprobs[:, :15], atol=1e-4)
