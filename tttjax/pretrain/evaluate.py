@@ -9,6 +9,8 @@ import numpy as np
 from tttjax.pretrain.train import Segments
 from tttjax.tasks import bank_log
 
+# Logs with seeds from here on are apart from training and from the experiments' first 10,000.
+FIRST_SEED = 10_000
 # Tokens that a question with its answer takes at most; every kind then compiles to one shape.
 _QUESTION_TOKENS = 32
 

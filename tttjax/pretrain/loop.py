@@ -69,10 +69,12 @@ class Run:
     self.step_fn = train.make_step(self.model, self.optimizer)
     self.held_out = {
         f'{kind}_{context}': evaluate.held_out(
-            self.tokenizer, kind, context, range(config.eval.examples), config.eval.questions)
+            self.tokenizer, kind, context,
+            range(evaluate.FIRST_SEED, evaluate.FIRST_SEED + config.eval.examples),
+            config.eval.questions)
         for kind in config.eval.kinds for context in config.eval.contexts}
     params = init_params(self.model, jax.random.key(config.seed))
-    self.state = {'params': params, 'opt_state': self.optimizer.init(params),
+    self.state = {'params': params, 'opt_state': jax.jit(self.optimizer.init)(params),
                   'progress': np.zeros(3)}  # steps, tokens, seconds
     self.manager = ocp.CheckpointManager(
         (workdir / 'checkpoints').absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2))
