@@ -12,10 +12,11 @@ import pytest
 import torch
 import transformers
 
+import tttjax as tt
 from tttjax import flags as command_line
 from tttjax.embedded.tokenizer import build_tokenizer
 from tttjax.errors import UserError
-from tttjax.pretrain import data, loop, train
+from tttjax.pretrain import data, evaluate, loop, train
 from tttjax.qwen3.config import Qwen3Config
 from tttjax.qwen3.model import Qwen3, init_params
 
@@ -234,3 +235,16 @@ def test_a_bad_field_is_one_line_and_exit_code_2(tmp_path):
   assert result.returncode == 2 and not list(tmp_path.iterdir())
   assert re.fullmatch(r'.*--config\.stepz: no such field; did you mean --config\.steps\?\n',
                       result.stderr)
+
+
+def test_the_shipped_checkpoint_answers_at_the_trained_lengths(tokenizer):
+  """What docs/embedded/README.md claims, on a few of its logs."""
+  model, params = tt.from_pretrained(tt.EMBEDDED)
+  shipped = tt.load_tokenizer(tt.EMBEDDED)
+  assert shipped.get_vocab() == tokenizer.get_vocab()
+  assert shipped.chat_template == tokenizer.chat_template
+  assert sum(file.stat().st_size for file in tt.EMBEDDED.iterdir()) < 12e6
+  seeds = range(evaluate.FIRST_SEED, evaluate.FIRST_SEED + 8)
+  for kind in ('balance', 'amount'):
+    rows = evaluate.held_out(shipped, kind, 384, seeds, 4)
+    assert evaluate.accuracy(model, params, rows) >= 0.9

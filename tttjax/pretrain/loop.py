@@ -85,7 +85,9 @@ class Run:
     latest = self.manager.latest_step()
     if latest is None:
       return
-    self.state = self.manager.restore(latest, args=ocp.args.StandardRestore(self.state))
+    restored = self.manager.restore(latest, args=ocp.args.StandardRestore(self.state))
+    # On the host: restored arrays are bound to a device, for which the step would compile anew.
+    self.state = jax.tree.map(np.asarray, restored)
     self.rows = [row for row in curve.read(self.workdir / 'curve.csv') if row['step'] <= latest]
     print(f'resumed from step {latest} in {self.workdir}')
 
@@ -152,6 +154,7 @@ class Run:
       self.rows[-1].update(scores)
     if self.manager.latest_step() != int(steps):
       self.save()
+    self.write_curve()
     return scores
 
   def _report(self, bar):

@@ -21,7 +21,8 @@ from tttjax.tasks import bank_log
 
 _CHECKPOINT = flags.DEFINE_string('checkpoint', str(tt.EMBEDDED), 'checkpoint directory')
 _OUT = flags.DEFINE_string('out', 'scores.csv', 'file to write')
-_CONTEXTS = flags.DEFINE_integer('contexts', 24, 'contexts per row; half as many beyond 1024 tokens')
+_CONTEXTS = flags.DEFINE_integer(
+    'contexts', 24, 'contexts per row of the table; half as many beyond 1024 tokens', lower_bound=2)
 
 _QUESTIONS = 8
 _PROMPT_TOKENS, _ANSWER_TOKENS = 32, 12
