@@ -53,7 +53,9 @@ def one_device(params):
 
 
 # tensor2_context4 splits the context too; context alone is behind the marker.
-_PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name == "context8" else name for name in MESHES]
+_PARAMS = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "context8" else []) for name in MESHES
+]
 
 
 @pytest.fixture(scope="module", params=_PARAMS)

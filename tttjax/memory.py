@@ -144,7 +144,7 @@ class FrozenSpan:
 
 @struct.dataclass
 class RecomputedSpan(FrozenSpan):
-  """A span whose own K and V are computed again, with their gradient; the slots before stay frozen."""
+  """A span whose own K and V are computed again, with their gradient; earlier slots stay frozen."""
 
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
     k, v = project_kv()

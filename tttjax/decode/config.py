@@ -75,7 +75,7 @@ class SamplingConfig:
     """The traced part."""
     i32 = lambda x: jnp.asarray(x, jnp.int32)
     f32 = lambda x: jnp.asarray(x, jnp.float32)
-    pad = lambda ids, width: np.pad(np.asarray(ids, np.int32), (0, width - len(ids)), constant_values=-1)
+    pad = lambda ids, width: np.asarray(tuple(ids) + (-1,) * (width - len(ids)), np.int32)
     thinking = self.thinking_budget is not None
     return Sampling(
         temperature=f32(self.temperature),

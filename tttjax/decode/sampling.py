@@ -18,7 +18,7 @@ def filter_logits(logits: jax.Array, sampling: Sampling) -> jax.Array:
   ranked = jnp.where(jnp.arange(vocab) < kept, ranked, -jnp.inf)
   probabilities = jax.nn.softmax(ranked, axis=-1)
   before = jnp.cumsum(probabilities, axis=-1) - probabilities
-  # The token that reaches top_p is kept; the first always is. top_p = 1 keeps all, whatever rounding.
+  # The token that reaches top_p is kept; the first always is. top_p = 1 keeps all, rounding or not.
   nucleus = (before < sampling.top_p) | (sampling.top_p >= 1) | (jnp.arange(vocab) == 0)
   lowest = jnp.min(jnp.where(nucleus & (ranked > -jnp.inf), ranked, jnp.inf), -1, keepdims=True)
   lowest = jnp.maximum(lowest, ranked[:, :1] + jnp.log(sampling.min_p))

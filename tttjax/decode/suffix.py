@@ -45,7 +45,7 @@ def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
   batch = cache.lengths.shape[0]
   if rows % batch:
     raise UserError(
-        f"the prompt has {rows} rows but the cache {batch}: each cache row needs as many prompt rows"
+        f"the prompt has {rows} rows but the cache {batch}: give each cache row as many of them"
     )
   if lengths is None:
     lengths = np.full((rows,), width, np.int32)

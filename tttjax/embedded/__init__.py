@@ -1,4 +1,4 @@
-"""The default model: a small Qwen3 that `python -m tttjax.pretrain` trains, in Hugging Face's layout."""
+"""The default model: a small Qwen3 in Hugging Face's layout, trained by `tttjax.pretrain`."""
 
 import pathlib
 
