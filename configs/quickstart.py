@@ -2,7 +2,8 @@
 
 python -m tttjax.main --config=configs/quickstart.py
 
-About two minutes of CPU time, half of it compilation.
+About two minutes on two cores, most of it compilation. Expected accuracy by length: in_context
+1.00, .98, .94, .67; qttt and its control within .04 of it; thinking .98, .94, .90, .01.
 """
 
 import ml_collections

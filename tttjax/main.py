@@ -35,6 +35,8 @@ _FINGERPRINT_BYTES = 1 << 16
 
 def main(config) -> None:
   """Checks the config, makes the missing rows, writes tables, figures and the report."""
+  # transformers only tokenizes here; its advice to install PyTorch would puzzle.
+  os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
   plan = run_config.check(config)
   _use_compilation_cache()
   workdir = pathlib.Path(_WORKDIR.value or config.workdir)

@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 from tttjax.evaluation.figures import label_of
 from tttjax.evaluation.records import replacing
-from tttjax.evaluation.summary import Cell, number, plus_minus, thought
+from tttjax.evaluation.summary import Cell, p_text, plus_minus, thought
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -106,7 +106,7 @@ def _table(cells: Sequence[Cell]) -> str:
     gain = cell.gain
     values = (
         f'{cell.length:,}', label_of(cell.strategy), plus_minus(cell.accuracy),
-        plus_minus(gain.gain, sign='+') if gain else '', number(gain.p_value) if gain else '',
+        plus_minus(gain.gain, sign='+') if gain else '', p_text(gain.p_value) if gain else '',
         f'{cell.flops:.2e}', f'{cell.amortised_flops:.2e}', thought(cell),
         f'{cell.total_seconds:.2f}' + (' (with compilation)' if cell.compiling else ''),
         plus_minus(cell.mass) if cell.mass else '')

@@ -105,7 +105,7 @@ def table(cells: Sequence[Cell]) -> str:
     lines.append((
         str(cell.length), cell.strategy, plus_minus(cell.accuracy),
         plus_minus(gain.gain, sign='+') if gain else '',
-        number(gain.p_value) if gain else '',
+        p_text(gain.p_value) if gain else '',
         f'{cell.flops:.2e}', f'{cell.amortised_flops:.2e}', thought(cell),
         f'{cell.total_seconds:.2f}' + ('*' if cell.compiling else '')))
   widths = [max(map(len, column)) for column in zip(*lines)]
@@ -141,8 +141,11 @@ def plus_minus(estimate: Estimate, sign: str = '') -> str:
   return f'{estimate.mean:{sign}.3f}{error}'
 
 
-def number(value: float) -> str:
-  return 'n/a' if math.isnan(value) else f'{value:.3f}'
+def p_text(value: float) -> str:
+  """A p-value to three places; never 0.000, which no permutation test gives."""
+  if math.isnan(value):
+    return 'n/a'
+  return f'{value:.3f}' if value >= 0.001 else '<0.001'
 
 
 def results(
