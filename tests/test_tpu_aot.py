@@ -50,8 +50,8 @@ def compiled(model: str, tensor: int, context: int) -> dict:
     "model, tensor, context",
     [
         ("8B", 4, 2),
+        ("1.7B", 4, 2),
         pytest.param("8B", 8, 1, marks=pytest.mark.slow),
-        pytest.param("1.7B", 4, 2, marks=pytest.mark.slow),
     ],
 )
 class TestV5e8:
