@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests import reference
+import tttjax as tt
 
 torch.set_num_threads(1)
 
@@ -37,6 +38,14 @@ def compilations():
 def small():
   """(transformers model, tttjax model, params) that most files share, and so its programs."""
   return reference.pair(reference.Shape())
+
+
+@pytest.fixture(scope="session")
+def context(small):
+  """(tokens [1, 200], cache) of one context that test-time training can learn from."""
+  _, model, params = small
+  tokens = reference.repeating_tokens(np.random.default_rng(2), 200)
+  return tokens, tt.prefill(model, params, tokens)[0]
 
 
 @pytest.fixture

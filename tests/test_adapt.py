@@ -21,14 +21,6 @@ _KEY = jax.random.key(7)
 
 
 @pytest.fixture(scope="module")
-def context(small):
-  """(tokens [1, 200], cache)."""
-  _, model, params = small
-  tokens = repeating_tokens(np.random.default_rng(2), _T)
-  return tokens, tt.prefill(model, params, tokens)[0]
-
-
-@pytest.fixture(scope="module")
 def adapted(small, context):
   """(fast, opt_state, history) of six steps."""
   _, model, params = small
@@ -241,6 +233,29 @@ def test_merged_weights_in_transformers_give_the_adapted_logits(small, context, 
   scores = np.asarray(tt.score(model, params, adapted[0], cache, suffix))
   assert relative_error(scores[:, 1:], wanted) < 1e-4
   assert np.abs(scores - tt.score(model, params, None, cache, suffix)).max() > 1e-2
+
+
+def test_a_question_encoded_before_adaptation_is_read_by_adapted_queries(small, context, adapted):
+  hf, model, params = small
+  rng = np.random.default_rng(4)
+  question, answer = random_tokens(rng, 1, 12), random_tokens(rng, 1, 8)
+  asked = np.concatenate([context[0], question], axis=1)
+  # Context and question by the base weights but for the last token, which gives the first logits.
+  rest = np.concatenate([question[:, -1:], answer], axis=1)
+  cache, _ = tt.prefill(model, params, asked)
+  before = np.asarray(tt.score(model, params, adapted[0], cache.rewind(1), rest))[:, 1:]
+  merged = copy.deepcopy(hf)
+  kernels = tt.merge(model, params, adapted[0])["layers"]["attention"]["query"]["kernel"]
+  reference.set_query_kernels(merged, kernels)
+  past = reference.hf_cache(hf, asked[:, :-1])
+  wanted = reference.token_logprobs(
+      reference.hf_logits(merged, rest, past_key_values=past), rest
+  )
+  assert relative_error(before, wanted) < 1e-4
+  # The default encodes the question after adaptation, and that is not the same.
+  whole = np.concatenate([question, answer], axis=1)
+  after = np.asarray(tt.score(model, params, adapted[0], context[1], whole))[:, 12:]
+  assert np.abs(after - before).max() > 1e-3
 
 
 def test_merged_params_equal_base_params_with_fast_weights(small, context, adapted):

@@ -8,21 +8,13 @@ import numpy as np
 import pytest
 
 from tests import reference
-from tests.reference import norm_error, repeating_tokens
+from tests.reference import norm_error
 import tttjax as tt
 from tttjax.ttt.fast import delta
 from tttjax.ttt.step import span_loss
 
 _T, _SPAN = 200, 16
 _STARTS = [0, 91, _T - _SPAN - 1, 40, 91, 0, 133, 91]
-
-
-@pytest.fixture(scope="module")
-def context(small):
-  """(tokens [1, 200], cache)."""
-  _, model, params = small
-  tokens = repeating_tokens(np.random.default_rng(2), _T)
-  return tokens, tt.prefill(model, params, tokens)[0]
 
 
 @pytest.fixture(scope="module")

@@ -43,8 +43,3 @@ class Qwen3Config:
   rms_norm_eps: float = 1e-6
   tie_word_embeddings: bool = False
   yarn: YarnConfig | None = None
-
-  @property
-  def queries_per_kv_head(self) -> int:
-    """GQA group size G: query heads that share one KV head."""
-    return self.num_attention_heads // self.num_key_value_heads
