@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = default_config()
   config.workdir = 'runs/quickstart'
   config.lengths = (256, 512, 1024, 2048)
-  config.contexts = 16
+  config.contexts = (16,)
   config.questions = 6
   config.strategies = ('in_context', 'thinking', 'qttt', 'qttt_other_context')
   config.ttt.steps = 32

@@ -405,3 +405,21 @@ def test_full_ttt_step_against_thinking():
   # Exact causal counts: 7 T^2 = 4 M T + 2 M^2, M / T = sqrt(4.5) - 1 = 1.121.
   exact = flops.thinking(QWEN3_4B, context, 1, int((math.sqrt(4.5) - 1) * context), 0)
   assert exact / flops.full_ttt_step(QWEN3_4B, context) == pytest.approx(1, rel=2e-3)
+
+
+@pytest.mark.parametrize("beams, steps", [(1, 1), (4, 1), (4, 9)])
+def test_beams_share_the_prompt_and_then_pay_each(beams, steps):
+  whole = flops.beam(SMALL, 50, 7, steps, beams)
+  one = flops.decode(SMALL, 50, 7, steps, delta=False)
+  prompt = flops.decode(SMALL, 50, 7, 1, delta=False)
+  assert whole == prompt + beams * (one - prompt)
+  assert flops.beam(SMALL, 50, 7, steps, 1) == one
+
+
+def test_rows_encoded_without_delta_do_not_pay_for_it():
+  with_delta = flops.decode(SMALL, 50, 7, 3, delta=True)
+  saved = 6 * 2 * SMALL.num_hidden_layers * SMALL.hidden_size * (
+      SMALL.num_attention_heads * SMALL.head_dim)
+  assert flops.decode(SMALL, 50, 7, 3, delta=True, plain_rows=6) == with_delta - saved
+  assert flops.decode(SMALL, 50, 7, 3, delta=False, plain_rows=6) == flops.decode(
+      SMALL, 50, 7, 3, delta=False)

@@ -1,5 +1,7 @@
 """Decoding after the frozen context: greedy as transformers, stopping, thinking, shared rows."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -263,3 +265,23 @@ def test_the_first_token_may_follow_the_context_directly(small, case):
   for row in range(2):
     answer = _greedy_after(small, tokens[row, : lengths[row]], 8)
     assert result.tokens[row, :8].tolist() == answer
+
+
+def test_question_encoded_before_adaptation_equals_one_that_was_prefilled(small, case):
+  _, model, params = small
+  tokens, lengths, cache, prompt, prompt_lengths = case
+  fast = jax.tree.map(
+      lambda x: 0.1 * jax.random.normal(jax.random.key(5), x.shape), tt.init_fast(model, params)
+  )
+  sampling = tt.SamplingConfig(max_new_tokens=_NEW, max_answer_tokens=8)
+  run = functools.partial(tt.generate, model, params, fast)
+  result = run(cache, prompt, _KEY, sampling, prompt_lengths, question_before=True)
+  after = run(cache, prompt, _KEY, sampling, prompt_lengths)
+  assert (np.asarray(result.logprobs) != np.asarray(after.logprobs)).any(axis=1).all()
+  for row in range(2):
+    question = prompt[row, : prompt_lengths[row]]
+    read = np.concatenate([tokens[row, : lengths[row]], question])[None]
+    before, _ = tt.prefill(model, params, read, capacity=cache.capacity + 128)
+    expected = run(before.rewind(1), read[:, -1:], _KEY, sampling)
+    assert result.tokens[row, :8].tolist() == expected.tokens[0, :8].tolist()
+    np.testing.assert_allclose(result.logprobs[row, :8], expected.logprobs[0, :8], atol=1e-4)

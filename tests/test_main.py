@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from absl import flags as absl_flags
+import jax
 import pytest
 
 from tests import tiny_run
@@ -18,6 +19,8 @@ from tttjax import flags
 from tttjax import main as job
 from tttjax.evaluation import config as run_config
 from tttjax.evaluation import records
+from tttjax.strategies.in_context import InContext
+from tttjax.strategies.thinking import Thinking
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Of the rows, these describe how a run went; everything else is what it found.
@@ -34,7 +37,7 @@ def checkpoint(tmp_path_factory):
 def run(monkeypatch, checkpoint, *arguments):
   """Runs the main job in this process, on one length of 128 tokens; returns the exit code."""
   overrides = {
-      'model': checkpoint, 'lengths': 128, 'contexts': 2, 'questions': 2, 'ttt.steps': 2,
+      'models': checkpoint, 'lengths': 128, 'contexts': 2, 'questions': 2, 'ttt.steps': 2,
       'ttt.span': 8, 'sampling.max_new_tokens': 4, 'share_programs': 'false'}
   line = [f'--config.{name}={value}' for name, value in overrides.items()]
   monkeypatch.setattr(sys, 'argv', ['main.py', *line, *arguments])
@@ -68,22 +71,29 @@ def samples(workdir):
   return path, [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
 
 
+def results(rows):
+  """By key, what the rows found, without how the run went."""
+  return {
+      records.key_of(row): {k: v for k, v in row.items() if k not in _NOT_RESULTS} for row in rows}
+
+
 def test_run_prints_the_table(finished):
   out, err, _ = finished
-  for strategy in ('in_context', 'thinking', 'qttt', 'qttt_other_context'):
-    assert re.search(rf'^ *128  {strategy} +[01]\.\d+ \+- ', out, re.M)
+  for strategy in ('in-context', 'thinking', 'qTTT', r'qTTT on another context \(control\)'):
+    assert re.search(rf'^ *128 +{strategy} +[01]\.\d+ \+- ', out, re.M), out
   # Not a terminal: one short line per cell, no bar.
   lines = err.strip().splitlines()
-  assert len(lines) == 4 and all(re.fullmatch(r'\w+ @ 128: \d of 4 right', l) for l in lines)
+  assert len(lines) == 4
+  assert all(re.fullmatch(r'\w+ @ 128, bank_log: \d of 4 right', line) for line in lines)
 
 
 def test_run_writes_every_output(finished):
   workdir = finished[2]
   names = {str(p.relative_to(workdir)) for p in workdir.rglob('*') if p.is_file()}
   names = {re.sub(r'\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d', 'TIME', name) for name in names}
-  assert names == {
-      'config.json', 'samples_bank_log_balance_TIME.jsonl', 'results_TIME.json',
-      'figures/accuracy.png', 'figures/attention_mass.png', 'report.html'}
+  figures = {name for name in names if re.fullmatch(r'figures/\w+\.png', name)}
+  assert figures and names - figures == {
+      'config.json', 'samples_TIME.jsonl', 'results_TIME.json', 'report.html'}
 
 
 def test_rows_are_one_per_prediction_with_the_harness_fields(finished):
@@ -93,7 +103,12 @@ def test_rows_are_one_per_prediction_with_the_harness_fields(finished):
   for row in rows:
     assert {'doc_id', 'doc', 'target', 'arguments', 'resps', 'filtered_resps'} <= set(row)
     assert len(row['doc']['context_head']) <= 200 and len(row['doc']['context_sha256']) == 64
-    assert row['flops'] > row['amortised_flops'] > 0
+    assert row['flops'] == sum(row['phase_flops'].values()) > row['amortised_flops'] > 0
+    given = row['budget']['flops']
+    assert row['flops'] - row['phase_flops']['prefill'] <= 1.1 * given
+    assert row['error'] is None and row['fallback'] is None
+    assert (row['adaptation'] is not None) == row['strategy'].startswith('qttt')
+    assert 0 < row['mechanism']['mass'] < 1
   by_doc = {}
   for row in rows:
     by_doc.setdefault((row['context'], row['question']), set()).add(row['doc_hash'])
@@ -103,40 +118,52 @@ def test_rows_are_one_per_prediction_with_the_harness_fields(finished):
 def test_results_have_the_harness_shape_and_the_cells(finished):
   workdir = finished[2]
   (path,) = workdir.glob('results_*.json')
-  results = json.loads(path.read_text())
+  result = json.loads(path.read_text())
   _, rows = samples(workdir)
-  for cell in results['cells']:
+  assert len(result['results']) == len(result['cells']) == 4
+  for name, cell in zip(result['results'], result['cells']):
     own = [row['acc'] for row in rows if row['strategy'] == cell['strategy']]
-    name = f'bank_log_balance_{cell["strategy"]}_128'
-    assert results['results'][name]['acc,none'] == pytest.approx(sum(own) / len(own))
-    assert results['results'][name]['acc_stderr,none'] == cell['accuracy']['stderr']
-    assert results['n-samples'][name]['effective'] == 4
-  assert {'config', 'configs', 'git_hash', 'date'} <= set(results)
+    assert result['results'][name]['acc,none'] == pytest.approx(sum(own) / len(own))
+    assert result['results'][name]['acc_stderr,none'] == cell['stderr']
+    assert result['n-samples'][name]['effective'] == cell['n'] == 4
+  assert {'config', 'configs', 'git_hash', 'date'} <= set(result)
 
 
 def test_report_is_self_contained(finished):
   page = (finished[2] / 'report.html').read_text(encoding='utf-8')
-  assert page.count('data:image/png;base64,') == 2
-  assert not re.search(r'(src|href)="(?!data:)', page) and '<script' not in page
+  assert page.count('data:image/png;base64,') >= 2
+  assert not re.search(r'(src|href)="(?!data:|#)', page) and '<script' not in page
   assert 'How to read it' in page and 'qTTT on another context' in page
 
 
 @pytest.mark.parametrize('arguments, message', [
     (['--config.ttt.stpes=3'], 'did you mean --config.ttt.steps?'),
     (['--config.ttt.steps=1.5'], "config.ttt.steps=1.5: give a whole number, or 'matched'"),
-    (['--config.contexts=many'], '--config.contexts=many: expected a whole number'),
+    (['--config.contexts=many'], '--config.contexts=many: expected a comma-separated list'),
+    (['--config.contexts=2,3'], 'config.contexts has 2 numbers for 1 lengths'),
+    (['--config.seeds=-1'], 'config.seeds: -1 must be at least 0'),
+    (['--config.unit=words'], "config.unit='words': choose tokens or native"),
     (['--config.strategies=qtt'], "config.strategies: unknown 'qtt'; did you mean 'qttt'?"),
-    (['--config.task.kind=amounts'], "did you mean 'amount'?"),
-    (['--config.model=/nowhere'], 'config.model: /nowhere: no such directory'),
+    (['--config.strategies=qttt(stpes=1)'], "qttt has no option 'stpes'; did you mean 'steps'?"),
+    (['--config.strategies=qttt(spans=best)'], 'spans=best: choose one of random, oracle'),
+    (['--config.strategies=qttt,qttt()'], 'config.strategies names a value twice'),
+    (['--config.strategies=in_context(stretch=64)'], 'stretch=64 is shorter than the longest'),
+    (['--config.strategies=self_consistency'], 'set it to 0.6'),
+    (['--config.tasks=bank_lag'], "config.tasks: unknown 'bank_lag'; did you mean 'bank_log'?"),
+    (['--config.tasks=bank_log(kind=amounts)'], 'config.tasks: '),
+    (['--config.tasks=code_bugs(source=/nowhere)', '--config.lengths=512'], '/nowhere'),
+    (['--config.tasks=code_bugs(source=./empty)', '--config.lengths=512'], 'empty'),
+    (['--config.models=/nowhere'], 'config.models: /nowhere: no such directory'),
+    (['--config.ttt.steps=matched', '--config.thinking.budget=1'], 'too small for one step'),
     (['--config.lengths=128,2048'], "the model's 1024 positions"),
-    (['--config.thinking.budget=900'], 'config.thinking.budget: 900'),
-    (['--config.ttt.span=127'], 'config.ttt.span=127 does not fit the shortest context'),
-    (['--config.lengths=16'], 'config.lengths: 16 is too short'),
+    (['--config.thinking.budget=900'], 'config.thinking.budget: 900 thinking tokens'),
+    (['--config.ttt.span=127'], 'span=127 does not fit the shortest'),
+    (['--config.lengths=16'], '16'),
     (['--config.ttt.clip=0'], 'config.ttt.clip must be above 0'),
     (['--config.thinking.top_p=2'], 'config.thinking.top_p is 2.0'),
     (['--config.strategies='], 'config.strategies is empty'),
     (['--config.lengths=128,128'], 'config.lengths names a value twice'),
-    (['--config.ttt.steps=matched'], 'give one as a number'),
+    (['--config.ttt.steps=matched'], 'give one of them as a number'),
     (['--config.mesh.tensor=3'], "config.mesh: mesh {'data': 1, 'fsdp': 1, 'tensor': 3"),
     (['--wordkir=x'], 'Did you mean: workdir'),
     (['--config=configs/nothing.py'], 'no such file'),
@@ -144,12 +171,13 @@ def test_report_is_self_contained(finished):
 def test_mistake_is_one_line_before_anything_is_loaded(
     start, capfd, monkeypatch, tmp_path, arguments, message):
   from tttjax.evaluation import runner
-  monkeypatch.setattr(runner, 'load_engine', lambda plan: pytest.fail('loaded the model'))
+  monkeypatch.setattr(runner, 'load_engine', lambda *unused: pytest.fail('loaded the model'))
+  (tmp_path / 'empty').mkdir()
   assert start(*arguments) == 2
   error = capfd.readouterr().err
   assert error.count('\n') == 1 and error.startswith('main.py: error: ')
   assert message in error
-  assert list(tmp_path.iterdir()) == []
+  assert [path.name for path in tmp_path.iterdir()] == ['empty']
 
 
 def test_truncated_weights_are_one_line_and_leave_no_work_directory(
@@ -158,9 +186,9 @@ def test_truncated_weights_are_one_line_and_leave_no_work_directory(
   shutil.copytree(checkpoint, broken)
   weights = broken / 'model.safetensors'
   weights.write_bytes(weights.read_bytes()[:-100])
-  assert start(f'--config.model={broken}', '--workdir=run') == 2
+  assert start(f'--config.models={broken}', '--workdir=run') == 2
   error = capfd.readouterr().err
-  assert error.count('\n') == 1 and 'config.model: ' in error and 'model.safetensors' in error
+  assert error.count('\n') == 1 and 'config.models: ' in error and 'model.safetensors' in error
   assert not pathlib.Path('run').exists()
 
 
@@ -190,7 +218,7 @@ def test_workdir_that_is_a_file_is_refused(start, tmp_path, capfd):
 
 def test_second_run_at_the_same_time_is_refused(start, finished, capfd):
   workdir = finished[2]
-  first = records.Samples(workdir, 'bank_log_balance')
+  first = records.Samples(workdir)
   try:
     assert start(f'--workdir={workdir}') == 2
     assert 'another run is writing here' in capfd.readouterr().err
@@ -228,10 +256,8 @@ def test_truncated_run_resumes_to_the_same_rows(start, finished, tmp_path, caplo
   assert 'half-written last line (25 bytes)' in caplog.text
   resumed_path, resumed = samples(workdir)
   assert resumed_path.read_bytes().startswith(kept)
-  result = lambda rows: {
-      records.key_of(row): {k: v for k, v in row.items() if k not in _NOT_RESULTS} for row in rows}
   assert len(resumed) == len(complete)
-  assert result(resumed) == result(complete)
+  assert results(resumed) == results(complete)
 
 
 def test_bad_line_is_named(start, finished, tmp_path, capfd):
@@ -244,18 +270,68 @@ def test_bad_line_is_named(start, finished, tmp_path, capfd):
   assert f'{path.name}: line 1 is not a row' in capfd.readouterr().err
 
 
-def test_interrupt_keeps_rows_and_says_how_to_go_on(start, finished, tmp_path, monkeypatch, capfd):
-  from tttjax import strategies
-
+def test_interrupt_keeps_rows_and_says_how_to_go_on(start, tmp_path, monkeypatch, capfd):
   def interrupted(*unused):
     raise KeyboardInterrupt
 
-  monkeypatch.setitem(strategies.STRATEGIES, 'thinking', interrupted)
+  monkeypatch.setattr(Thinking, '__call__', interrupted)
   workdir = tmp_path / 'run'
   assert start(f'--workdir={workdir}') == 130
   error = capfd.readouterr().err.strip().splitlines()[-1]
   assert 'interrupted with 2 rows' in error and 'the same command continues' in error
   assert len(samples(workdir)[1]) == 2
+
+
+def test_example_that_fails_becomes_a_row_and_the_run_goes_on(start, tmp_path, monkeypatch):
+  answer = InContext.__call__
+
+  def exhausted(self, engine, case, *rest):
+    if case.example.key.endswith('/1'):
+      raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory\nallocating 9 bytes')
+    return answer(self, engine, case, *rest)
+
+  monkeypatch.setattr(InContext, '__call__', exhausted)
+  workdir = tmp_path / 'run'
+  assert start(f'--workdir={workdir}', '--config.strategies=in_context,qttt') == 0
+  _, rows = samples(workdir)
+  assert len(rows) == 8
+  failed = [row for row in rows if row['error']]
+  assert [(row['strategy'], row['context']) for row in failed] == [('in_context', 1)] * 2
+  for row in failed:
+    assert row['error'] == 'JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes'
+    assert row['acc'] == 0 and row['filtered_resps'] == ['']
+  assert 'RESOURCE_EXHAUSTED' in (workdir / 'report.html').read_text()
+
+
+def test_two_models_seeds_and_tasks_are_all_run(start, checkpoint, tmp_path):
+  other = tmp_path / 'other'
+  shutil.copytree(checkpoint, other)
+  workdir = tmp_path / 'run'
+  assert start(
+      f'--workdir={workdir}', f'--config.models={checkpoint},{other}', '--config.seeds=3,4',
+      '--config.tasks=bank_log,bank_log(kind=amount)', '--config.strategies=in_context',
+      '--config.mechanism=false') == 0
+  _, rows = samples(workdir)
+  cells = {(row['model'], row['task'], row['seed'], row['context']) for row in rows}
+  assert len(cells) == 2 * 2 * 2 * 2
+  heads = {(row['seed'], row['context']): row['doc']['context_sha256'] for row in rows
+           if row['task'] == 'bank_log'}
+  assert len(set(heads.values())) == 4  # seeds have contexts of their own
+
+
+def test_tensorboard_gets_losses_and_accuracies(start, tmp_path):
+  workdir = tmp_path / 'run'
+  assert start(
+      f'--workdir={workdir}', '--config.strategies=qttt', '--config.tensorboard=true') == 0
+  (events,) = (workdir / 'tensorboard').iterdir()
+  data = events.read_bytes()
+  assert b'accuracy/bank_log/qttt/128' in data and b'loss/bank_log/qttt/128/0-1' in data
+
+
+def test_missing_tensorboard_is_said_before_anything_is_loaded(start, monkeypatch, capfd):
+  monkeypatch.setitem(sys.modules, 'tensorboardX', None)
+  assert start('--config.tensorboard=true') == 2
+  assert "pip install 'tttjax[tensorboard]'" in capfd.readouterr().err
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):

@@ -1,5 +1,6 @@
 """Training of the embedded checkpoint: rows, step, resuming, export."""
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -16,9 +17,10 @@ import tttjax as tt
 from tttjax import flags as command_line
 from tttjax.embedded.tokenizer import build_tokenizer
 from tttjax.errors import UserError
-from tttjax.pretrain import data, evaluate, loop, train
+from tttjax.pretrain import data, evaluate, logs, loop, train
 from tttjax.qwen3.config import Qwen3Config
 from tttjax.qwen3.model import Qwen3, init_params
+from tttjax.tasks.audit import audit
 
 CONFIG = 'configs/pretrain_embedded.py'
 STAGE = data.Stage(
@@ -111,6 +113,35 @@ def test_only_answers_and_balances_of_transfers_weigh(tokenizer, rows):
     balance = (line.startswith('TX') and '=' in line.rpartition(' ')[2]
                and context[i][0] not in ' \n')
     assert weight == (data.PREDICTABLE if balance else weight) and (weight <= 0.1) == (not balance)
+
+
+@pytest.mark.parametrize('context, row, anomaly, expected', [
+    (128, 256, 0.3, 'fa55518d330202971c32c8d54dbb6e4ad9540cf99b8c215c7db38c76fde0a783'),
+    (384, 512, 0.5, '0ef55e179f0ad6332275272abcb55eff701c051f8ca11823557780dae64202a9'),
+])
+def test_rows_of_a_seed_stay_the_same(tokenizer, context, row, anomaly, expected):
+  """The hashes were made with the code from before training had a log writer of its own."""
+  stage = data.Stage(
+      context=context, row=row, batch=2, share=1.0, anomaly=anomaly, thinking=0.4, amount=0.2)
+  generator = data.Generator(tokenizer, seed=0, max_position=16384)
+  digest = hashlib.sha256()
+  for i in range(60):
+    made = generator.row(data.FIRST_TRAINING_SEED + i, stage)
+    fields = (made.tokens, made.positions, made.segments, made.weights)
+    digest.update(repr([[float(x) for x in field] for field in fields]).encode())
+  assert digest.hexdigest() == expected
+
+
+def test_training_logs_have_the_anomaly_that_is_asked_for_and_no_other():
+  for seed in range(200):
+    for anomaly in (False, True):
+      lines, size = logs.write_log(seed, 150, lambda text: len(text) // 2, anomaly)
+      assert size <= 150
+      found = audit(''.join(line.text for line in lines))
+      assert len(found) == anomaly
+      if anomaly:
+        answer = logs.ask(lines, np.random.default_rng(0), 'anomaly')[1]
+        assert answer == f'{{{found[0].rule}, TX{found[0].transaction}}}'
 
 
 def test_batches_are_a_function_of_seed_and_step(tokenizer):

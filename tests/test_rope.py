@@ -4,10 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from transformers.models.qwen3 import modeling_qwen3
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
 from tests import reference
-from tests.reference import Shape
+from tests.reference import Shape, random_tokens
+import tttjax as tt
 from tttjax.qwen3.rope import inverse_frequencies, rotate, rotations
 
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
@@ -84,3 +86,26 @@ def test_rotation_keeps_the_dtype_and_computes_in_float32(rng):
   exact = rotate(x.astype(jnp.float32), *rope)
   assert got.dtype == jnp.bfloat16
   np.testing.assert_array_equal(got, exact.astype(jnp.bfloat16))
+
+
+def test_a_model_without_rope_equals_transformers_with_rotary_disabled(small, rng, monkeypatch):
+  hf, model, params = small
+  tokens, suffix = random_tokens(rng, 1, 150), random_tokens(rng, 1, 20)
+  whole = np.concatenate([tokens, suffix], axis=1)
+  rotated = reference.hf_logits(hf, whole)
+  monkeypatch.setattr(modeling_qwen3, "apply_rotary_pos_emb", lambda q, k, *rope, **unused: (q, k))
+  expected = reference.hf_logits(hf, whole)
+  assert reference.relative_error(rotated, expected) > 0.1
+  off = model.clone(rope=False)
+  cache, logits = tt.prefill(off, params, tokens)
+  assert reference.relative_error(logits[0], expected[0, 149]) < 1e-4
+  scores = tt.score(off, params, None, cache, suffix)
+  logprobs = reference.token_logprobs(expected, whole)[:, 150:]
+  np.testing.assert_allclose(scores[:, 1:], logprobs, atol=1e-4)
+
+
+def test_without_rope_yarn_has_no_effect_either(rng):
+  tokens = random_tokens(rng, 1, 40)
+  plain, yarn = (reference.pair(Shape(layers=1, yarn=yarn))[1:] for yarn in (None, _YARN))
+  got = [tt.prefill(m.clone(rope=False), params, tokens)[1] for m, params in (plain, yarn)]
+  np.testing.assert_allclose(*got, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Clustered standard errors and permutation tests against independent formulas."""
+"""Clustered errors, permutation tests, McNemar, Holm and bootstraps against outside formulas."""
 
 import math
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tttjax.evaluation.statistics import clustered_mean, paired_difference, sign_flip_p
+from tttjax.evaluation.statistics import (
+    bootstrap, clustered_mean, holm, mcnemar_p, paired_bootstrap, paired_difference, sign_flip_p)
 
 
 @pytest.fixture
@@ -100,3 +101,78 @@ def test_no_difference_has_p_one():
   same = {i: 1.0 for i in range(6)}
   paired = paired_difference(same, same, {i: i // 2 for i in same})
   assert (paired.gain.mean, paired.gain.stderr, paired.p_value) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize('wins, losses', [(0, 0), (1, 0), (5, 5), (9, 2), (2, 9), (40, 21)])
+def test_mcnemar_equals_the_binomial_test_of_scipy(wins, losses):
+  treatment = [1.0] * wins + [0.0] * losses + [1.0, 0.0, 0.0]
+  baseline = [0.0] * wins + [1.0] * losses + [1.0, 0.0, 0.0]
+  expected = stats.binomtest(wins, wins + losses, 0.5).pvalue if wins + losses else 1.0
+  assert mcnemar_p(treatment, baseline) == pytest.approx(expected, rel=1e-12)
+
+
+def test_mcnemar_is_the_sign_flip_test_of_single_questions(rng):
+  treatment, baseline = rng.integers(0, 2, size=(2, 13))
+  assert mcnemar_p(treatment, baseline) == pytest.approx(sign_flip_p(treatment - baseline))
+
+
+def test_holm_on_a_case_worked_by_hand():
+  # Sorted .01, .02, .03, .04 times 4, 3, 2, 1, never falling.
+  assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+
+
+def test_holm_is_the_smallest_level_at_which_the_closed_test_rejects(rng):
+  # A hypothesis is rejected if Bonferroni rejects every intersection that contains it.
+  p = rng.uniform(0, 0.4, size=5)
+  subsets = [[i for i in range(5) if mask >> i & 1] for mask in range(1, 32)]
+  closed = [
+      min(1.0, max(len(s) * min(p[i] for i in s) for s in subsets if j in s)) for j in range(5)]
+  assert holm(p) == pytest.approx(closed)
+
+
+def test_holm_leaves_comparisons_without_a_test_out():
+  corrected = holm([math.nan, 0.02, 0.5])
+  assert math.isnan(corrected[0])
+  assert corrected[1:] == pytest.approx([0.04, 0.5])
+
+
+def test_bootstrap_of_a_mean_has_the_clustered_standard_error(clustered):
+  values, labels = clustered
+  estimate = bootstrap(lambda indices: values[indices].mean(), list(labels), draws=4000)
+  assert estimate.mean == pytest.approx(values.mean())
+  assert estimate.stderr == pytest.approx(clustered_mean(values, labels).stderr, rel=0.08)
+
+
+def test_paired_bootstrap_agrees_with_scipy_on_single_questions(rng):
+  # A metric that is no mean over questions: the geometric mean of two means.
+  x, y = rng.uniform(0.2, 1.0, size=(2, 30, 2))
+  metric = lambda values: math.sqrt(values[:, 0].mean() * values[:, 1].mean())
+  ours = paired_bootstrap(lambda i: metric(x[i]), lambda i: metric(y[i]), range(30), draws=4000)
+  theirs = stats.bootstrap(
+      (np.arange(30),), lambda i: metric(x[i]) - metric(y[i]), vectorized=False,
+      n_resamples=4000, method='basic', rng=np.random.default_rng(1))
+  assert ours.gain.mean == pytest.approx(metric(x) - metric(y))
+  assert ours.gain.stderr == pytest.approx(theirs.standard_error, rel=0.08)
+
+
+def test_paired_bootstrap_draws_whole_contexts(clustered):
+  values, labels = clustered
+  mean = lambda indices: values[indices].mean()
+  paired = paired_bootstrap(mean, lambda indices: 0.0, list(labels), draws=4000)
+  assert paired.gain.stderr == pytest.approx(clustered_mean(values, labels).stderr, rel=0.08)
+  assert paired.gain.clusters == 40
+
+
+def test_paired_bootstrap_rejects_as_often_as_its_level_says(rng):
+  p = []
+  for _ in range(200):
+    x, y = rng.normal(size=(2, 25))
+    p.append(paired_bootstrap(
+        lambda i: x[i].mean(), lambda i: y[i].mean(), range(25), draws=199).p_value)
+  assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.11
+
+
+def test_paired_bootstrap_of_one_context_has_no_error_and_no_p_value():
+  paired = paired_bootstrap(len, lambda i: 0.0, ['a', 'a'])
+  assert paired.gain.mean == 2
+  assert math.isnan(paired.gain.stderr) and math.isnan(paired.p_value)

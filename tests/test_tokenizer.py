@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from tttjax.embedded.tokenizer import SPECIAL_TOKENS, THINKING_TOKENS, VOCAB_SIZE, build_tokenizer
-from tttjax.tasks import bank_log, prompt
+from tttjax.tasks import BankLog, prompt
 
 
 @pytest.fixture(scope='module')
@@ -56,7 +56,7 @@ def test_text_ending_in_a_newline_tokenizes_the_same_whatever_follows(tokenizer,
 
 
 def test_context_and_suffix_tokenize_like_their_concatenation(tokenizer):
-  example = bank_log.make_example(0, 300, tokenizer, 4)
+  example = BankLog().make_example(0, 300, tokenizer, 4, in_tokens=True)
   for question in example.questions:
     for suffix in (question.text, question.thinking_text):
       assert (ids(tokenizer, example.context + suffix)

@@ -24,9 +24,9 @@ def write(directory) -> None:
 def config(checkpoint, **overrides):
   """One length of 128 tokens, two contexts, two questions; `ttt__steps=4` sets ttt.steps."""
   values = default_config()
-  values.model = str(checkpoint)
+  values.models = (str(checkpoint),)
   values.lengths = (128,)
-  values.contexts = values.questions = 2
+  values.contexts, values.questions = (2,), 2
   values.ttt.steps, values.ttt.span = 2, 8
   values.sampling.max_new_tokens = 4
   values.update_from_flattened_dict({k.replace('__', '.'): v for k, v in overrides.items()})

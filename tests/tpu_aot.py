@@ -76,7 +76,7 @@ def programs(model: tt.Qwen3) -> dict:
       ),
       "generate": (
           _generate,
-          (model, NEW_TOKENS),
+          (model, NEW_TOKENS, False),
           (params, fast, cache, ids(1, PROMPT), ids(1), key, like(sampling.traced())),
       ),
   }

@@ -17,6 +17,7 @@ from absl import flags
 from absl import logging
 import ml_collections
 
+from tttjax import spec
 from tttjax.errors import UserError
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -197,9 +198,10 @@ def _convert(text: str, kind: type, current: Any) -> Any:
   if kind in (int, float, str):
     return kind(text)
   if kind is tuple:
-    items = [item.strip().strip('\'"') for item in text.strip('()[] ').split(',')]
+    if text[:1] in ('(', '['):
+      text = text[1:].removesuffix(')' if text[0] == '(' else ']')
     element = type(current[0]) if current else str
-    return tuple(element(item) for item in items if item)
+    return tuple(element(item.strip('\'"')) for item in spec.split(text))
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError):

@@ -2,10 +2,7 @@
 
   python -m tttjax.main --config=configs/quickstart.py [--config.ttt.steps=64 ...] [--workdir=DIR]
 
-Transaction logs of several lengths are asked for facts that stand at one place of
-them; strategies are plain reading (in_context), thinking tokens (thinking), test-time
-training of the query projections (qttt) and its control (qttt_other_context).
-
+A config names models, tasks, context lengths, strategies and seeds; every combination is a cell.
 DIR gets config.json, samples_*.jsonl (one row per prediction), results_*.json,
 figures/*.png and report.html. The same command again continues an interrupted run.
 """
@@ -20,12 +17,13 @@ from absl import flags
 import jax
 
 from tttjax import flags as command_line
+from tttjax import report
 from tttjax.evaluation import config as run_config
-from tttjax.evaluation import figures
 from tttjax.evaluation import records
-from tttjax.evaluation import report
 from tttjax.evaluation import runner
-from tttjax.evaluation import summary
+from tttjax.evaluation import work as run_work
+from tttjax.evaluation import writers
+from tttjax.evaluation.progress import Progress
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where outputs go, instead of config.workdir')
 
@@ -38,15 +36,17 @@ def main(config) -> None:
   # transformers only tokenizes here; its advice to install PyTorch would puzzle.
   os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
   plan = run_config.check(config)
+  if plan.config.tensorboard:
+    writers.check()
+  work = run_work.prepare(plan)
   _use_compilation_cache()
   workdir = pathlib.Path(_WORKDIR.value or config.workdir)
-  settings = {name: value for name, value in command_line.fields(config) if name != 'workdir'}
-  settings['checkpoint_sha256'] = _fingerprint(plan.checkpoint)
-  records.prepare_workdir(workdir, settings)
-  samples = records.Samples(workdir, plan.task_name)
-  progress = runner.Progress(plan, sys.stderr)
+  records.prepare_workdir(workdir, _settings(plan))
+  samples = records.Samples(workdir)
+  board = writers.TensorBoard(workdir) if plan.config.tensorboard else None
+  progress = Progress(work, len(plan.strategies), sys.stderr)
   try:
-    runner.run(plan, runner.load_engine(plan), samples, progress)
+    runner.run(plan, work, samples, progress, board.write if board else lambda rows: None)
   except KeyboardInterrupt:
     raise KeyboardInterrupt(
         f'interrupted with {len(samples.rows)} rows in {samples.path}; the same command continues'
@@ -54,27 +54,19 @@ def main(config) -> None:
   finally:
     progress.close()
     samples.close()
-  write_outputs(workdir, plan, settings, samples)
+    if board:
+      board.close()
+  report.build([workdir], workdir, [''])
 
 
-def write_outputs(
-    workdir: pathlib.Path, plan: run_config.Plan, settings: dict[str, Any],
-    samples: records.Samples) -> None:
-  """Everything that is a function of the rows: results, figures, report and the printed table."""
-  config = plan.config
-  cells = summary.cells(samples.rows.values(), config.strategies, config.lengths)
-  results = workdir / f'results_{samples.stamp}.json'
-  records.write_json(
-      results, summary.results(plan.task_name, settings, samples.stamp, cells))
-  drawn = [workdir / 'figures' / 'accuracy.png']
-  figures.accuracy(cells, drawn[0])
-  if any(cell.mass for cell in cells):
-    drawn.append(workdir / 'figures' / 'attention_mass.png')
-    figures.attention_mass(cells, drawn[1])
-  page = workdir / 'report.html'
-  report.write(page, settings, samples.stamp, cells, drawn)
-  print(summary.table(cells))
-  print('\n' + '\n'.join(map(str, (samples.path, results, *drawn, page))))
+def _settings(plan: run_config.Plan) -> dict[str, Any]:
+  """The fields that rows depend on, by dotted name, and fingerprints of the checkpoints."""
+  settings = {
+      name: value for name, value in command_line.fields(plan.config)
+      if name not in ('workdir', 'tensorboard')}
+  settings['checkpoint_sha256'] = [
+      _fingerprint(model.checkpoint) for model in plan.models.values()]
+  return settings
 
 
 def _use_compilation_cache() -> None:

@@ -184,45 +184,43 @@ class Suffix:
   def start(self) -> KV:
     return self.keys, self.values
 
-  def attend_prefix(self, q, layer, values=None):
-    """Rows [R, K, T*G, d] and logsumexp of queries [R, T, H, d] over the prefix.
-
-    `values` replaces the prefix values, [L, B, K, capacity, any].
-    """
+  def prefix_rows(self, q):
+    """Queries [R, T, H, d] as rows [B, K, n*T*G, d] of the prefix they share, and their window."""
     r, t, h, d = q.shape
     b, kv_heads = self.prefix_keys.shape[1:3]
     per_row = fold(q, kv_heads).reshape(b, r // b, kv_heads, -1, d)
     rows = per_row.swapaxes(1, 2).reshape(b, kv_heads, -1, d)
     limits = jnp.broadcast_to(self.prefix_lengths[:, None], (b, rows.shape[2]))
-    o, lse = attend_cache(
-        rows,
-        self.prefix_keys,
-        self.prefix_values if values is None else values,
-        layer,
-        jnp.zeros((b,), jnp.int32),
-        limits,
-        self.mesh,
-    )
-    shape = (b, kv_heads, r // b, t * (h // kv_heads))
-    o = o.reshape(*shape, o.shape[-1]).swapaxes(1, 2).reshape(r, *shape[1:2], shape[3], -1)
-    return o, lse.reshape(shape).swapaxes(1, 2).reshape(r, kv_heads, shape[3])
+    return rows, jnp.zeros((b,), jnp.int32), limits
 
-  def attend_suffix(self, state, q, project_kv: Callable[[], KV], layer):
-    """Writes this call's K and V; rows and logsumexp over the suffix, and the new state."""
-    k, v = project_kv()
+  def per_suffix_row(self, x):
+    """Back from the prefix's rows: [B, K, n*T*G, ...] to [R, K, T*G, ...]."""
+    b, kv_heads, _, *rest = x.shape
+    n = self.keys.shape[1] // b
+    x = x.reshape(b, kv_heads, n, -1, *rest).swapaxes(1, 2)
+    return x.reshape(b * n, kv_heads, -1, *rest)
+
+  def write(self, state, project_kv: Callable[[], KV], layer) -> KV:
+    """The suffix slots with this call's K and V in them."""
     # The suffix is short and not split over the context axis: no mesh.
-    keys, values = (
+    return tuple(
         write_slots(slots, new.swapaxes(1, 2), layer, self.offset, None)
-        for slots, new in zip(state, (k, v))
+        for slots, new in zip(state, project_kv())
     )
+
+  def suffix_rows(self, q):
+    """Queries [R, T, H, d] as rows [R, K, T*G, d] of their own suffix, and their window."""
     r, t, h, _ = q.shape
-    kv_heads = k.shape[2]
+    kv_heads = self.keys.shape[2]
     limits = jnp.broadcast_to(self.offset + jnp.arange(1, t + 1), (r, t))
-    rows, limits = fold(q, kv_heads), row_limits(limits, h // kv_heads)
-    part = attend_cache(rows, keys, values, layer, self.first, limits)
-    return part, (keys, values)
+    return fold(q, kv_heads), self.first, row_limits(limits, h // kv_heads)
 
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
-    part, state = self.attend_suffix(state, q, project_kv, layer)
-    o, _ = merge(*self.attend_prefix(q, layer), *part)
-    return unfold(o, q.shape[1]), state
+    keys, values = self.write(state, project_kv, layer)
+    rows, first, limits = self.suffix_rows(q)
+    suffix = attend_cache(rows, keys, values, layer, first, limits)
+    rows, first, limits = self.prefix_rows(q)
+    slots = self.prefix_keys, self.prefix_values
+    prefix = attend_cache(rows, *slots, layer, first, limits, self.mesh)
+    o, _ = merge(*map(self.per_suffix_row, prefix), *suffix)
+    return unfold(o, q.shape[1]), (keys, values)

@@ -8,6 +8,14 @@ logsumexp in float32, and two parts combine by `merge`.
 
 from tttjax.attention.cached import attend_cache
 from tttjax.attention.dense import attend_dense
-from tttjax.attention.merge import merge
+from tttjax.attention.marked import attend_marked, attend_whole
+from tttjax.attention.merge import MASKED, merge
 
-__all__ = ["attend_cache", "attend_dense", "merge"]
+__all__ = [
+    "MASKED",
+    "attend_cache",
+    "attend_dense",
+    "attend_marked",
+    "attend_whole",
+    "merge",
+]

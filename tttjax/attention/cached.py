@@ -53,7 +53,7 @@ def _attend_bwd(mesh, residuals, cotangents):
 _attend.defvjp(_attend_fwd, _attend_bwd)
 
 
-def _specs(mesh, q, keys):
+def cache_specs(mesh, q, keys):
   """PartitionSpecs of (q, cache, layer, first, limit, lse) on `mesh`."""
   heads = spec(mesh, ("batch", "kv_heads", None, None), q.shape)
   cache = spec(mesh, (None, "batch", "kv_heads", "slots", None), keys.shape)
@@ -62,30 +62,36 @@ def _specs(mesh, q, keys):
   return heads, cache, p(), p(batch), p(batch, None), p(batch, kv, None)
 
 
-def _local_window(first, limit, slots):
+def local_window(first, limit, slots):
   """The window in this shard's slots: shard c of the context axis holds [c*slots, (c+1)*slots)."""
   offset = lax.axis_index("context") * slots
   return first - offset, limit - offset
 
 
-def _is_split(mesh, keys):
+def is_split(mesh, keys):
+  """Whether the slots of `keys` are split over the context axis of `mesh`."""
   size = axis_size(mesh, "context")
   return size > 1 and keys.shape[3] % size == 0
 
 
+def merge_shards(o, lse):
+  """Inside a shard_map: the merge of every context shard's attention part."""
+  top = lax.pmax(lse, "context")
+  share = jnp.exp(lse - top)
+  total = lax.psum(share, "context")
+  o = lax.psum(o * share[..., None], "context") / total[..., None]
+  return o, top + jnp.log(total)
+
+
 def _forward(q, keys, values, layer, first, limit, mesh):
-  if not _is_split(mesh, keys):
+  if not is_split(mesh, keys):
     return chunked.forward(q, keys, values, layer, first, limit)
-  heads, cache, scalar, per_batch, per_row, lse_spec = _specs(mesh, q, keys)
+  heads, cache, scalar, per_batch, per_row, lse_spec = cache_specs(mesh, q, keys)
 
   def local(q, keys, values, layer, first, limit):
-    first, limit = _local_window(first, limit, keys.shape[3])
+    first, limit = local_window(first, limit, keys.shape[3])
     o, lse = chunked.forward(q, keys, values, layer, first, limit)
-    top = lax.pmax(lse, "context")
-    share = jnp.exp(lse - top)
-    total = lax.psum(share, "context")
-    o = lax.psum(o * share[..., None], "context") / total[..., None]
-    return o, top + jnp.log(total)
+    return merge_shards(o, lse)
 
   return jax.shard_map(
       local,
@@ -97,12 +103,12 @@ def _forward(q, keys, values, layer, first, limit, mesh):
 
 
 def _backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse, mesh):
-  if not _is_split(mesh, keys):
+  if not is_split(mesh, keys):
     return chunked.backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse)
-  heads, cache, scalar, per_batch, per_row, lse_spec = _specs(mesh, q, keys)
+  heads, cache, scalar, per_batch, per_row, lse_spec = cache_specs(mesh, q, keys)
 
   def local(q, keys, values, layer, first, limit, o, lse, do, dlse):
-    first, limit = _local_window(first, limit, keys.shape[3])
+    first, limit = local_window(first, limit, keys.shape[3])
     dq = chunked.backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse)
     return lax.psum(dq, "context")
 

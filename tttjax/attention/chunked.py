@@ -5,7 +5,6 @@ traced layer, so no layer of it is ever copied, and only the blocks below the
 largest limit are visited: the cost follows the true length, not the capacity.
 """
 
-import jax
 from jax import lax
 import jax.numpy as jnp
 
@@ -22,14 +21,14 @@ def block_size(rows: int, slots: int) -> int:
   return next(block for block in range(target, 0, -1) if slots % block == 0)
 
 
-def _blocks(q, keys, first, limit):
+def visited(q, keys, first, limit):
   """Block size and the traced half-open range of blocks that any row sees."""
   block = block_size(q.shape[2], keys.shape[3])
   last = jnp.clip(limit.max(), 0, keys.shape[3])
   return block, jnp.maximum(first.min(), 0) // block, (last + block - 1) // block
 
 
-def _read(cache, layer, index, block):
+def read(cache, layer, index, block):
   """Block `index` of one layer: [B, K, block, d]."""
   _, b, k, _, d = cache.shape
   zero = jnp.zeros((), jnp.int32)
@@ -37,7 +36,7 @@ def _read(cache, layer, index, block):
   return lax.dynamic_slice(cache, at, (1, b, k, block, d))[0]
 
 
-def _scores(q, k_block, index, block, first, limit):
+def block_scores(q, k_block, index, block, first, limit):
   """Scaled float32 scores [B, K, R, block] and which of them are visible [B, 1, R, block]."""
   slots = index * block + jnp.arange(block)
   visible = (slots >= first[:, None, None]) & (slots < limit[:, :, None])
@@ -45,34 +44,49 @@ def _scores(q, k_block, index, block, first, limit):
   return scores * q.shape[-1] ** -0.5, visible[:, None]
 
 
-def forward(q, keys, values, layer, first, limit):
-  """Attention output and logsumexp; arguments and results as `attend_cache`."""
-  block, begin, end = _blocks(q, keys, first, limit)
-
-  def body(index, carry):
-    o, top, total = carry
-    scores, visible = _scores(q, _read(keys, layer, index, block), index, block, first, limit)
-    scores = jnp.where(visible, scores, MASKED)
-    new_top = jnp.maximum(top, scores.max(-1))
-    weights = jnp.exp(scores - new_top[..., None])
-    shrink = jnp.exp(top - new_top)
-    v = _read(values, layer, index, block)
-    part = jnp.einsum(
-        "bkrs,bksd->bkrd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
-    )
-    return o * shrink[..., None] + part, new_top, total * shrink + weights.sum(-1)
-
+def nothing_seen(q, values):
+  """The state of an online softmax before its first block: (o, largest score, sum of weights)."""
   rows = q.shape[:3]
-  start = (
+  return (
       jnp.zeros((*rows, values.shape[-1]), jnp.float32),
       # Above MASKED, so that a block with no visible slot adds exp(MASKED - top) = 0.
       jnp.full(rows, MASKED / 2, jnp.float32),
       jnp.zeros(rows, jnp.float32),
   )
-  o, top, total = lax.fori_loop(begin, end, body, start)
-  seen = total > 0
-  total = jnp.where(seen, total, 1.0)
-  return o / total[..., None], jnp.where(seen, top + jnp.log(total), MASKED)
+
+
+def add_block(seen, scores, visible, v, dtype):
+  """The state after one more block; weights and values are multiplied in `dtype`."""
+  o, top, total = seen
+  scores = jnp.where(visible, scores, MASKED)
+  new_top = jnp.maximum(top, scores.max(-1))
+  weights = jnp.exp(scores - new_top[..., None])
+  shrink = jnp.exp(top - new_top)
+  part = jnp.einsum(
+      "bkrs,bksd->bkrd", weights.astype(dtype), v, preferred_element_type=jnp.float32
+  )
+  return o * shrink[..., None] + part, new_top, total * shrink + weights.sum(-1)
+
+
+def finish(seen):
+  """(o, lse, largest score) of a state; 0, MASKED and MASKED for a row that saw no slot."""
+  o, top, total = seen
+  any_slot = total > 0
+  total = jnp.where(any_slot, total, 1.0)
+  lse, top = (jnp.where(any_slot, x, MASKED) for x in (top + jnp.log(total), top))
+  return o / total[..., None], lse, top
+
+
+def forward(q, keys, values, layer, first, limit):
+  """Attention output and logsumexp; arguments and results as `attend_cache`."""
+  block, begin, end = visited(q, keys, first, limit)
+
+  def body(index, seen):
+    k, v = read(keys, layer, index, block), read(values, layer, index, block)
+    scores, visible = block_scores(q, k, index, block, first, limit)
+    return add_block(seen, scores, visible, v, v.dtype)
+
+  return finish(lax.fori_loop(begin, end, body, nothing_seen(q, values)))[:2]
 
 
 def backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse):
@@ -80,13 +94,13 @@ def backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse):
 
   dS = P * (dO V^T - sum(dO * O) + dLSE), dQ = scale * dS K; dK and dV are never formed.
   """
-  block, begin, end = _blocks(q, keys, first, limit)
+  block, begin, end = visited(q, keys, first, limit)
   shift = dlse - (do * o).sum(-1)
 
   def body(index, dq):
-    k = _read(keys, layer, index, block)
-    v = _read(values, layer, index, block)
-    scores, visible = _scores(q, k, index, block, first, limit)
+    k = read(keys, layer, index, block)
+    v = read(values, layer, index, block)
+    scores, visible = block_scores(q, k, index, block, first, limit)
     weights = jnp.where(visible, jnp.exp(scores - lse[..., None]), 0.0)
     dweights = jnp.einsum(
         "bkrd,bksd->bkrs", do.astype(v.dtype), v, preferred_element_type=jnp.float32

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.cache import PrefixCache
+from tttjax.decode import budget
 from tttjax.decode.config import Sampling, SamplingConfig
 from tttjax.decode.sampling import choose, log_probability
 from tttjax.decode.suffix import SuffixCache, align_right, check_suffix, encode, new_suffix
@@ -40,9 +41,8 @@ class _State:
   step: jax.Array  # int32, tokens emitted so far
   last: jax.Array  # int32 [R], the newest token
   suffix: SuffixCache
-  closed: jax.Array  # bool [R], no (longer a) thinking section
+  progress: budget.Progress  # [R]
   done: jax.Array  # bool [R]
-  answered: jax.Array  # int32 [R], answer tokens so far
   out: Generation
 
 
@@ -55,6 +55,7 @@ def generate(
     key: jax.Array,
     sampling: SamplingConfig,
     prompt_lengths: jax.Array | None = None,
+    question_before: bool = False,
 ) -> Generation:
   """Encodes the prompt after the frozen context, with the current fast weights, and decodes.
 
@@ -66,13 +67,24 @@ def generate(
     key: PRNG key; row r of step i draws from fold_in(fold_in(key, r), i).
     sampling: max_new_tokens is static; everything else is traced.
     prompt_lengths: int [R]; None means S.
+    question_before: static; encode all of the prompt but its last token without the fast weights,
+      as if it had been read before the adaptation.
 
   Raises:
     UserError: an empty prompt, ids outside the vocabulary, positions beyond the model's range.
   """
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   return _generate(
-      model, sampling.max_new_tokens, params, fast, cache, prompt, lengths, key, sampling.traced()
+      model,
+      sampling.max_new_tokens,
+      question_before,
+      params,
+      fast,
+      cache,
+      prompt,
+      lengths,
+      key,
+      sampling.traced(),
   )
 
 
@@ -90,7 +102,7 @@ def stream(
   """As `generate`, yielding everything so far after each `every` tokens; the last is the whole."""
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   size, traced = sampling.max_new_tokens, sampling.traced()
-  state = _start(model, size, params, fast, cache, prompt, lengths, key, traced)
+  state = _start(model, size, False, params, fast, cache, prompt, lengths, key, traced)
   until = 1
   while True:
     yield state.out
@@ -100,28 +112,29 @@ def stream(
     state = _advance(model, params, fast, cache, state, key, traced, jnp.asarray(until))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _generate(model, size, params, fast, cache, prompt, lengths, key, sampling):
-  state = _start(model, size, params, fast, cache, prompt, lengths, key, sampling)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _generate(model, size, before, params, fast, cache, prompt, lengths, key, sampling):
+  state = _start(model, size, before, params, fast, cache, prompt, lengths, key, sampling)
   return _advance(model, params, fast, cache, state, key, sampling, size).out
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _start(model, size, params, fast, cache, prompt, lengths, key, sampling):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _start(model, size, before, params, fast, cache, prompt, lengths, key, sampling):
   """Encodes the prompt and emits the first token."""
   rows, width = prompt.shape
   suffix = new_suffix(model, cache, lengths, width, size)
-  hidden, suffix, _ = encode(
-      model, params, fast, cache, suffix, align_right(prompt, lengths)
-  )
+  aligned = align_right(prompt, lengths)
+  if before:
+    _, suffix, _ = encode(model, params, None, cache, suffix, aligned[:, :-1])
+    aligned = aligned[:, -1:]
+  hidden, suffix, _ = encode(model, params, fast, cache, suffix, aligned)
   zeros = jnp.zeros((rows,), jnp.int32)
   state = _State(
       step=jnp.zeros((), jnp.int32),
       last=zeros,
       suffix=suffix,
-      closed=jnp.broadcast_to(~sampling.thinking, (rows,)),
+      progress=budget.start((rows,), sampling),
       done=jnp.zeros((rows,), bool),
-      answered=zeros,
       out=Generation(
           tokens=jnp.full((rows, size), -1, jnp.int32),
           lengths=zeros,
@@ -151,17 +164,12 @@ def _emit(model, params, hidden, state: _State, key, sampling: Sampling) -> _Sta
   keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.fold_in(key, r), state.step))(rows)
   token = choose(logits, keys, sampling)
 
-  thought = state.out.thinking_lengths
-  over = thought - sampling.thinking_budget  # index of the inserted token, where >= 0
-  forced = ~state.closed & (over >= 0)
-  insert = sampling.forced_ids[jnp.clip(over, 0, sampling.forced_ids.shape[0] - 1)]
+  forced, insert = budget.insertion(state.progress, sampling)
   token = jnp.where(forced, insert, token)
 
   live = ~state.done
-  ends = jnp.where(forced, over == sampling.forced_length - 1, token == sampling.end_think_id)
-  answered = state.answered + (live & state.closed)
-  stop = ~forced & (token[:, None] == sampling.stop_ids).any(axis=1)
-  done = state.done | stop | (answered >= sampling.max_answer_tokens)
+  progress = budget.advance(state.progress, token, sampling)
+  progress = jax.tree.map(lambda new, old: jnp.where(live, new, old), progress, state.progress)
   at = state.step
   out = Generation(
       tokens=state.out.tokens.at[:, at].set(jnp.where(live, token, -1)),
@@ -169,8 +177,7 @@ def _emit(model, params, hidden, state: _State, key, sampling: Sampling) -> _Sta
       logprobs=state.out.logprobs.at[:, at].set(
           jnp.where(live, log_probability(logits, token), 0.0)
       ),
-      thinking_lengths=thought + (live & ~state.closed),
+      thinking_lengths=progress.thought,
   )
-  return state.replace(
-      step=at + 1, last=token, closed=state.closed | ends, done=done, answered=answered, out=out
-  )
+  done = state.done | budget.ends(state.progress, token, sampling)
+  return state.replace(step=at + 1, last=token, progress=progress, done=done, out=out)

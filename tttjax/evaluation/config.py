@@ -1,16 +1,16 @@
 """The fields of a run, their defaults and meaning, and every check that needs no weights."""
 
+from collections.abc import Mapping
 import dataclasses
 import difflib
 import math
 import pathlib
-from types import ModuleType
+from typing import Any
 
 import jax
 from ml_collections import config_dict
 
-from tttjax import flops
-from tttjax.cache import round_capacity
+from tttjax import spec
 from tttjax.checkpoint.config_json import read_config
 from tttjax.checkpoint.safetensors_index import open_checkpoint
 from tttjax.decode.config import SamplingConfig
@@ -20,30 +20,34 @@ from tttjax.flags import fields
 from tttjax.qwen3.config import Qwen3Config
 from tttjax.sharding import AXES, make_mesh
 from tttjax.strategies import STRATEGIES
-from tttjax.tasks import bank_log
+from tttjax.strategies.base import Strategy
+from tttjax.tasks import TASKS
+from tttjax.tasks.bank_log import FORCED_STOP
+from tttjax.tasks.base import Task
 from tttjax.ttt.config import TTTConfig
-
-TASKS: dict[str, ModuleType] = {'bank_log': bank_log}
 
 # A budget that is not given but solved for, so that thinking and qTTT cost the same FLOPs.
 MATCHED = 'matched'
-# Suffix tokens assumed where no tokenizer is loaded yet; prompts of the tasks are shorter.
-_PROMPT_TOKENS = 64
-_SHORTEST_CONTEXT = 128
+# The paper's rule for the thinking budget, M = 2 N k.
+PAPER = 'paper'
+# Named in configs instead of a directory.
+_EMBEDDED = 'embedded'
 # With share_programs a program serves lengths from more than longest / this up to its longest.
-_SHARED_RANGE = 4
+SHARED_RANGE = 4
+_SMOKE_CONTEXTS, _SMOKE_QUESTIONS = 2, 2
 
 # name: (default, meaning). The default's type is the field's type.
 _FIELDS = {
-    'model': ('embedded', "checkpoint directory in Hugging Face's layout, or 'embedded'"),
-    'seed': (0, 'of contexts, questions, span sampling and decoding'),
-    'workdir': ('runs/quickstart', 'where samples, results, figures and report go'),
-    'task.name': ('bank_log', f'one of: {", ".join(TASKS)}'),
-    'task.kind': ('balance', f'what is asked; of bank_log: {", ".join(bank_log.KINDS)}'),
-    'lengths': ((256, 512, 1024, 2048), 'context lengths, tokens'),
-    'contexts': (8, 'contexts per length; they are the clusters of every standard error'),
-    'questions': (6, 'questions per context, answered after one adaptation'),
-    'strategies': (tuple(STRATEGIES), f'of: {", ".join(STRATEGIES)}'),
+    'models': ((_EMBEDDED,), f"checkpoint directories in Hugging Face's layout, or '{_EMBEDDED}'"),
+    'tasks': (('bank_log',), f'of: {", ".join(TASKS)}; with options such as bank_log(kind=amount)'),
+    'unit': ('tokens', "of lengths: tokens, or native: the task's own (operations, lines)"),
+    'lengths': ((256, 512, 1024, 2048), 'context lengths'),
+    'contexts': ((8,), 'contexts per length and seed, one number or one per length; they are the'
+                 ' clusters of every standard error'),
+    'questions': (6, 'questions per context at most, answered after one adaptation'),
+    'seeds': ((0,), 'of contexts, questions, span sampling and decoding'),
+    'strategies': (('in_context', 'thinking', 'qttt', 'qttt_other_context'),
+                   f'of: {", ".join(STRATEGIES)}; with options such as qttt(learning_rate=3e-4)'),
     'ttt.steps': (32, f"N, steps of qTTT, or '{MATCHED}' to thinking.budget"),
     'ttt.span': (32, 'k, tokens per step'),
     'ttt.learning_rate': (1e-3, '1e-3 for the embedded model, 1e-6 to 1e-5 for real Qwen3'),
@@ -51,27 +55,32 @@ _FIELDS = {
     'ttt.clip': (1.0, 'largest global gradient norm'),
     'ttt.schedule': ('constant', 'of the learning rate: constant, linear or cosine'),
     'ttt.span_kv': ('frozen', "the span's own keys and values: frozen (the paper's) or recomputed"),
-    'thinking.budget': (MATCHED, f"M, thinking tokens, or '{MATCHED}' to ttt.steps"),
+    'thinking.budget': (MATCHED, f"M, thinking tokens, '{MATCHED}' to ttt.steps by exact FLOPs, or"
+                        f" '{PAPER}': 2 N k"),
     'thinking.temperature': (0.6, 'of thoughts and of the answer after them; 0 is greedy'),
     'thinking.top_k': (20, 'likeliest tokens kept; 0 keeps all'),
     'thinking.top_p': (0.95, 'probability mass kept; 1 keeps all'),
-    'thinking.forced_stop': (bank_log.FORCED_STOP, 'text inserted where the budget is used up'),
+    'thinking.forced_stop': (FORCED_STOP, 'text inserted where the budget is used up'),
     'sampling.max_new_tokens': (16, 'longest answer, tokens'),
     'sampling.temperature': (0.0, 'of answers without thinking; 0 is greedy'),
     'sampling.top_k': (0, 'likeliest tokens kept; 0 keeps all'),
     'sampling.top_p': (1.0, 'probability mass kept; 1 keeps all'),
+    'mechanism': (True, 'measure what the attention does to the evidence'),
     'share_programs': (
-        False, 'lengths up to four times apart share compiled programs: sooner done where'
-        ' compiling dominates, but seconds are those of the longest'),
+        False, f'lengths up to {SHARED_RANGE} times apart share compiled programs: sooner done'
+        ' where compiling dominates, but seconds are those of the longest'),
     'mesh.data': (1, 'devices that split the batch of questions'),
     'mesh.fsdp': (1, 'devices that split every weight, and the batch'),
     'mesh.tensor': (1, 'devices that split heads, MLP and vocabulary'),
     'mesh.context': (1, "devices that split the context's keys and values"),
-    'mechanism': (True, 'measure the attention mass on the evidence'),
+    'tensorboard': (False, "write metrics for TensorBoard too (pip install 'tttjax[tensorboard]')"),
+    'smoke': (False, 'check that it runs: the embedded model, the shortest length,'
+              f' {_SMOKE_CONTEXTS} contexts'),
+    'workdir': ('runs/quickstart', 'where samples, results, figures and report go'),
 }
 DESCRIPTIONS = {name: meaning for name, (_, meaning) in _FIELDS.items()}
-# May be a number or MATCHED, so ConfigDict does not hold them to one type.
-_BUDGETS = ('ttt.steps', 'thinking.budget')
+# May be a number or a word, so ConfigDict does not hold them to one type.
+_BUDGETS = {'ttt.steps': (MATCHED,), 'thinking.budget': (MATCHED, PAPER)}
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -90,36 +99,38 @@ def default_config() -> config_dict.ConfigDict:
 
 
 @dataclasses.dataclass(frozen=True)
+class Model:
+  """A checkpoint that has been looked at, not loaded."""
+
+  checkpoint: pathlib.Path
+  architecture: Qwen3Config
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
   """A checked config.
 
   Attributes:
-    config: the fields.
-    checkpoint: the model's directory.
-    architecture: read from its config.json.
-    task: module with make_example(seed, length, tokenizer, questions, kind) and
-      score_answer(text, question).
+    config: the fields, reduced where config.smoke says so.
+    models: by the name that config and rows use.
+    tasks, strategies: by canonical spec.
     mesh: config.mesh, or None where all of its sizes are 1.
   """
 
   config: config_dict.ConfigDict
-  checkpoint: pathlib.Path
-  architecture: Qwen3Config
-  task: ModuleType
+  models: Mapping[str, Model]
+  tasks: Mapping[str, Task]
+  strategies: Mapping[str, Strategy]
   mesh: jax.sharding.Mesh | None
 
   @property
-  def task_name(self) -> str:
-    return f'{self.config.task.name}_{self.config.task.kind}'
+  def in_tokens(self) -> bool:
+    return self.config.unit == 'tokens'
 
-  def capacity(self, length: int) -> int:
-    """Cache slots for contexts of `length` tokens; equal capacities share compiled programs."""
-    if not self.config.share_programs:
-      return round_capacity(length, self.config.mesh.context)
-    longest = max(self.config.lengths)
-    while length * _SHARED_RANGE <= longest:
-      longest = max(n for n in self.config.lengths if n * _SHARED_RANGE <= longest)
-    return round_capacity(longest, self.config.mesh.context)
+  def contexts(self, length: int) -> int:
+    """Contexts of `length` for each seed."""
+    numbers = self.config.contexts
+    return numbers[self.config.lengths.index(length)] if len(numbers) > 1 else numbers[0]
 
   def ttt(self, steps: int) -> TTTConfig:
     """The optimizer's settings with N = `steps`."""
@@ -133,60 +144,70 @@ def check(config: config_dict.ConfigDict) -> Plan:
     UserError: names the first field that is wrong, and the remedy.
   """
   _check_fields(config)
-  task = TASKS[_choice('task.name', config.task.name, TASKS)]
-  _choice('task.kind', config.task.kind, task.KINDS)
-  for name in config.strategies:
-    _choice('strategies', name, STRATEGIES)
-  _check_list('strategies', config.strategies)
-  _check_list('lengths', config.lengths)
-  positive = ('contexts', 'questions', 'sampling.max_new_tokens')
+  config = _smoke_sizes(config) if config.smoke else config
+  for name in ('models', 'tasks', 'lengths', 'contexts', 'seeds', 'strategies'):
+    if not config[name]:
+      raise UserError(f'config.{name} is empty; give at least one value')
+  for name in ('models', 'lengths', 'seeds'):
+    _check_distinct(name, config[name])
+  if config.unit not in ('tokens', 'native'):
+    raise UserError(f'config.unit={config.unit!r}: choose tokens or native')
+  if len(config.contexts) not in (1, len(config.lengths)):
+    raise UserError(
+        f'config.contexts has {len(config.contexts)} numbers for {len(config.lengths)} lengths;'
+        ' give one, or one per length')
+  positive = ('contexts', 'lengths', 'questions', 'sampling.max_new_tokens')
   for name in positive + tuple(f'mesh.{axis}' for axis in AXES):
     _at_least(config, name, 1)
-  _at_least(config, 'seed', 0)
-  for length in config.lengths:
-    if length < _SHORTEST_CONTEXT:
-      raise UserError(
-          f'config.lengths: {length} is too short for a log and its header; use at least'
-          f' {_SHORTEST_CONTEXT}')
-  _check_budgets(config)
-  shortest = min(config.lengths)
-  if config.ttt.span + 1 >= shortest:
-    raise UserError(
-        f'config.ttt.span={config.ttt.span} does not fit the shortest context of {shortest}'
-        f' tokens; use less than {shortest - 1} or longer config.lengths')
-
-  checkpoint = EMBEDDED if config.model == 'embedded' else pathlib.Path(config.model)
-  try:
-    architecture = read_config(checkpoint)
-    open_checkpoint(checkpoint, architecture)  # reads the headers only
-  except UserError as error:
-    raise UserError(f'config.model: {error}') from None
+  _at_least(config, 'seeds', 0)
+  _check_sampling(config)
+  tasks = _parse('tasks', config.tasks, TASKS)
+  strategies = _parse('strategies', config.strategies, STRATEGIES)
+  for strategy in strategies.values():
+    strategy.check(config)
+  for task in tasks.values():
+    for length in config.lengths:
+      try:
+        task.check(length, config.unit == 'tokens')
+      except UserError as error:
+        raise UserError(f'config.tasks: {error}') from None
+  models = {name: _model(name) for name in config.models}
   sizes = config.mesh.to_dict()
   try:
     mesh = make_mesh(**sizes) if math.prod(sizes.values()) > 1 else None
   except UserError as error:
     raise UserError(f'config.mesh: {error}') from None
-  plan = Plan(config, checkpoint, architecture, task, mesh)
-  _check_positions(plan)
-  return plan
+  return Plan(config, models, tasks, strategies, mesh)
 
 
-def budgets(
-    plan: Plan, num_tokens: int, prompt_tokens: int
-) -> tuple[int, int]:
-  """(N, M) for a context of `num_tokens`: what the config gives, and what is matched to it.
+def _model(name: str) -> Model:
+  checkpoint = EMBEDDED if name == _EMBEDDED else pathlib.Path(name)
+  try:
+    architecture = read_config(checkpoint)
+    open_checkpoint(checkpoint, architecture)  # reads the headers only
+  except UserError as error:
+    raise UserError(f'config.models: {error}') from None
+  return Model(checkpoint, architecture)
 
-  Every question is charged the whole adaptation, as in the paper.
-  """
-  config, span_kv = plan.config, plan.config.ttt.span_kv
-  answer = config.sampling.max_new_tokens
-  steps, thinking = config.ttt.steps, config.thinking.budget
-  sizes = plan.architecture, num_tokens, prompt_tokens, config.ttt.span
-  if thinking == MATCHED:
-    thinking = flops.match_thinking_tokens(*sizes, steps, answer, span_kv=span_kv)
-  if steps == MATCHED:
-    steps = flops.match_steps(*sizes, thinking, answer, span_kv=span_kv)
-  return steps, thinking
+
+def _smoke_sizes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """The same run on the embedded model, as small as it may be with its budgets kept."""
+  reduced = config.copy_and_resolve_references()
+  reduced.models = (_EMBEDDED,)
+  reduced.lengths = (min(config.lengths),)
+  reduced.contexts = (_SMOKE_CONTEXTS,)
+  reduced.questions = min(config.questions, _SMOKE_QUESTIONS)
+  reduced.seeds = config.seeds[:1]
+  reduced.share_programs = True
+  return reduced
+
+
+def _parse(field: str, texts, registry) -> dict[str, Any]:
+  """Objects by canonical spec."""
+  named = [spec.parse(text, registry, f'config.{field}') for text in texts]
+  texts = [spec.canonical(one, registry) for one in named]
+  _check_distinct(field, texts)
+  return dict(zip(texts, named))
 
 
 def _ttt(config: config_dict.ConfigDict, steps: int) -> TTTConfig:
@@ -208,8 +229,9 @@ def _check_fields(config: config_dict.ConfigDict) -> None:
       raise UserError(f'config.{name} is missing; start from tttjax.evaluation.default_config()')
     value = values[name]
     if name in _BUDGETS:
-      if value != MATCHED and (type(value) is not int or value < 0):
-        raise UserError(f"config.{name}={value!r}: give a whole number, or '{MATCHED}'")
+      if value not in _BUDGETS[name] and (type(value) is not int or value < 0):
+        words = ' or '.join(map(repr, _BUDGETS[name]))
+        raise UserError(f'config.{name}={value!r}: give a whole number, or {words}')
     elif isinstance(default, tuple):
       kind = type(default[0])
       if not isinstance(value, (tuple, list)) or any(type(item) is not kind for item in value):
@@ -219,32 +241,24 @@ def _check_fields(config: config_dict.ConfigDict) -> None:
           f'config.{name}={value!r} must be {type(default).__name__}, such as {default!r}')
 
 
-def _choice(name: str, value: str, choices) -> str:
-  if value not in choices:
-    close = difflib.get_close_matches(value, list(choices), n=1)
-    hint = f'did you mean {close[0]!r}? ' if close else ''
-    raise UserError(f'config.{name}: unknown {value!r}; {hint}choose from {", ".join(choices)}')
-  return value
-
-
-def _check_list(name: str, values) -> None:
-  if not values:
-    raise UserError(f'config.{name} is empty; give at least one value')
+def _check_distinct(name: str, values) -> None:
   if len(set(values)) < len(values):
     raise UserError(f'config.{name} names a value twice; remove one')
 
 
 def _at_least(config: config_dict.ConfigDict, name: str, least: int) -> None:
   value = dict(fields(config))[name]
-  if value < least:
-    raise UserError(f'config.{name}={value} must be at least {least}')
+  for number in value if isinstance(value, (tuple, list)) else (value,):
+    if number < least:
+      raise UserError(f'config.{name}: {number} must be at least {least}')
 
 
-def _check_budgets(config: config_dict.ConfigDict) -> None:
+def _check_sampling(config: config_dict.ConfigDict) -> None:
   """What TTTConfig and SamplingConfig refuse, with the config's name of the field."""
-  if config.ttt.steps == MATCHED and config.thinking.budget == MATCHED:
+  if config.ttt.steps == MATCHED and type(config.thinking.budget) is not int:
     raise UserError(
-        f"config.ttt.steps and config.thinking.budget are both '{MATCHED}'; give one as a number")
+        f"config.ttt.steps is '{MATCHED}' to config.thinking.budget={config.thinking.budget!r};"
+        ' give one of them as a number')
   if not config.thinking.forced_stop.endswith('</think>'):
     raise UserError("config.thinking.forced_stop must end with '</think>'")
   thinking = {k: v for k, v in config.thinking.items() if k not in ('budget', 'forced_stop')}
@@ -257,20 +271,3 @@ def _check_budgets(config: config_dict.ConfigDict) -> None:
     except UserError as error:
       text = str(error).replace('TTTConfig.', '').replace('SamplingConfig.', '')
       raise UserError(f'config.{group}.{text}') from None
-
-
-def _check_positions(plan: Plan) -> None:
-  config, limit = plan.config, plan.architecture.max_position_embeddings
-  for length in config.lengths:
-    _, thinking = budgets(plan, length, _PROMPT_TOKENS)
-    after = _PROMPT_TOKENS + config.sampling.max_new_tokens
-    if length + after > limit:
-      raise UserError(
-          f'config.lengths: {length} tokens of context and {after} of question and answer exceed'
-          f" the model's {limit} positions (max_position_embeddings in config.json); use shorter"
-          ' contexts')
-    if 'thinking' in config.strategies and length + after + thinking > limit:
-      raise UserError(
-          f'config.thinking.budget: {thinking} thinking tokens after a context of {length} exceed'
-          f" the model's {limit} positions; lower config.ttt.steps or config.thinking.budget, or"
-          ' use shorter config.lengths')

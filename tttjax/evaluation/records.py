@@ -14,35 +14,60 @@ from absl import logging
 from tttjax.errors import UserError
 
 Row = dict[str, Any]
-Key = tuple[str, int, int, int]
+Key = tuple[str, str, str, int, int, int, int]
+_KEY = ('model', 'task', 'strategy', 'seed', 'length', 'context', 'question')
 
 
 def key_of(row: Row) -> Key:
-  """(strategy, length, context, question): what makes a row unique within a run."""
-  return row['strategy'], row['length'], row['context'], row['question']
+  """What makes a row unique within a run."""
+  return tuple(row[name] for name in _KEY)
+
+
+def parse(path: pathlib.Path, data: bytes) -> dict[Key, Row]:
+  """The rows in `data`, by key and in order; what follows the last line break is left out.
+
+  Args:
+    path: where they were read from, named in errors.
+    data: lines of JSON.
+
+  Raises:
+    UserError: a line that is not a row, or a row that stands there twice.
+  """
+  rows: dict[Key, Row] = {}
+  for number, line in enumerate(data[: data.rfind(b'\n') + 1].split(b'\n')[:-1], 1):
+    try:
+      row = json.loads(line)
+      key = key_of(row)
+      float(row['acc'])
+    except (ValueError, KeyError, TypeError):
+      raise UserError(
+          f'{path}: line {number} is not a row of samples; delete that line, and the run computes'
+          ' it again') from None
+    if key in rows:
+      name = ', '.join(f'{field}={value}' for field, value in zip(_KEY, key))
+      raise UserError(f'{path}: line {number} repeats a row ({name}); delete that line')
+    rows[key] = row
+  return rows
 
 
 class Samples:
-  """The rows of a run, in memory and in DIR/samples_<task>_<time>.jsonl.
+  """The rows of a run, in memory and in DIR/samples_<time>.jsonl.
 
   Attributes:
     rows: by key, those found in the file and those appended since.
-    stamp: the time in the file's name, which names the results too.
-    repaired: bytes of a half-written last line that were cut off when opening.
   """
 
-  def __init__(self, directory: pathlib.Path, task: str):
+  def __init__(self, directory: pathlib.Path):
     """Opens or creates the file, for this process alone.
 
     Raises:
       UserError: another process writes it, or a row cannot be read.
     """
-    found = sorted(directory.glob(f'samples_{task}_*.jsonl'))
+    found = sorted(directory.glob('samples_*.jsonl'))
     if len(found) > 1:
-      raise UserError(f'{directory} holds {len(found)} samples files of {task}; keep one')
+      raise UserError(f'{directory} holds {len(found)} samples files; keep one')
     now = datetime.datetime.now().strftime('%Y-%m-%dT%H-%M-%S')
-    self.path = found[0] if found else directory / f'samples_{task}_{now}.jsonl'
-    self.stamp = self.path.stem.removeprefix(f'samples_{task}_')
+    self.path = found[0] if found else directory / f'samples_{now}.jsonl'
     self._file = open(self.path, 'a+b')
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,30 +76,20 @@ class Samples:
       raise UserError(
           f'{self.path}: another run is writing here; wait for it or use another --workdir'
       ) from None
-    self.rows: dict[Key, Row] = {}
-    self.repaired = self._read()
+    self.rows = self._read()
 
-  def _read(self) -> int:
+  def _read(self) -> dict[Key, Row]:
+    """The rows that are there; cuts off what was half written."""
     self._file.seek(0)
     data = self._file.read()
+    rows = parse(self.path, data)
     end = data.rfind(b'\n') + 1
-    for number, line in enumerate(data[:end].splitlines(), 1):
-      try:
-        row = json.loads(line)
-        key = key_of(row)
-      except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f'{self.path}: line {number} is not a row of samples; delete that line, and it is'
-            ' computed again') from None
-      if key in self.rows:
-        raise UserError(f'{self.path}: line {number} repeats the row {key}; delete that line')
-      self.rows[key] = row
     if end < len(data):
       self._file.truncate(end)
       logging.warning(
           '%s: cut off a half-written last line (%d bytes); it is computed again',
           self.path, len(data) - end)
-    return len(data) - end
+    return rows
 
   def append(self, row: Row) -> None:
     """Writes one row through to the file.

@@ -1,200 +1,267 @@
-"""Rows -> cells (strategy x length) -> the printed table and results_*.json."""
+"""Rows -> cells: one run, model, task, strategy and length, all seeds together."""
 
 import dataclasses
 import math
-import pathlib
 import statistics as plain_statistics
-import subprocess
-from typing import Any, Iterable, Sequence
+from typing import Any, Callable, Hashable, Iterable, Sequence
 
-from tttjax.evaluation.records import Row
+import numpy as np
+
+from tttjax.evaluation import corpus
+from tttjax.evaluation.labels import BASELINE
+from tttjax.evaluation.rows import Row, Run
 from tttjax.evaluation.statistics import (
-    Estimate, PairedDifference, clustered_mean, paired_difference)
+    Estimate, PairedDifference, clustered_mean, mcnemar_p, paired_difference)
 
-BASELINE = 'in_context'
+Measure = Callable[[Row], float | None]
+
+# What `row['mechanism']` may hold for one question, beside mass_by_layer.
+MECHANISM = ('mass', 'margin', 'lead', 'heldout_before', 'heldout_after')
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """What a cell's strategy was given, means over rows (matched budgets differ by context).
+
+  Attributes:
+    steps, span, learning_rate: N, k and the rate of test-time training.
+    thinking_tokens: per sample.
+    samples: of self-consistency, beams of beam search.
+    flops: model FLOPs given after the prefill.
+  """
+
+  steps: float
+  span: float
+  learning_rate: float
+  thinking_tokens: float
+  samples: float
+  flops: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One strategy at one length. FLOPs, tokens are means per question, seconds per context.
+  """One strategy at one length. FLOPs and tokens are means per question, seconds per context.
+
+  Examples that failed count as wrong in `metrics` and are left out of every cost.
 
   Attributes:
-    strategy, length: which cell.
-    accuracy: share of right answers.
-    gain: accuracy minus in-context's on the same questions; None without that strategy.
+    run, model, task, strategy, length: which cell.
+    context_tokens: mean number of tokens of a context.
+    metrics: 'acc' and the task's others, clustered by (seed, context).
+    corpus: metrics of corpus.METRICS, with bootstrap errors.
+    gain: accuracy minus in-context's on the same questions; None for in-context itself, and where
+      it answered none of them.
+    mcnemar_p: exact McNemar test of the gain; None where a context has several questions.
+    corpus_gain: the differences of `corpus` from in-context, by the paired bootstrap.
     flops: model FLOPs of a question that is charged its context's prefill and adaptation.
     amortised_flops: the same with these two shared by the context's questions.
+    phase_flops: `flops` by phase.
+    budget: what was given.
     seconds: by phase, of all questions of a context together; median over contexts in which
       nothing was compiled (`compiling` tells that there was none).
-    tokens, thinking_tokens: generated.
-    budget_steps, budget_thinking: N and M that the cell could spend, mean over contexts.
-    mass: attention mass on the evidence; None where not measured.
-    mass_gain: its difference from in-context's.
+    compiling: see `seconds`.
+    tokens: generated, all samples together.
+    thinking_tokens: per sample.
+    mechanism: of MECHANISM, those measured; and 'heldout_change', the loss after minus before.
+    mechanism_gain: paired differences from in-context, of mass, margin and lead.
+    mass_by_layer: mean attention mass on the evidence of each layer; () where not measured.
+    failures: rows with an error.
+    fallbacks: rows answered with the base weights because the adaptation was not finite.
   """
 
+  run: str
+  model: str
+  task: str
   strategy: str
   length: int
-  accuracy: Estimate
+  context_tokens: float
+  metrics: dict[str, Estimate]
+  corpus: dict[str, Estimate]
   gain: PairedDifference | None
+  mcnemar_p: float | None
+  corpus_gain: dict[str, PairedDifference]
   flops: float
   amortised_flops: float
+  phase_flops: dict[str, float]
+  budget: Budget
   seconds: dict[str, float]
   compiling: bool
   tokens: float
   thinking_tokens: float
-  budget_steps: float
-  budget_thinking: float
-  mass: Estimate | None
-  mass_gain: PairedDifference | None
+  mechanism: dict[str, Estimate]
+  mechanism_gain: dict[str, PairedDifference]
+  mass_by_layer: tuple[float, ...]
+  failures: int
+  fallbacks: int
+
+  @property
+  def accuracy(self) -> Estimate:
+    return self.metrics['acc']
+
+  @property
+  def group(self) -> tuple[str, str]:
+    """(task, model): cells of a group share tables and figures."""
+    return self.task, self.model
 
   @property
   def total_seconds(self) -> float:
     return sum(self.seconds.values())
 
 
-def cells(rows: Iterable[Row], strategies: Sequence[str], lengths: Sequence[int]) -> list[Cell]:
-  """The cells that have rows, lengths outermost."""
-  groups: dict[tuple[str, int], list[Row]] = {}
-  for row in rows:
-    groups.setdefault((row['strategy'], row['length']), []).append(row)
-  return [
-      _cell(strategy, length, groups[strategy, length], groups.get((BASELINE, length), []))
-      for length in lengths for strategy in strategies if (strategy, length) in groups]
+def cluster_of(row: Row) -> Hashable:
+  """The context: those of different seeds are different."""
+  return row['seed'], row['context']
 
 
-def _cell(strategy: str, length: int, rows: list[Row], baseline: list[Row]) -> Cell:
-  contexts = [row['context'] for row in rows]
-  has_mass = all(row['evidence_mass'] is not None for row in rows)
-  compared = baseline and strategy != BASELINE
-  timed = [row for row in rows if not row['compiled']]
-  per_context = {row['context']: row['seconds'] for row in timed or rows}
-  mean = lambda values: plain_statistics.fmean(values)
+def question_of(row: Row) -> Hashable:
+  """What rows of a model and task share when they answer the same question."""
+  return row['seed'], row['context'], row['question'], row['length']
+
+
+def cells(runs: Sequence[Run]) -> list[Cell]:
+  """The cells that have rows: by task and model, then length, then strategy, then run."""
+  groups: dict[tuple, list[Row]] = {}
+  for run in runs:
+    for row in run.rows:
+      key = row['task'], row['model'], row['length'], row['strategy'], run.label
+      groups.setdefault(key, []).append(row)
+  baselines = Baselines(runs)
+  found = [
+      _cell(run, rows, baselines.of(run, rows))
+      for (_, _, _, _, run), rows in groups.items()]
+  rank = lambda values: {value: i for i, value in enumerate(dict.fromkeys(values))}
+  order = rank(cell.group for cell in found)
+  strategies = rank([BASELINE, *(cell.strategy for cell in found)])
+  return sorted(found, key=lambda c: (order[c.group], c.length, strategies[c.strategy]))
+
+
+class Baselines:
+  """Finds the in-context rows that a cell is compared with: its own run's, else any run's."""
+
+  def __init__(self, runs: Sequence[Run]):
+    self._rows: dict[tuple, dict[str, list[Row]]] = {}
+    for run in runs:
+      for row in run.rows:
+        if row['strategy'] == BASELINE:
+          place = row['model'], row['task'], row['length']
+          self._rows.setdefault(place, {}).setdefault(run.label, []).append(row)
+
+  def of(self, run: str, rows: Sequence[Row]) -> list[Row]:
+    """In-context rows of the model, task and length of a cell's rows; [] where there are none."""
+    by_run = self._rows.get((rows[0]['model'], rows[0]['task'], rows[0]['length']), {})
+    if run in by_run:
+      return by_run[run]
+    # Another run's contexts are the same only if they have the same text.
+    texts = {cluster_of(row): row['doc'].get('context_sha256') for row in rows}
+    found = {
+        question_of(row): row for others in by_run.values() for row in others
+        if texts.get(cluster_of(row)) == row['doc'].get('context_sha256')}
+    return list(found.values())
+
+
+def paired(
+    rows: Iterable[Row], baseline: Iterable[Row], measure: Measure) -> PairedDifference | None:
+  """The paired difference of a measure; None where no question has both."""
+  values = lambda some: {
+      question_of(row): value for row in some if (value := measure(row)) is not None}
+  treatment, base = values(rows), values(baseline)
+  if not treatment.keys() & base.keys():
+    return None
+  return paired_difference(treatment, base, {key: key[:2] for key in treatment})
+
+
+def accuracy_of(row: Row) -> float:
+  return float(row['acc'])
+
+
+def _metric(name: str) -> Measure:
+  """Measure of a task's metric; 0 where the example failed."""
+  def measure(row: Row) -> float | None:
+    value = row.get(name, 0.0 if row.get('error') else None)
+    return None if value is None else float(value)
+  return measure
+
+
+def mechanism_of(name: str) -> Measure:
+  """Measure of one mechanism field; None where it was not measured or is not finite."""
+  def measure(row: Row) -> float | None:
+    value = (row.get('mechanism') or {}).get(name)
+    return float(value) if value is not None and math.isfinite(value) else None
+  return measure
+
+
+def heldout_change(row: Row) -> float | None:
+  """Loss on spans that were not trained on, after minus before adaptation, nats per token."""
+  before, after = mechanism_of('heldout_before')(row), mechanism_of('heldout_after')(row)
+  return None if before is None or after is None else after - before
+
+
+def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
+  first = rows[0]
+  if first['strategy'] == BASELINE:
+    baseline = []
+  pairs = _shared(rows, baseline)
+  done = [row for row in rows if not row.get('error')]
+  names = list(dict.fromkeys(['acc', *(n for row in rows for n in row.get('metrics', ()))]))
+  metrics = {name: e for name in names if (e := _estimate(rows, _metric(name))) is not None}
+  timed = [row for row in done if not row['compiled']]
+  per_context = {cluster_of(row): row['seconds'] for row in timed or done}
+  phases = list(dict.fromkeys(phase for spent in per_context.values() for phase in spent))
+  measured = {name: mechanism_of(name) for name in MECHANISM} | {'heldout_change': heldout_change}
+  by_layer = [
+      layers for row in done if (layers := (row.get('mechanism') or {}).get('mass_by_layer'))]
   return Cell(
-      strategy=strategy,
-      length=length,
-      accuracy=clustered_mean([row['acc'] for row in rows], contexts),
-      gain=_paired(rows, baseline, 'acc') if compared else None,
-      flops=mean(row['flops'] for row in rows),
-      amortised_flops=mean(row['amortised_flops'] for row in rows),
+      run=run, model=first['model'], task=first['task'], strategy=first['strategy'],
+      length=first['length'],
+      context_tokens=_mean(row['doc'].get('context_tokens') for row in rows),
+      metrics=metrics,
+      corpus=corpus.estimates(rows, [cluster_of(row) for row in rows]),
+      gain=paired(rows, baseline, accuracy_of),
+      mcnemar_p=_mcnemar(pairs),
+      corpus_gain=corpus.gains(pairs, [cluster_of(row) for row, _ in pairs]),
+      flops=_mean(row['flops'] for row in done),
+      amortised_flops=_mean(row['amortised_flops'] for row in done),
+      phase_flops={
+          phase: _mean(row['phase_flops'].get(phase, 0) for row in done)
+          for phase in dict.fromkeys(p for row in done for p in row['phase_flops'])},
+      budget=Budget(**{
+          field.name: _mean(row['budget'].get(field.name) for row in done)
+          for field in dataclasses.fields(Budget)}),
       seconds={
-          phase: plain_statistics.median(seconds[phase] for seconds in per_context.values())
-          for phase in rows[0]['seconds']},
-      compiling=not timed,
-      tokens=mean(row['tokens'] for row in rows),
-      thinking_tokens=mean(row['thinking_tokens'] for row in rows),
-      budget_steps=mean(row['budget']['steps'] for row in rows),
-      budget_thinking=mean(row['budget']['thinking_tokens'] for row in rows),
-      mass=clustered_mean([r['evidence_mass'] for r in rows], contexts) if has_mass else None,
-      mass_gain=_paired(rows, baseline, 'evidence_mass') if compared and has_mass else None,
+          phase: plain_statistics.median(spent.get(phase, 0.0) for spent in per_context.values())
+          for phase in phases},
+      compiling=bool(done) and not timed,
+      tokens=_mean(row['tokens'] for row in done),
+      thinking_tokens=_mean(row['thinking_tokens'] for row in done),
+      mechanism={
+          name: estimate for name, measure in measured.items()
+          if (estimate := _estimate(done, measure)) is not None},
+      mechanism_gain={
+          name: gain for name in ('mass', 'margin', 'lead')
+          if (gain := paired(done, baseline, measured[name])) is not None},
+      mass_by_layer=tuple(np.mean(by_layer, axis=0).tolist()) if by_layer else (),
+      failures=len(rows) - len(done),
+      fallbacks=sum(bool(row.get('fallback')) for row in rows),
   )
 
 
-def _paired(rows: list[Row], baseline: list[Row], field: str) -> PairedDifference:
-  by_question = lambda rows: {(r['context'], r['question']): r[field] for r in rows}
-  treatment = by_question(rows)
-  return paired_difference(treatment, by_question(baseline), {key: key[0] for key in treatment})
+def _estimate(rows: Iterable[Row], measure: Measure) -> Estimate | None:
+  found = [(value, cluster_of(row)) for row in rows if (value := measure(row)) is not None]
+  return clustered_mean(*zip(*found)) if found else None
 
 
-def table(cells: Sequence[Cell]) -> str:
-  """Plain text, one line per cell."""
-  head = ('length', 'strategy', 'accuracy', 'gain over in_context', 'p', 'model FLOPs',
-          'amortised', 'thought', 'seconds')
-  lines = [head]
-  for cell in cells:
-    gain = cell.gain
-    lines.append((
-        str(cell.length), cell.strategy, plus_minus(cell.accuracy),
-        plus_minus(gain.gain, sign='+') if gain else '',
-        p_text(gain.p_value) if gain else '',
-        f'{cell.flops:.2e}', f'{cell.amortised_flops:.2e}', thought(cell),
-        f'{cell.total_seconds:.2f}' + ('*' if cell.compiling else '')))
-  widths = [max(map(len, column)) for column in zip(*lines)]
-  out = []
-  for i, line in enumerate(lines):
-    if i and line[0] != lines[i - 1][0]:
-      out.append('')
-    out.append('  '.join(
-        text.ljust(width) if j == 1 else text.rjust(width)
-        for j, (text, width) in enumerate(zip(line, widths))).rstrip())
-  notes = [
-      'accuracy and gain: +- one standard error, clustered by context; p: sign-flip test.',
-      'model FLOPs: per question, charged the whole prefill and adaptation; amortised: these two'
-      ' shared by the questions of a context.',
-      'thought: thinking tokens used, of the budget M; a model that stops early costs less than'
-      ' the budget that was matched.',
-      'seconds: per context, all its questions together, without compilation.']
-  if any(cell.compiling for cell in cells):
-    notes.append('* includes compilation: no context ran without it.')
-  return '\n'.join(out + [''] + notes)
+def _mean(values: Iterable[Any]) -> float:
+  found = [float(value) for value in values if value is not None]
+  return plain_statistics.fmean(found) if found else math.nan
 
 
-def thought(cell: Cell) -> str:
-  """'12 of 1214': mean thinking tokens used, and the budget; empty without thinking."""
-  if not cell.thinking_tokens:
-    return ''
-  return f'{cell.thinking_tokens:.0f} of {cell.budget_thinking:.0f}'
+def _shared(rows: list[Row], baseline: list[Row]) -> list[tuple[Row, Row]]:
+  """The pairs of rows that answer the same question."""
+  base = {question_of(row): row for row in baseline}
+  return [(row, base[question_of(row)]) for row in rows if question_of(row) in base]
 
 
-def plus_minus(estimate: Estimate, sign: str = '') -> str:
-  """'0.812 +- 0.031'; without a standard error where there is none."""
-  error = '' if math.isnan(estimate.stderr) else f' +- {estimate.stderr:.3f}'
-  return f'{estimate.mean:{sign}.3f}{error}'
-
-
-def p_text(value: float) -> str:
-  """A p-value to three places; never 0.000, which no permutation test gives."""
-  if math.isnan(value):
-    return 'n/a'
-  return f'{value:.3f}' if value >= 0.001 else '<0.001'
-
-
-def results(
-    task: str, settings: dict[str, Any], stamp: str, cells: Sequence[Cell]) -> dict[str, Any]:
-  """The JSON of results_*.json: lm-evaluation-harness's shape, and `cells` in full."""
-  name = lambda cell: f'{task}_{cell.strategy}_{cell.length}'
-  return {
-      'results': {
-          name(cell): {
-              'alias': name(cell),
-              'acc,none': cell.accuracy.mean,
-              'acc_stderr,none': _finite(cell.accuracy.stderr),
-              **({'acc_gain,none': cell.gain.gain.mean,
-                  'acc_gain_stderr,none': _finite(cell.gain.gain.stderr)} if cell.gain else {}),
-          } for cell in cells},
-      'configs': {
-          name(cell): {
-              'task': name(cell), 'output_type': 'generate_until', 'num_fewshot': 0,
-              'metadata': {'strategy': cell.strategy, 'context_tokens': cell.length}}
-          for cell in cells},
-      'n-samples': {
-          name(cell): {'original': cell.accuracy.n, 'effective': cell.accuracy.n}
-          for cell in cells},
-      'config': settings,
-      'git_hash': _git_hash(),
-      'date': stamp,
-      'cells': [_json(cell) for cell in cells],
-  }
-
-
-def _json(value: Any) -> Any:
-  """Dataclasses to objects, nan to null."""
-  if dataclasses.is_dataclass(value):
-    return {f.name: _json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-  if isinstance(value, dict):
-    return {key: _json(item) for key, item in value.items()}
-  return _finite(value) if isinstance(value, float) else value
-
-
-def _finite(value: float) -> float | None:
-  return value if math.isfinite(value) else None
-
-
-def _git_hash() -> str | None:
-  """Commit of the source tree, None outside of one."""
-  try:
-    done = subprocess.run(
-        ['git', 'rev-parse', 'HEAD'], cwd=pathlib.Path(__file__).parent, capture_output=True,
-        text=True, check=False)
-  except OSError:
+def _mcnemar(pairs: list[tuple[Row, Row]]) -> float | None:
+  if not pairs or len({cluster_of(row) for row, _ in pairs}) < len(pairs):
     return None
-  return done.stdout.strip() or None if done.returncode == 0 else None
+  return mcnemar_p([row['acc'] for row, _ in pairs], [base['acc'] for _, base in pairs])

@@ -1,9 +1,10 @@
 """Exact FLOP counts: what the method needs, what a function executes, and matched budgets."""
 
-from tttjax.flops.counts import adapt, decode, full_ttt_step, prefill, qttt, thinking, ttt_step
+from tttjax.flops.counts import adapt, beam, decode, full_ttt_step, prefill, qttt, thinking, ttt_step
 from tttjax.flops.dense import dense_decode, dense_prefill, dense_ttt_step
 from tttjax.flops.executed import executed_flops
 from tttjax.flops.matching import (
+    largest_within,
     match_steps,
     match_thinking_tokens,
     paper_adaptation_cost,
@@ -14,12 +15,14 @@ from tttjax.flops.matching import (
 
 __all__ = [
     "adapt",
+    "beam",
     "decode",
     "dense_decode",
     "dense_prefill",
     "dense_ttt_step",
     "executed_flops",
     "full_ttt_step",
+    "largest_within",
     "match_steps",
     "match_thinking_tokens",
     "paper_adaptation_cost",

@@ -48,7 +48,12 @@ def prefill(config: Qwen3Config, context: int) -> int:
 
 
 def decode(
-    config: Qwen3Config, context: int, prompt_tokens: int, new_tokens: int, delta: bool
+    config: Qwen3Config,
+    context: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    delta: bool,
+    plain_rows: int = 0,
 ) -> int:
   """FLOPs of one row of `generate` after a cache of `context` tokens, the prefill excluded.
 
@@ -62,14 +67,37 @@ def decode(
     prompt_tokens: tokens encoded after the cache, >= 1.
     new_tokens: tokens generated, stop and forced tokens included; 0 only encodes the prompt.
     delta: whether fast weights are present, whose own product x Delta every row then pays.
+    plain_rows: rows of the prompt that are encoded without them all the same.
 
   Raises:
     UserError: a count is out of range.
   """
-  context, new_tokens = _exact(0, context=context, new_tokens=new_tokens)
+  context, new_tokens, plain_rows = _exact(
+      0, context=context, new_tokens=new_tokens, plain_rows=plain_rows
+  )
   (prompt_tokens,) = _exact(1, prompt_tokens=prompt_tokens)
   rows = prompt_tokens + max(new_tokens - 1, 0)
-  return terms.forward(config, rows, terms.causal_pairs(context, rows), new_tokens, delta)
+  whole = terms.forward(config, rows, terms.causal_pairs(context, rows), new_tokens, delta)
+  return whole - delta * plain_rows * terms.query_row(config)
+
+
+def beam(
+    config: Qwen3Config, context: int, prompt_tokens: int, new_tokens: int, beams: int
+) -> int:
+  """FLOPs of one row of `beam_search`: the prompt is encoded once, then each beam for itself.
+
+  Args:
+    config, context, prompt_tokens: as `decode`.
+    new_tokens: steps of the search, >= 1; each extends every beam by one token.
+    beams: n, >= 1.
+
+  Raises:
+    UserError: a count is out of range.
+  """
+  new_tokens, beams = _exact(1, new_tokens=new_tokens, beams=beams)
+  once = decode(config, context, prompt_tokens, 1, delta=False)
+  one_beam = decode(config, context, prompt_tokens, new_tokens, delta=False)
+  return once + beams * (one_beam - once)
 
 
 def ttt_step(

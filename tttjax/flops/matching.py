@@ -21,15 +21,18 @@ from tttjax.flops.counts import qttt, thinking
 from tttjax.qwen3.config import Qwen3Config
 
 
-def _largest(fits: Callable[[int], bool]) -> int:
-  """The largest n >= 0 that fits, `fits` being monotone; 0 when none does."""
+def largest_within(budget: int, cost: Callable[[int], int]) -> int:
+  """The largest n >= 0, of tokens or steps, whose `cost` in FLOPs does not exceed `budget`.
+
+  One more would exceed it. `cost` must grow with n. 0 also when nothing fits.
+  """
   above = 1
-  while fits(above):
+  while cost(above) <= budget:
     above *= 2
   fitting = above // 2
   while above - fitting > 1:
     middle = (fitting + above) // 2
-    fitting, above = (middle, above) if fits(middle) else (fitting, middle)
+    fitting, above = (middle, above) if cost(middle) <= budget else (fitting, middle)
   return fitting
 
 
@@ -46,7 +49,7 @@ def match_thinking_tokens(
   """The largest M whose `thinking` FLOPs, for all samples together, do not exceed `qttt`'s.
 
   Both sides encode the prompt and generate the answer after a shared prefill, qTTT with Delta in
-  every query, spans at uniform starts. With n samples (self-consistency, beams, best-of-n) M is per
+  every query, spans at uniform starts. With n samples (self-consistency, best-of-n) M is per
   sample, and each sample encodes its own prompt and generates its own answer. One more thinking
   token would exceed the budget. The positions it needs, context + prompt_tokens + M +
   answer_tokens, may exceed max_position_embeddings: that is the caller's matter.
@@ -60,8 +63,10 @@ def match_thinking_tokens(
   if samples < 1:
     raise UserError(f"flops: samples={samples} must be at least 1.")
   budget = qttt(config, context, prompt_tokens, span, steps, answer_tokens, span_kv=span_kv)
-  cost = lambda tokens: samples * thinking(config, context, prompt_tokens, tokens, answer_tokens)
-  return _largest(lambda tokens: cost(tokens) <= budget)
+  return largest_within(
+      budget,
+      lambda tokens: samples * thinking(config, context, prompt_tokens, tokens, answer_tokens),
+  )
 
 
 def match_steps(
@@ -81,11 +86,12 @@ def match_steps(
   Raises:
     UserError: a count is out of range or the span does not fit the context.
   """
-  budget = thinking(config, context, prompt_tokens, thinking_tokens, answer_tokens)
-  cost = lambda steps: qttt(
-      config, context, prompt_tokens, span, steps, answer_tokens, span_kv=span_kv
+  return largest_within(
+      thinking(config, context, prompt_tokens, thinking_tokens, answer_tokens),
+      lambda steps: qttt(
+          config, context, prompt_tokens, span, steps, answer_tokens, span_kv=span_kv
+      ),
   )
-  return _largest(lambda steps: cost(steps) <= budget)
 
 
 # The paper's leading-term model, for comparison. Multiply-adds, not FLOPs. ------------------------

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tttjax.pretrain import logs
 from tttjax.tasks import bank_log, prompt
 
 # Target weights. What cannot be predicted (ids, accounts, amounts) teaches only noise.
@@ -80,9 +81,9 @@ class Encoder:
     return [self._ids[piece] for piece in _PIECE.findall(text)]
 
 
-def line_weights(line: bank_log.Line, pieces: list[str]) -> list[float]:
+def line_weights(line: logs.Line, pieces: list[str]) -> list[float]:
   """Weight of each token of a line: balances of a transfer are predictable, nothing else is."""
-  if not line.transaction:
+  if not line.operation.transaction:
     return [UNPREDICTABLE] * len(pieces)
   weights, inside = [], False
   for piece in pieces:
@@ -125,15 +126,16 @@ class Generator:
     self._seed = seed
     self._max_position = max_position
 
-  def _thought(self, rng, ledger, account: str) -> tuple[list[int], list[float]]:
+  def _thought(self, rng, lines, account: str) -> tuple[list[int], list[float]]:
     """A walk through the last updates of the account, the newest first.
 
     One in three thoughts is cut by the forced stop at a random token, so that a thinking budget
     is something the model has seen.
     """
     encode = self._encode
-    entries = [e for line in ledger.lines for e in line.entries if e.account == account]
-    tokens = [i for entry in entries[:-_MAX_WALK - 1:-1] for i in encode(f' {entry.text}\n')]
+    entries = [e for line in lines for e in line.operation.entries if e.account == account]
+    tokens = [i for entry in entries[:-_MAX_WALK - 1:-1]
+              for i in encode(f' {bank_log.entry_text(entry)}\n')]
     weights = [PREDICTABLE] * len(tokens)
     if rng.random() < 1 / 3:
       cut = int(rng.integers(len(tokens) + 1))
@@ -144,20 +146,20 @@ class Generator:
       weights += [PREDICTABLE]
     return tokens + encode.gap, weights + [PREDICTABLE] * len(encode.gap)
 
-  def _question(self, rng, ledger, stage: Stage, kind: str) -> tuple[list[int], list[float]] | None:
+  def _question(self, rng, lines, stage: Stage, kind: str) -> tuple[list[int], list[float]] | None:
     """Tokens and weights of one question with its answer."""
     encode = self._encode
-    asked = bank_log.ask(ledger, rng, kind, 1)
-    if not asked:
+    asked = logs.ask(lines, rng, kind)
+    if asked is None:
       return None
-    text, answer, _, _ = asked[0]
+    text, answer, subject = asked
     tokens = encode.question + encode(' ' + text)
     thinks = kind == 'balance' and rng.random() < stage.thinking
     tokens = tokens + (encode.thinking_tail if thinks else encode.plain_tail)
     # The first token follows the context, but stands after another question in the row.
     weights = [0.0] + [QUESTION] * (len(tokens) - 1)
     if thinks:
-      thought, thought_weights = self._thought(rng, ledger, text[len('balance of '):-1])
+      thought, thought_weights = self._thought(rng, lines, subject)
       tokens, weights = tokens + thought, weights + thought_weights
     answer = encode(answer)
     return (tokens + answer + encode.end,
@@ -170,12 +172,12 @@ class Generator:
     has_anomaly = rng.random() < stage.anomaly
     shortest = max(stage.context // 2, _SHORTEST_WITH_ANOMALY if has_anomaly else 0)
     room = int(rng.integers(shortest, stage.context + 1)) - len(encode.head)
-    ledger, size = bank_log.write_log(
+    lines, size = logs.write_log(
         seed, room, lambda text: len(_PIECE.findall(text)), has_anomaly)
     row.add(encode.head, [0.0] * len(encode.head), 0, 0)
     position = len(encode.head)
     spare = self._max_position - position - size - stage.row
-    for line, jump in zip(ledger.lines, jumps(rng, len(ledger.lines), spare)):
+    for line, jump in zip(lines, jumps(rng, len(lines), spare)):
       position += int(jump)
       tokens = encode(line.text)
       row.add(tokens, line_weights(line, _PIECE.findall(line.text)), 0, position)
@@ -184,7 +186,7 @@ class Generator:
     kinds = ['anomaly'] if has_anomaly else []
     while True:
       kind = kinds.pop() if kinds else ('amount' if rng.random() < stage.amount else 'balance')
-      question = self._question(rng, ledger, stage, kind)
+      question = self._question(rng, lines, stage, kind)
       if question is not None:
         if len(row.tokens) + len(question[0]) > stage.row:
           return row

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.pretrain.train import Segments
-from tttjax.tasks import bank_log
+from tttjax.tasks.bank_log import BankLog
 
 # Logs with seeds from here on are apart from training and from the experiments' first 10,000.
 FIRST_SEED = 10_000
@@ -33,7 +33,8 @@ def held_out(tokenizer, kind: str, context: int, seeds, num_questions: int):
   ids = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
   rows = []
   for seed in seeds:
-    example = bank_log.make_example(seed, context, tokenizer, num_questions, kind)
+    example = BankLog(kind).make_example(
+        seed, context, tokenizer, num_questions, in_tokens=True)
     head = ids(example.context)
     row = [(token, i, 0, 0) for i, token in enumerate(head)]
     for number, question in enumerate(example.questions, 1):

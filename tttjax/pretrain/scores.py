@@ -17,7 +17,7 @@ import numpy as np
 import tttjax as tt
 from tttjax import flags as command_line
 from tttjax.pretrain.evaluate import FIRST_SEED
-from tttjax.tasks import bank_log
+from tttjax.tasks.bank_log import FORCED_STOP, BankLog
 
 _CHECKPOINT = flags.DEFINE_string('checkpoint', str(tt.EMBEDDED), 'checkpoint directory')
 _OUT = flags.DEFINE_string('out', 'scores.csv', 'file to write')
@@ -69,7 +69,7 @@ class Scorer:
     stop = (self.tokenizer.eos_token_id,)
     if budget is None:
       return tt.SamplingConfig(max_new_tokens=_ANSWER_TOKENS, stop_ids=stop)
-    forced = tuple(self._ids(bank_log.FORCED_STOP))
+    forced = tuple(self._ids(FORCED_STOP))
     return tt.SamplingConfig(
         max_new_tokens=budget + len(forced) + _ANSWER_TOKENS, stop_ids=stop,
         thinking_budget=budget, forced_stop_ids=forced, end_think_id=forced[-1],
@@ -77,8 +77,9 @@ class Scorer:
 
   def hits(self, setting: Setting, seed: int) -> list[bool]:
     """Whether each question of one context is answered right."""
-    example = bank_log.make_example(
-        seed, setting.context, self.tokenizer, _QUESTIONS, setting.kind)
+    task = BankLog(setting.kind)
+    example = task.make_example(
+        seed, setting.context, self.tokenizer, _QUESTIONS, in_tokens=True)
     # Fixed shapes, so that the rows of the table share programs.
     width = max(512, setting.context)
     tokens = np.zeros((1, width), np.int32)
@@ -101,7 +102,7 @@ class Scorer:
     out, sizes, thoughts = map(
         np.asarray, (result.tokens, result.lengths, result.thinking_lengths))
     return [
-        bank_log.score_answer(self.tokenizer.decode(out[i, thoughts[i]:sizes[i]]), question)
+        task.score(self.tokenizer.decode(out[i, thoughts[i]:sizes[i]]), question)['acc'] == 1
         for i, question in enumerate(example.questions)]
 
 

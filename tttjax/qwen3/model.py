@@ -1,9 +1,10 @@
 """Dense Qwen3 as a Flax Linen module, used functionally.
 
-Two collections: `params` holds the base weights; `ttt` holds Delta, the change of
-every layer's query kernel, float32. Without the `ttt` collection the model is
-plain Qwen3. Each tensor is declared once, here, with its shape and logical
-axes; initialisation, shardings and loading derive from that (`abstract_params`).
+Two collections: `params` holds the base weights; `ttt` holds the fast weights,
+float32: Delta, the change of every layer's query kernel, a scale of the queries, or
+both (tttjax.ttt.fast). Without the `ttt` collection the model is plain Qwen3. Each
+tensor is declared once, here, with its shape and logical axes; initialisation,
+shardings and loading derive from that (`abstract_params`).
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from tttjax.memory import SelfAttention
 from tttjax.qwen3.config import Qwen3Config
-from tttjax.qwen3.rope import rotate, rotations
+from tttjax.qwen3.rope import no_rotations, rotate, rotations
 from tttjax.sharding import constrain, sharding
 
 Params = dict[str, Any]
@@ -126,7 +127,11 @@ class Attention(nn.Module):
 
   def __call__(self, x, state, rope, memory, layer):
     q = constrain(self.query(x), self.mesh, "batch", None, "heads", None)
-    q = rotate(self.query_norm(q), *rope)
+    turn = rope
+    if self.has_variable("ttt", "query_scale"):
+      # On cos and sin, which are float32: the queries are rounded once, after the rotation.
+      turn = tuple(self.get_variable("ttt", "query_scale") * x for x in rope)
+    q = rotate(self.query_norm(q), *turn)
 
     def project_kv():
       k = rotate(self.key_norm(self.key(x)), *rope)
@@ -188,12 +193,15 @@ class Qwen3(nn.Module):
     mesh: static and hashable; None on one device and inside a caller's shard_map (which needs
       check_vma=False).
     unroll: unroll the scan over layers, for debugging; the parameters are the same.
+    rope: False switches the rotary embedding off, on queries and keys (paper, Table 3). A cache
+      belongs to the model that made it: prefill again with `model.clone(rope=False)`.
   """
 
   config: Qwen3Config
   dtype: Any = jnp.float32
   mesh: Mesh | None = None
   unroll: bool = False
+  rope: bool = True
 
   def setup(self):
     c = self.config
@@ -223,7 +231,7 @@ class Qwen3(nn.Module):
       (hidden [B, T, D] after the final norm, the memory's last state).
     """
     x = constrain(self.embed(tokens), self.mesh, "batch", None, None)
-    rope = rotations(self.config, positions)
+    rope = rotations(self.config, positions) if self.rope else no_rotations(positions)
     layers = jnp.arange(self.config.num_hidden_layers, dtype=jnp.int32)
     (x, state), _ = self.layers((x, memory.start()), rope, memory, layers)
     return self.final_norm(x), state

@@ -50,6 +50,12 @@ def rotations(config: Qwen3Config, positions: jax.Array) -> tuple[jax.Array, jax
   return jnp.cos(angles) * factor, jnp.sin(angles) * factor
 
 
+def no_rotations(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """cos 1 and sin 0, float32 [B, T, 1, 1], with which `rotate` leaves its argument as it is."""
+  ones = jnp.ones((*positions.shape, 1, 1), jnp.float32)
+  return ones, jnp.zeros_like(ones)
+
+
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
   """Rotates x [B, T, heads, head_dim] by the half-split convention; float32 inside, dtype kept."""
   first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)

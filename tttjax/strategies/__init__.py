@@ -1,13 +1,29 @@
 """Strategies: ways to spend compute on a context before answering, one file each.
 
-A strategy is a function (engine, case, budget, key) -> Result. A new one is a
-new file and its line here. Span sampling and decoding draw from the same two
-halves of `key` in all of them, so strategies differ by what they do, not by luck.
+A strategy is a frozen dataclass of its options that answers the questions of a case
+(tttjax.strategies.base). A new one is a new file and its line here. Span sampling and decoding draw
+from the same two halves of the key in all of them: strategies differ by what they do, not by luck.
 """
 
-from tttjax.strategies.in_context import in_context
-from tttjax.strategies.qttt import qttt
-from tttjax.strategies.qttt_other_context import qttt_other_context
-from tttjax.strategies.thinking import thinking
+from tttjax.strategies.base import Strategy
+from tttjax.strategies.beam import Beam
+from tttjax.strategies.full_ttt import FullTTT
+from tttjax.strategies.in_context import InContext
+from tttjax.strategies.log_temperature import LogTemperature
+from tttjax.strategies.qttt import QTTT
+from tttjax.strategies.qttt_other_context import QTTTOtherContext
+from tttjax.strategies.qttt_thinking import QTTTThinking
+from tttjax.strategies.self_consistency import SelfConsistency
+from tttjax.strategies.thinking import Thinking
 
-STRATEGIES = {f.__name__: f for f in (in_context, thinking, qttt, qttt_other_context)}
+STRATEGIES: dict[str, type[Strategy]] = {
+    'in_context': InContext,
+    'thinking': Thinking,
+    'qttt': QTTT,
+    'qttt_other_context': QTTTOtherContext,
+    'qttt_thinking': QTTTThinking,
+    'self_consistency': SelfConsistency,
+    'beam': Beam,
+    'full_ttt': FullTTT,
+    'log_temperature': LogTemperature,
+}

@@ -1,10 +1,16 @@
-"""What every strategy receives and returns."""
+"""What every strategy receives, may spend and returns."""
 
+from collections.abc import Callable
 import dataclasses
+from typing import Protocol
 
+import jax
 import numpy as np
 
+from tttjax import flops
 from tttjax.decode.config import SamplingConfig
+from tttjax.errors import UserError
+from tttjax.qwen3.config import Qwen3Config
 from tttjax.tasks.example import Example
 from tttjax.ttt.config import TTTConfig
 
@@ -21,6 +27,9 @@ class Case:
     thinking_prompts: the same, ending where the thinking section has just been opened.
     answers: token ids of the reference answers.
     rows: rows of every batch; questions beyond the example's repeat its first one.
+    prompt_width, answer_width: tokens that batches of prompts, and of prompts with their reference
+      answers, are padded to at least.
+    extract: an output's answer in one canonical form, None where it has none: what votes.
     other: a different context of the same length, for controls; None without one.
   """
 
@@ -31,6 +40,9 @@ class Case:
   thinking_prompts: tuple[tuple[int, ...], ...]
   answers: tuple[tuple[int, ...], ...]
   rows: int
+  prompt_width: int
+  answer_width: int
+  extract: Callable[[str], str | None]
   other: 'Case | None' = None
 
   @property
@@ -43,17 +55,80 @@ class Case:
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
-  """What a strategy may spend on one context.
+class Sizes:
+  """What FLOP counts depend on besides the method: the architecture and the lengths in tokens."""
+
+  architecture: Qwen3Config
+  context: int
+  prompt: int
+  answer: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+  """The budget of a run on one context, to which the strategies are matched.
 
   Attributes:
-    ttt: steps N, span k and the optimizer's settings.
-    answer: sampling of an answer without thinking.
-    thinking: sampling with a thinking budget M.
-    mechanism: measure the attention mass on the evidence too.
+    ttt: the steps N, the span k and the optimizer's settings.
+    thinking_tokens: M of one thought.
+    flops: model FLOPs after the prefill that a question may cost: those of N steps and the answer.
+    rule: how M of several samples follows: 'flops' within `flops`, 'tokens' M / n each (the paper).
   """
 
   ttt: TTTConfig
+  thinking_tokens: int
+  flops: int
+  rule: str
+
+  def tokens_per_sample(self, sizes: Sizes, samples: int, cost: Callable[[int], int]) -> int:
+    """Thinking tokens of each of `samples` thoughts that together keep the budget.
+
+    Args:
+      cost: model FLOPs after the prefill of all samples with so many thinking tokens each.
+
+    Raises:
+      UserError: not even one token each.
+    """
+    if self.rule == 'tokens':
+      tokens = self.thinking_tokens // samples
+    else:
+      tokens = flops.largest_within(self.flops, cost)
+    if tokens < 1:
+      raise UserError(
+          f'the budget of {self.flops:.2e} FLOPs leaves no thinking token for each of {samples}'
+          f' samples at {sizes.context} tokens; raise config.ttt.steps, or take fewer samples')
+    return tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowance:
+  """What a strategy may spend on one question after the prefill, whatever it then uses.
+
+  Attributes:
+    flops: model FLOPs of spending it all; spans at uniform starts.
+    ttt: its steps N, span k and optimizer settings; N = 0 where it does not adapt.
+    thinking_tokens: M of each sample, inserted ones included; None where it answers at once.
+    samples: thoughts or beams.
+    shared_flops: the part of `flops` that is spent once for all questions of a context.
+  """
+
+  flops: int
+  ttt: TTTConfig
+  thinking_tokens: int | None = None
+  samples: int = 1
+  shared_flops: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+  """How one strategy decodes on one context.
+
+  Attributes:
+    answer: sampling of an answer without thinking.
+    thinking: sampling with the allowance's thinking budget; equal to `answer` without one.
+    mechanism: measure what the attention does to the evidence too.
+  """
+
   answer: SamplingConfig
   thinking: SamplingConfig
   mechanism: bool = False
@@ -98,19 +173,22 @@ class Cost:
       total[phase.name] = total.get(phase.name, 0.0) + phase.seconds
     return total
 
+  def phase_flops(self, question: int) -> dict[str, int]:
+    """Model FLOPs by phase of one question that is charged all shared work."""
+    total: dict[str, int] = {}
+    for phase in self.phases:
+      own = phase.question_flops[question] if phase.question_flops else 0
+      total[phase.name] = total.get(phase.name, 0) + phase.shared_flops + own
+    return total
+
   def flops(self, question: int) -> int:
     """Model FLOPs of one question that is charged all shared work."""
-    return self._shared() + self._own(question)
+    return sum(self.phase_flops(question).values())
 
   def amortised_flops(self, question: int, questions: int) -> float:
     """Model FLOPs of one question that shares prefill and adaptation with the others."""
-    return self._shared() / questions + self._own(question)
-
-  def _shared(self) -> int:
-    return sum(phase.shared_flops for phase in self.phases)
-
-  def _own(self, question: int) -> int:
-    return sum(phase.question_flops[question] for phase in self.phases if phase.question_flops)
+    shared = sum(phase.shared_flops for phase in self.phases)
+    return self.flops(question) - shared + shared / questions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,16 +196,54 @@ class Prediction:
   """What the model wrote for one question.
 
   Attributes:
-    text: the whole output, thoughts included.
-    answer: the part after the thoughts.
-    tokens: number of tokens generated.
-    thinking_tokens: how many of them are thinking, forced ones included.
+    texts: the whole output of each sample, thoughts included.
+    answer: the answer's text, after the thoughts; of several samples the one chosen.
+    tokens: number of tokens generated, all samples together.
+    thinking_tokens: how many of them are thinking per sample, forced ones included; a mean.
+    ids: the tokens of the (first) sample.
   """
 
-  text: str
+  texts: tuple[str, ...]
   answer: str
   tokens: int
-  thinking_tokens: int
+  thinking_tokens: float
+  ids: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mechanism:
+  """What the attention does while one answer is produced: means over heads and output tokens.
+
+  Attributes:
+    mass: share of the attention on the evidence, mean over layers too (paper, tables 2 and 3).
+    margin: gamma, the evidence's logsumexp minus that of all other slots (paper, section 2).
+    lead: the evidence's logsumexp minus the largest other score.
+    mass_by_layer: the mass of each layer.
+    heldout_before, heldout_after: next-token loss, nats per token, of spans that were not trained
+      on, before and after adaptation; None without adaptation or room for such spans.
+  """
+
+  mass: float
+  margin: float
+  lead: float
+  mass_by_layer: tuple[float, ...]
+  heldout_before: float | None = None
+  heldout_after: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptation:
+  """How one adaptation went.
+
+  Attributes:
+    loss: of each step, nats per token of its span.
+    start: first input token of each span.
+    fallback: why the answer was given with the base weights instead; None where it was not.
+  """
+
+  loss: tuple[float, ...]
+  start: tuple[int, ...]
+  fallback: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,10 +253,61 @@ class Result:
   Attributes:
     predictions: one per question.
     cost: what they cost together.
-    evidence_mass: of each question, the attention mass on its evidence while the reference
-      answer is predicted, mean over layers, heads and answer tokens; None where not measured.
+    mechanism: of each question; None where not measured.
+    adaptation: None where nothing was trained.
   """
 
   predictions: tuple[Prediction, ...]
   cost: Cost
-  evidence_mass: tuple[float, ...] | None = None
+  mechanism: tuple[Mechanism, ...] | None = None
+  adaptation: Adaptation | None = None
+
+
+class Strategy(Protocol):
+  """A way to spend compute before answering: a frozen dataclass whose fields are its options."""
+
+  def check(self, config) -> None:
+    """Raises UserError where its options do not fit the run's config; loads nothing."""
+
+  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
+    """What it may spend on one question; raises UserError where that is too little to do it."""
+
+  def __call__(
+      self, engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+  ) -> Result:
+    """Answers all questions of the case."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How a context is read; the options that strategies share.
+
+  Attributes:
+    rope: rotate queries and keys; off is the paper's switch of table 3, in prefill and after.
+    stretch: spread the context's positions over this many, its lines kept whole; 0 leaves them. The
+      control that tells long distances from many competitors.
+  """
+
+  rope: bool = True
+  stretch: int = 0
+
+  def check(self, config) -> None:
+    if self.stretch and config.unit == 'tokens' and self.stretch < max(config.lengths):
+      raise UserError(
+          f'config.strategies: stretch={self.stretch} is shorter than the longest of'
+          f' config.lengths, {max(config.lengths)}; stretch to at least that')
+
+  @property
+  def reading(self) -> 'Reading':
+    """The reading alone, as the engine takes it."""
+    return Reading(self.rope, self.stretch)
+
+
+def answer_flops(sizes: Sizes, delta: bool) -> int:
+  """Model FLOPs of encoding the question and writing the longest answer at once."""
+  return flops.decode(sizes.architecture, sizes.context, sizes.prompt, sizes.answer, delta)
+
+
+def still(reference: Reference) -> TTTConfig:
+  """The reference's settings with no step: a strategy that does not adapt."""
+  return dataclasses.replace(reference.ttt, steps=0)

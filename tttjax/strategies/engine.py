@@ -4,26 +4,37 @@ Shapes depend on capacity, rows and the sizes of the budget, not on the example,
 so every program is compiled once per capacity.
 """
 
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+import operator
 import time
-from typing import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tttjax import flops
-from tttjax.cache import PrefixCache
+from tttjax.cache import PrefixCache, round_capacity
+from tttjax.decode.beam import beam_search
 from tttjax.decode.config import SamplingConfig
-from tttjax.decode.generate import generate
-from tttjax.mechanism import attention_mass
+from tttjax.decode.generate import Generation, generate
+from tttjax.mechanism import attention_statistics, held_out_starts, span_losses
 from tttjax.prefill import prefill
 from tttjax.qwen3.model import Params, Qwen3
-from tttjax.strategies.base import Case, Cost, Phase, Prediction
+from tttjax.strategies.base import (
+    Adaptation, Case, Cost, Mechanism, Phase, Prediction, Reading)
+from tttjax.tasks.base import Task
 from tttjax.tasks.example import Example
 from tttjax.ttt.adapt import adapt
 from tttjax.ttt.config import TTTConfig
+from tttjax.ttt.fast import has_delta
+from tttjax.ttt.full import full_ttt
 
+# The narrowest batch of outputs that is measured, in tokens.
+_FEWEST_TOKENS = 128
+# Spans whose loss is compared before and after adaptation.
+_HELD_OUT_SPANS = 4
 _compilations = 0
 
 
@@ -40,6 +51,9 @@ class _Clock:
   seconds: float = 0.0
   compiled: bool = False
 
+  def phase(self, name: str, shared: int = 0, own: Sequence[int] = ()) -> Cost:
+    return Cost((Phase(name, self.seconds, self.compiled, shared, tuple(own)),))
+
 
 @contextlib.contextmanager
 def _clock() -> Iterator[_Clock]:
@@ -50,112 +64,278 @@ def _clock() -> Iterator[_Clock]:
   clock.compiled = _compilations > before
 
 
-class Engine:
-  """Model, parameters and tokenizer, with the cost of every call."""
+@dataclasses.dataclass(frozen=True)
+class Prefix:
+  """A context that has been read: its cache, and the model that goes on from it."""
 
-  def __init__(self, model: Qwen3, params: Params, tokenizer):
+  model: Qwen3
+  cache: PrefixCache
+
+
+class Engine:
+  """Model, parameters and tokenizer, with the cost of every call.
+
+  Attributes:
+    trained_length: tokens of the longest context that the model was trained on.
+  """
+
+  def __init__(self, model: Qwen3, params: Params, tokenizer, trained_length: int):
     self.model = model
     self.params = params
     self.tokenizer = tokenizer
+    self.trained_length = trained_length
     # The last prefill: strategies in turn read the same context, and each is charged for it.
-    self._prefilled: tuple[np.ndarray, int, PrefixCache, Cost] | None = None
+    self._prefilled: tuple[np.ndarray, int, Reading, Prefix, Cost] | None = None
 
-  def encode(self, text: str) -> tuple[int, ...]:
-    """Token ids of `text`, which carries its own special tokens."""
-    return tuple(self.tokenizer(text, add_special_tokens=False)['input_ids'])
+  def free(self) -> None:
+    """Lets go of the kept cache, after a failure."""
+    self._prefilled = None
 
-  def case(self, example: Example, capacity: int, rows: int) -> Case:
-    """Encodes an example for programs with `capacity` cache slots and `rows` rows."""
-    return Case(
-        example=example,
-        tokens=np.array([self.encode(example.context)], np.int32),
-        capacity=capacity,
-        prompts=tuple(self.encode(q.text) for q in example.questions),
-        thinking_prompts=tuple(self.encode(q.thinking_text) for q in example.questions),
-        answers=tuple(self.encode(q.answer) for q in example.questions),
-        rows=rows,
-    )
-
-  def prefill(self, case: Case) -> tuple[PrefixCache, Cost]:
+  def prefill(self, case: Case, reading: Reading = Reading()) -> tuple[Prefix, Cost]:
     """Reads the context once; the last context's cache is kept for the next strategy."""
     kept = self._prefilled
-    if kept and kept[1] == case.capacity and np.array_equal(kept[0], case.tokens):
-      return kept[2], kept[3]
-    self._prefilled = None  # frees the old cache before the new one is built
+    if kept and kept[1:3] == (case.capacity, reading) and np.array_equal(kept[0], case.tokens):
+      return kept[3:]
+    self._prefilled = kept = None  # frees the old cache before the new one is built
+    model = self.model if reading.rope else self.model.clone(rope=False)
+    # Padding to the capacity keeps one shape; the length is an argument.
+    pad = ((0, 0), (0, case.capacity - case.num_tokens))
+    lengths = np.array([case.num_tokens], np.int32)
+    positions = None
+    if reading.stretch:
+      positions = np.pad(case.example.stretched_positions(reading.stretch)[None], pad, mode='edge')
     with _clock() as clock:
-      # Padding to the capacity keeps one shape; the length is an argument.
-      tokens = np.pad(case.tokens, ((0, 0), (0, case.capacity - case.num_tokens)))
-      lengths = np.array([case.num_tokens], np.int32)
-      cache, _ = prefill(self.model, self.params, tokens, lengths, case.capacity)
+      tokens = np.pad(case.tokens, pad)
+      cache, _ = prefill(model, self.params, tokens, lengths, case.capacity, positions)
       jax.block_until_ready(cache)
-    work = flops.prefill(self.model.config, case.num_tokens)
-    cost = Cost((Phase('prefill', clock.seconds, clock.compiled, work),))
-    self._prefilled = (case.tokens, case.capacity, cache, cost)
-    return cache, cost
+    cost = clock.phase('prefill', flops.prefill(model.config, case.num_tokens))
+    prefix = Prefix(model, cache)
+    self._prefilled = (case.tokens, case.capacity, reading, prefix, cost)
+    return prefix, cost
 
   def adapt(
-      self, case: Case, cache: PrefixCache, ttt: TTTConfig, key: jax.Array
-  ) -> tuple[Params, Cost]:
-    """Test-time training on the case's context (paper, Algorithm 1)."""
+      self, case: Case, prefix: Prefix, ttt: TTTConfig, key: jax.Array,
+      starts: np.ndarray | None = None,
+  ) -> tuple[Params | None, Adaptation, Cost]:
+    """Test-time training on the case's context (paper, Algorithm 1).
+
+    Returns:
+      (fast weights, how it went, cost); None, the base weights, where a step was not finite.
+    """
     with _clock() as clock:
-      fast, _, history = adapt(self.model, self.params, cache, case.tokens, key, ttt)
+      fast, _, history = adapt(
+          prefix.model, self.params, prefix.cache, case.tokens, key, ttt, starts)
       jax.block_until_ready(fast)
+    history = jax.tree.map(np.asarray, history)
+    places = tuple(int(start) for start in history.start)
     work = flops.adapt(
-        self.model.config, case.num_tokens, ttt.span, ttt.steps,
-        [int(start) for start in history.start], ttt.span_kv)
-    return fast, Cost((Phase('adapt', clock.seconds, clock.compiled, work),))
+        self.model.config, case.num_tokens, ttt.span, ttt.steps, places, ttt.span_kv)
+    fallback = _not_finite(history)
+    adaptation = Adaptation(tuple(map(float, history.loss)), places, fallback)
+    return None if fallback else fast, adaptation, clock.phase('adapt', work)
+
+  def full_ttt(self, case: Case, ttt: TTTConfig) -> tuple['Engine', Adaptation, Cost]:
+    """An engine whose every weight was trained on the case's context; this one if that failed."""
+    pad = ((0, 0), (0, case.capacity - case.num_tokens))
+    with _clock() as clock:
+      # The span is static and has no part in this.
+      params, history = full_ttt(
+          self.model, self.params, np.pad(case.tokens, pad),
+          np.array([case.num_tokens], np.int32), dataclasses.replace(ttt, span=1))
+      jax.block_until_ready(params)
+    history = jax.tree.map(np.asarray, history)
+    work = ttt.steps * flops.full_ttt_step(self.model.config, case.num_tokens)
+    fallback = _not_finite(history)
+    adaptation = Adaptation(tuple(map(float, history.loss)), (0,) * ttt.steps, fallback)
+    # float32 weights: rounded to the base model's bfloat16 most of the change would be lost.
+    model = self.model.clone(dtype=jnp.float32)
+    trained = Engine(model, params, self.tokenizer, self.trained_length)
+    return self if fallback else trained, adaptation, clock.phase('adapt', work)
 
   def generate(
       self,
       case: Case,
-      cache: PrefixCache,
+      prefix: Prefix,
       fast: Params | None,
       sampling: SamplingConfig,
       key: jax.Array,
+      question_before: bool = False,
   ) -> tuple[tuple[Prediction, ...], Cost]:
-    """Answers all questions of the case in one batch; it thinks first if `sampling` says so."""
-    thinks = sampling.thinking_budget is not None
-    prompts = case.thinking_prompts if thinks else case.prompts
-    with _clock() as clock:
-      tokens, lengths = _batch(prompts, case.rows)
-      out = generate(
-          self.model, self.params, fast, cache, tokens, key, sampling, prompt_lengths=lengths)
-      out = jax.tree.map(np.asarray, out)
-    predictions, work = [], []
-    for row, prompt in enumerate(prompts):
-      length, thought = int(out.lengths[row]), int(out.thinking_lengths[row])
-      ids = out.tokens[row, :length]
-      answer = self.tokenizer.decode(ids[thought:], skip_special_tokens=True).strip()
-      text = self.tokenizer.decode(ids, skip_special_tokens=True)
-      predictions.append(Prediction(text, answer, length, thought))
-      work.append(flops.decode(
-          self.model.config, case.num_tokens, len(prompt), length, delta=fast is not None))
-    phase = Phase('generate', clock.seconds, clock.compiled, question_flops=tuple(work))
-    return tuple(predictions), Cost((phase,))
+    """Answers all questions of the case in one batch; it thinks first if `sampling` says so.
 
-  def evidence_mass(
-      self, case: Case, cache: PrefixCache, fast: Params | None
-  ) -> tuple[float, ...]:
-    """Attention mass on each question's evidence while its reference answer is predicted."""
-    rows = [prompt + answer for prompt, answer in zip(case.prompts, case.answers)]
-    tokens, lengths = _batch(rows, case.rows)
+    Args:
+      question_before: encode the question with the base weights.
+    """
+    prompts = _prompts(case, sampling)
+    with _clock() as clock:
+      tokens, lengths = _batch(prompts, case.rows, case.prompt_width)
+      out = generate(
+          prefix.model, self.params, fast, prefix.cache, tokens, key, sampling,
+          prompt_lengths=lengths, question_before=question_before)
+      out = jax.tree.map(np.asarray, out)
+    predictions = tuple(self._prediction(out, row) for row in range(case.num_questions))
+    work = [
+        flops.decode(
+            self.model.config, case.num_tokens, len(prompt), prediction.tokens, has_delta(fast),
+            plain_rows=len(prompt) - 1 if question_before else 0)
+        for prompt, prediction in zip(prompts, predictions)]
+    return predictions, clock.phase('generate', own=work)
+
+  def sample(
+      self, case: Case, prefix: Prefix, sampling: SamplingConfig, key: jax.Array, samples: int
+  ) -> tuple[list[list[Prediction]], Cost]:
+    """`samples` outputs of the base model for each question, all reading one cache in one batch."""
+    prompts = _prompts(case, sampling)
+    with _clock() as clock:
+      tokens, lengths = _batch(prompts, case.rows, case.prompt_width)
+      out = generate(
+          prefix.model, self.params, None, prefix.cache, np.repeat(tokens, samples, axis=0), key,
+          sampling, prompt_lengths=np.repeat(lengths, samples))
+      out = jax.tree.map(np.asarray, out)
+    outputs = [
+        [self._prediction(out, question * samples + i) for i in range(samples)]
+        for question in range(case.num_questions)]
+    work = [
+        sum(flops.decode(
+            self.model.config, case.num_tokens, len(prompt), output.tokens, delta=False)
+            for output in own)
+        for prompt, own in zip(prompts, outputs)]
+    return outputs, clock.phase('generate', own=work)
+
+  def beam(
+      self, case: Case, prefix: Prefix, sampling: SamplingConfig, beams: int
+  ) -> tuple[tuple[Prediction, ...], Cost]:
+    """The likeliest output of each question that a search with `beams` beams finds."""
+    prompts = _prompts(case, sampling)
+    search = dataclasses.replace(sampling, temperature=0.0)  # it does not sample
+    with _clock() as clock:
+      tokens, lengths = _batch(prompts, case.rows, case.prompt_width)
+      out = beam_search(
+          prefix.model, self.params, None, prefix.cache, tokens, search, beams,
+          prompt_lengths=lengths)
+      out = jax.tree.map(np.asarray, out)
+    predictions = tuple(
+        dataclasses.replace(
+            self._prediction(out, row), tokens=beams * int(out.steps[row]))
+        for row in range(case.num_questions))
+    work = [
+        flops.beam(self.model.config, case.num_tokens, len(prompt), int(steps), beams)
+        for prompt, steps in zip(prompts, out.steps)]
+    return predictions, clock.phase('generate', own=work)
+
+  def _prediction(self, out: Generation, row: int) -> Prediction:
+    length, thought = int(out.lengths[row]), int(out.thinking_lengths[row])
+    ids = out.tokens[row, :length]
+    answer = self.tokenizer.decode(ids[thought:], skip_special_tokens=True).strip()
+    text = self.tokenizer.decode(ids, skip_special_tokens=True)
+    return Prediction((text,), answer, length, thought, tuple(map(int, ids)))
+
+  def measure(
+      self,
+      case: Case,
+      prefix: Prefix,
+      fast: Params | None,
+      outputs: Sequence[Prediction] | None = None,
+      adaptation: Adaptation | None = None,
+      ttt: TTTConfig | None = None,
+  ) -> tuple[Mechanism, ...]:
+    """What the attention does to each question's evidence while an answer is produced.
+
+    Args:
+      outputs: measure while these are written, thoughts included; None: while the reference
+        answers would be.
+      adaptation, ttt: measure the loss of spans that it did not train on, too.
+    """
+    if outputs is None:
+      prompts, written, width = case.prompts, case.answers, case.answer_width
+    else:
+      prompts, written = case.thinking_prompts, [output.ids for output in outputs]
+      longest = max(len(p) + len(w) for p, w in zip(prompts, written))
+      width = _FEWEST_TOKENS
+      while width < longest:
+        width *= 4  # few widths, so few programs
+    tokens, lengths = _batch([p + tuple(w) for p, w in zip(prompts, written)], case.rows, width)
     evidence = np.zeros((case.rows, case.capacity), bool)
     for row, question in enumerate(case.example.questions):
-      evidence[row, slice(*question.evidence)] = True
-    mass = attention_mass(self.model, self.params, fast, cache, tokens, lengths, evidence)
-    mass = np.asarray(mass).mean(axis=(1, 2))  # [rows, suffix tokens]
-    means = []
-    for row, (prompt, answer) in enumerate(zip(case.prompts, case.answers)):
-      first = len(prompt) - 1  # the prompt's last token predicts the answer's first one
-      means.append(float(mass[row, first : first + len(answer)].mean()))
-    return tuple(means)
+      for place in question.evidence:
+        evidence[row, slice(*place)] = True
+    statistics = jax.tree.map(np.asarray, attention_statistics(
+        prefix.model, self.params, fast, prefix.cache, tokens, lengths, evidence))
+    before, after = self._held_out(case, prefix, fast, adaptation, ttt)
+    measured = []
+    for row, (prompt, output) in enumerate(zip(prompts, written)):
+      first = len(prompt) - 1  # the prompt's last token predicts the output's first one
+      steps = slice(first, first + max(len(output), 1))
+      mean = lambda x: float(x[row, :, :, steps].mean())
+      by_layer = statistics.mass[row, :, :, steps].mean(axis=(1, 2))
+      measured.append(Mechanism(
+          mass=mean(statistics.mass), margin=mean(statistics.margin), lead=mean(statistics.lead),
+          mass_by_layer=tuple(map(float, by_layer)),
+          heldout_before=before, heldout_after=after))
+    return tuple(measured)
+
+  def _held_out(self, case, prefix, fast, adaptation, ttt) -> tuple[float | None, float | None]:
+    if adaptation is None:
+      return None, None
+    starts = held_out_starts(
+        adaptation.start, case.num_tokens, ttt.span, _HELD_OUT_SPANS, jax.random.key(0))
+    if not len(starts):
+      return None, None
+    same_shape = np.resize(starts, _HELD_OUT_SPANS)
+    losses = (
+        np.asarray(span_losses(
+            prefix.model, self.params, weights, prefix.cache, case.tokens, same_shape, ttt.span))
+        for weights in (None, fast))
+    before, after = (float(loss[:len(starts)].mean()) for loss in losses)
+    return before, after
 
 
-def _batch(rows, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Right-pads `rows` of ids to int32 [size, S], repeating the first row; and lengths [size]."""
+def encode(tokenizer, text: str) -> tuple[int, ...]:
+  """Token ids of `text`, which carries its own special tokens."""
+  return tuple(tokenizer(text, add_special_tokens=False)['input_ids'])
+
+
+def make_case(example: Example, task: Task, tokenizer, rows: int) -> Case:
+  """Encodes an example for batches of `rows` rows, with sizes that hold it and no others."""
+  ids = lambda texts: tuple(encode(tokenizer, text) for text in texts)
+  questions = example.questions
+  case = Case(
+      example=example,
+      tokens=np.array([encode(tokenizer, example.context)], np.int32),
+      capacity=round_capacity(example.num_tokens),
+      prompts=ids(q.text for q in questions),
+      thinking_prompts=ids(q.thinking_text for q in questions),
+      answers=ids(q.answer for q in questions),
+      rows=rows,
+      prompt_width=0,
+      answer_width=0,
+      extract=task.extract,
+  )
+  longest = lambda rows: max(map(len, rows))
+  return dataclasses.replace(
+      case, prompt_width=longest(case.prompts + case.thinking_prompts),
+      answer_width=longest(map(operator.add, case.prompts, case.answers)))
+
+
+def _prompts(case: Case, sampling: SamplingConfig) -> tuple[tuple[int, ...], ...]:
+  return case.prompts if sampling.thinking_budget is None else case.thinking_prompts
+
+
+def _not_finite(history) -> str | None:
+  """Which step failed, in words; None where none did."""
+  bad = np.flatnonzero(~history.ok)
+  if not bad.size:
+    return None
+  return (
+      f'step {bad[0] + 1} of {history.ok.size} was not finite (loss {history.loss[bad[0]]}):'
+      ' answered with the base weights')
+
+
+def _batch(rows, size: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+  """Right-pads `rows` of ids to int32 [size, width], repeating the first; and lengths [size]."""
   rows = list(rows) + [rows[0]] * (size - len(rows))
   lengths = np.array([len(row) for row in rows], np.int32)
-  tokens = np.zeros((size, lengths.max()), np.int32)
+  tokens = np.zeros((size, width), np.int32)
   for i, row in enumerate(rows):
     tokens[i, : len(row)] = row
   return tokens, lengths

@@ -1,15 +1,26 @@
 """In-context: read the context, answer."""
 
+import dataclasses
+
 import jax
 
-from tttjax.strategies.base import Budget, Case, Result
+from tttjax.strategies.base import (
+    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, answer_flops, still)
 from tttjax.strategies.engine import Engine
 
 
-def in_context(engine: Engine, case: Case, budget: Budget, key: jax.Array) -> Result:
+@dataclasses.dataclass(frozen=True)
+class InContext(Reading):
   """Nothing is spent besides reading and answering."""
-  _, decode_key = jax.random.split(key)
-  cache, reading = engine.prefill(case)
-  predictions, answering = engine.generate(case, cache, None, budget.answer, decode_key)
-  mass = engine.evidence_mass(case, cache, None) if budget.mechanism else None
-  return Result(predictions, reading + answering, mass)
+
+  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
+    return Allowance(answer_flops(sizes, delta=False), still(reference))
+
+  def __call__(
+      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+  ) -> Result:
+    _, decode_key = jax.random.split(key)
+    cache, reading = engine.prefill(case, self.reading)
+    predictions, answering = engine.generate(case, cache, None, decoding.answer, decode_key)
+    measured = engine.measure(case, cache, None) if decoding.mechanism else None
+    return Result(predictions, reading + answering, measured)

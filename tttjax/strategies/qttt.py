@@ -1,16 +1,95 @@
 """qTTT: N query-only steps on the context, then the answer (paper, Algorithm 1)."""
 
+import dataclasses
+
 import jax
 
-from tttjax.strategies.base import Budget, Case, Result
-from tttjax.strategies.engine import Engine
+from tttjax import flops
+from tttjax.errors import UserError
+from tttjax.strategies.base import (
+    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, answer_flops)
+from tttjax.strategies.engine import Engine, Prefix
+from tttjax.strategies.spans import SPANS
+from tttjax.ttt.config import TTTConfig
 
 
-def qttt(engine: Engine, case: Case, budget: Budget, key: jax.Array) -> Result:
-  """The questions are encoded after the adaptation, with the adapted queries."""
-  span_key, decode_key = jax.random.split(key)
-  cache, reading = engine.prefill(case)
-  fast, adapting = engine.adapt(case, cache, budget.ttt, span_key)
-  predictions, answering = engine.generate(case, cache, fast, budget.answer, decode_key)
-  mass = engine.evidence_mass(case, cache, fast) if budget.mechanism else None
-  return Result(predictions, reading + adapting + answering, mass)
+@dataclasses.dataclass(frozen=True)
+class Adapting(Reading):
+  """Options of every strategy that takes query-only steps; None takes the config's value.
+
+  Attributes:
+    steps: N; None those of the run's budget.
+    span: k, tokens per step.
+    learning_rate: AdamW's.
+    span_kv: the span's own keys and values come from the cache, 'frozen' (the paper's formula),
+      or are 'recomputed'.
+    spans: where they start: 'random' (the paper's) or 'oracle', around the evidence.
+  """
+
+  steps: int | None = None
+  span: int | None = None
+  learning_rate: float | None = None
+  span_kv: str | None = None
+  spans: str = 'random'
+
+  def check(self, config) -> None:
+    super().check(config)
+    if self.spans not in SPANS:
+      raise UserError(
+          f'config.strategies: spans={self.spans}: choose one of {", ".join(SPANS)}')
+    span = self.span or config.ttt.span
+    if config.unit == 'tokens' and span + 1 >= min(config.lengths):
+      raise UserError(
+          f'config.strategies: span={span} does not fit the shortest of config.lengths,'
+          f' {min(config.lengths)}; use less than {min(config.lengths) - 1}')
+    self.hyperparameters(TTTConfig())
+
+  def hyperparameters(self, reference: TTTConfig) -> TTTConfig:
+    """The reference's with this strategy's own values."""
+    names = ('steps', 'span', 'learning_rate', 'span_kv')
+    own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+    return dataclasses.replace(reference, **own)
+
+  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
+    ttt = self.hyperparameters(reference.ttt)
+    adapting = flops.adapt(
+        sizes.architecture, sizes.context, ttt.span, ttt.steps, span_kv=ttt.span_kv)
+    return Allowance(adapting + answer_flops(sizes, delta=True), ttt, shared_flops=adapting)
+
+  def adapt(
+      self, engine: Engine, case: Case, prefix: Prefix, ttt: TTTConfig, key: jax.Array
+  ):
+    """Algorithm 1 on the case's context: (fast weights or None, Adaptation, Cost)."""
+    return engine.adapt(case, prefix, ttt, key, SPANS[self.spans](case, ttt, key))
+
+
+@dataclasses.dataclass(frozen=True)
+class QTTT(Adapting):
+  """Adapts on the context, then answers its questions.
+
+  Attributes:
+    question: encode the question 'after' the adaptation, with the adapted queries, or 'before' it,
+      with the base weights: then only its last token and the answer use the adapted ones.
+  """
+
+  question: str = 'after'
+
+  def check(self, config) -> None:
+    super().check(config)
+    if self.question not in ('after', 'before'):
+      raise UserError(f'config.strategies: question={self.question}: choose after or before')
+
+  def __call__(
+      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+  ) -> Result:
+    span_key, decode_key = jax.random.split(key)
+    prefix, reading = engine.prefill(case, self.reading)
+    fast, adaptation, adapting = self.adapt(engine, case, prefix, allowance.ttt, span_key)
+    before = self.question == 'before'
+    predictions, answering = engine.generate(
+        case, prefix, fast, decoding.answer, decode_key, question_before=before)
+    measured = None
+    if decoding.mechanism and not before:  # the measurement encodes the question with `fast`
+      measured = engine.measure(
+          case, prefix, fast, adaptation=adaptation, ttt=allowance.ttt)
+    return Result(predictions, reading + adapting + answering, measured, adaptation)

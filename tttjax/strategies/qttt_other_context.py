@@ -4,19 +4,32 @@ What it gains over in-context is generic adaptation to long contexts; only what
 qTTT gains over it is specific to the context at hand.
 """
 
+import dataclasses
+
 import jax
 
-from tttjax.strategies.base import Budget, Case, Result
+from tttjax.strategies.base import Allowance, Case, Decoding, Result
 from tttjax.strategies.engine import Engine
+from tttjax.strategies.qttt import Adapting
 
 
-def qttt_other_context(engine: Engine, case: Case, budget: Budget, key: jax.Array) -> Result:
+@dataclasses.dataclass(frozen=True)
+class QTTTOtherContext(Adapting):
   """As qttt, with `case.other` in Algorithm 1; reading that one is charged too."""
-  span_key, decode_key = jax.random.split(key)
-  other_cache, reading_other = engine.prefill(case.other)
-  fast, adapting = engine.adapt(case.other, other_cache, budget.ttt, span_key)
-  del other_cache
-  cache, reading = engine.prefill(case)
-  predictions, answering = engine.generate(case, cache, fast, budget.answer, decode_key)
-  mass = engine.evidence_mass(case, cache, fast) if budget.mechanism else None
-  return Result(predictions, reading_other + adapting + reading + answering, mass)
+
+  def __call__(
+      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+  ) -> Result:
+    span_key, decode_key = jax.random.split(key)
+    other, reading_other = engine.prefill(case.other, self.reading)
+    fast, adaptation, adapting = self.adapt(engine, case.other, other, allowance.ttt, span_key)
+    del other
+    prefix, reading = engine.prefill(case, self.reading)
+    predictions, answering = engine.generate(case, prefix, fast, decoding.answer, decode_key)
+    measured = None
+    if decoding.mechanism:
+      # Its spans lie in the other context: all of this one is held out.
+      unseen = dataclasses.replace(adaptation, start=())
+      measured = engine.measure(case, prefix, fast, adaptation=unseen, ttt=allowance.ttt)
+    return Result(
+        predictions, reading_other + adapting + reading + answering, measured, adaptation)

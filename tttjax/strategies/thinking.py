@@ -1,14 +1,30 @@
 """Thinking: at most M thinking tokens, then the answer."""
 
+import dataclasses
+
 import jax
 
-from tttjax.strategies.base import Budget, Case, Result
+from tttjax import flops
+from tttjax.strategies.base import (
+    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, still)
 from tttjax.strategies.engine import Engine
 
 
-def thinking(engine: Engine, case: Case, budget: Budget, key: jax.Array) -> Result:
+@dataclasses.dataclass(frozen=True)
+class Thinking(Reading):
   """The thinking section is closed by force where it has not ended after the budget."""
-  _, decode_key = jax.random.split(key)
-  cache, reading = engine.prefill(case)
-  predictions, answering = engine.generate(case, cache, None, budget.thinking, decode_key)
-  return Result(predictions, reading + answering)
+
+  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
+    tokens = reference.thinking_tokens
+    spent = flops.thinking(
+        sizes.architecture, sizes.context, sizes.prompt, tokens, sizes.answer)
+    return Allowance(spent, still(reference), tokens)
+
+  def __call__(
+      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+  ) -> Result:
+    _, decode_key = jax.random.split(key)
+    cache, reading = engine.prefill(case, self.reading)
+    predictions, answering = engine.generate(case, cache, None, decoding.thinking, decode_key)
+    measured = engine.measure(case, cache, None, predictions) if decoding.mechanism else None
+    return Result(predictions, reading + answering, measured)

@@ -1,0 +1,12 @@
+"""Tasks: contexts with questions whose evidence is known. A new one is a line here."""
+
+from tttjax.tasks.bank_log import BankLog
+from tttjax.tasks.base import Task
+from tttjax.tasks.code_bugs import CodeBugs
+from tttjax.tasks.transaction_log import TransactionLog
+
+TASKS: dict[str, type[Task]] = {
+    'bank_log': BankLog,
+    'transaction_log': TransactionLog,
+    'code_bugs': CodeBugs,
+}

@@ -16,14 +16,15 @@ class Question:
       it follows `Example.context` directly.
     thinking_text: the same suffix, ending where the thinking section has just been opened.
     answer: reference answer, as the model should write it.
-    evidence: token span [start, end) of `Example.context` that the answer is read from.
+    evidence: token spans [start, end) of `Example.context` that the answer is read from, ascending
+      and disjoint; an anomaly may need several places.
     kind: what is asked, for example 'balance'.
   """
 
   text: str
   thinking_text: str
   answer: str
-  evidence: tuple[int, int]
+  evidence: tuple[tuple[int, int], ...]
   kind: str
 
 

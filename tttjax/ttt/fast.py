@@ -1,15 +1,24 @@
-"""Fast weights: Delta, the float32 change of every layer's query kernel, and merging it."""
+"""Fast weights: Delta, the float32 change of every layer's query kernel, and a query scale.
+
+A tree of fast weights holds either or both of
+
+  layers/attention/query/delta     float32 [L, D, H, d], what test-time training learns
+  layers/attention/query_scale     float32 [L], a factor on the queries, learned by nothing
+"""
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from tttjax.checks import is_concrete
+from tttjax.errors import UserError
 from tttjax.qwen3.model import Params, Qwen3
 
 
 def query_kernels(params: Params) -> Params:
-  """The base W_Q of every layer, [L, D, H, d], as a tree of the structure of the fast weights."""
+  """The base W_Q of every layer, [L, D, H, d], as a tree of the structure of Delta's."""
   kernel = params["layers"]["attention"]["query"]["kernel"]
   return {"layers": {"attention": {"query": {"delta": kernel}}}}
 
@@ -19,14 +28,53 @@ def delta(fast: Params) -> jax.Array:
   return fast["layers"]["attention"]["query"]["delta"]
 
 
+def has_delta(fast: Params | None) -> bool:
+  """Whether there is a Delta, whose product x Delta every encoded token pays for."""
+  return fast is not None and "query" in fast["layers"]["attention"]
+
+
 def init_fast(model: Qwen3, params: Params) -> Params:
   """Delta = 0 for every layer: float32 [L, D, H, d], sharded as W_Q is."""
   del model
   return jax.tree.map(lambda w: jnp.zeros_like(w, dtype=jnp.float32), query_kernels(params))
 
 
+def scaled_queries(model: Qwen3, scale: float | jax.Array, fast: Params | None = None) -> Params:
+  """Fast weights that multiply the queries of every layer by one factor, after their norm.
+
+  With scale = log T / log T_train, T the context's length and T_train the longest one trained
+  on, this is the training-free control of test-time training: it sharpens every query alike,
+  so that leads over the distractors grow with log T (paper, section 2), with no regard to the
+  context. Prefill takes no fast weights: the cache stays that of the plain model.
+
+  Args:
+    scale: above 0; traced, so another value compiles nothing.
+    fast: fast weights with a Delta to keep beside it, or None.
+
+  Returns:
+    Fast weights for `generate`, `score` and the measurements; not for test-time training.
+
+  Raises:
+    UserError: a concrete scale that is not a finite number above 0.
+  """
+  shape = (model.config.num_hidden_layers,)
+  if is_concrete(scale):
+    if np.ndim(scale) or not 0 < float(scale) < np.inf:
+      raise UserError(f"scale must be a finite number above 0, not {scale}")
+    factors = np.full(shape, scale, np.float32)  # in numpy: nothing compiles
+  else:
+    factors = jnp.full(shape, scale, jnp.float32)
+  attention = {} if fast is None else fast["layers"]["attention"]
+  return {"layers": {"attention": attention | {"query_scale": factors}}}
+
+
 def merged_queries(params: Params, fast: Params) -> Params:
-  """W_Q + Delta in float32, as a tree of the structure of `fast`."""
+  """W_Q + Delta in float32, as a tree of the structure of `fast`, which must hold Delta alone."""
+  if set(fast["layers"]["attention"]) != {"query"}:
+    raise UserError(
+        "these fast weights scale the queries (scaled_queries): train or merge those of init_fast"
+        " or adapt, and apply the scale afterwards"
+    )
   return jax.tree.map(lambda w, d: w.astype(jnp.float32) + d, query_kernels(params), fast)
 
 

@@ -1,0 +1,27 @@
+"""The paper's controlled study in small: every sandbox task and strategy on the embedded model.
+
+python -m tttjax.main --config=configs/sandbox.py
+python -m tttjax.main --config=configs/sandbox.py --config.smoke=True        # that it runs
+
+The embedded model can look up balances and amounts; it has not learned the anomaly and has never
+seen prose logs or code, so its rows there show the machinery, not the method.
+"""
+
+from tttjax.evaluation import default_config
+
+
+def get_config():
+  config = default_config()
+  config.workdir = 'runs/sandbox'
+  config.tasks = (
+      'bank_log', 'bank_log(kind=amount)', 'bank_log(kind=anomaly)', 'transaction_log', 'code_bugs')
+  config.lengths = (1200, 2400)
+  config.contexts = (6,)
+  config.questions = 4
+  config.seeds = (1,)
+  config.strategies = (
+      'in_context', 'log_temperature', 'thinking', 'self_consistency(n=8)', 'beam(n=8)', 'qttt',
+      'qttt(spans=oracle)', 'qttt_thinking', 'full_ttt', 'qttt_other_context')
+  config.sampling.max_new_tokens = 24
+  config.share_programs = True
+  return config

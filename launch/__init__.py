@@ -1,0 +1,1 @@
+"""Programs that start many runs; used from the repository's root."""

@@ -1,0 +1,84 @@
+"""Every config of the repository: the paper's run in smoke size, the others pass their checks."""
+
+import json
+import pathlib
+import sys
+
+from absl import flags as absl_flags
+import pytest
+
+from tttjax import flags
+from tttjax import main as job
+from tttjax.embedded import EMBEDDED
+from tttjax.errors import UserError
+from tttjax.evaluation import config as run_config
+from tttjax.evaluation import work
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAPER = sorted(path.name for path in (ROOT / 'configs' / 'paper').glob('*.py'))
+OTHERS = ('quickstart.py', 'sandbox.py', 'honest.py')
+
+
+def smoke(monkeypatch, name, workdir):
+  """Rows of the config's smoke run."""
+  monkeypatch.setattr(sys, 'argv', [
+      'main.py', f'--config=configs/{name}', '--config.smoke=true', f'--workdir={workdir}'])
+  absl_flags.FLAGS.unparse_flags()
+  absl_flags.FLAGS['workdir'].unparse()
+  with pytest.raises(SystemExit) as exit_:
+    flags.run(job.main, 'configs/quickstart.py', run_config.DESCRIPTIONS)
+  assert not exit_.value.code
+  assert (workdir / 'report.html').is_file() and list((workdir / 'figures').iterdir())
+  (path,) = workdir.glob('samples_*.jsonl')
+  return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+
+
+def check_rows(name, rows):
+  plan = run_config.check(flags.load_config(f'configs/{name}'))
+  cells = {(row['task'], row['strategy'], row['length']) for row in rows}
+  lengths = [min(plan.config.lengths)]
+  assert cells == {
+      (task, strategy, length) for task in plan.tasks for strategy in plan.strategies
+      for length in lengths}
+  assert [row['error'] for row in rows if row['error']] == []
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
+  check_rows(f'paper/{name}', smoke(monkeypatch, f'paper/{name}', tmp_path / 'run'))
+
+
+def test_sandbox_runs_every_task_and_strategy_in_smoke_size(monkeypatch, tmp_path):
+  check_rows('sandbox.py', smoke(monkeypatch, 'sandbox.py', tmp_path / 'run'))
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_config_passes_its_checks(name):
+  plan = run_config.check(flags.load_config(f'configs/{name}'))
+  assert work.estimate(plan).flops > 0
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_papers_own_size_passes_its_checks(name):
+  """All but the weights and the fetched source tree, which are not here."""
+  config = flags.load_config(f'configs/paper/{name}:paper')
+  config.models = (str(EMBEDDED),)
+  config.tasks = tuple(task.replace('source=olmo', 'source=optax') for task in config.tasks)
+  plan = run_config.check(config)
+  assert plan.config.seeds in ((0,), (1,))
+  with pytest.raises(UserError, match="exceed the model's 16384 positions"):
+    # Such a context and an answer of 512 tokens do not fit the embedded model, and it says so.
+    config.unit, config.lengths, config.contexts = 'tokens', (16000,), (1,)
+    work.estimate(run_config.check(config))
+
+
+@pytest.mark.parametrize('name', PAPER + ['../sandbox.py', '../honest.py', '../quickstart.py'])
+def test_docstring_gives_the_command(name):
+  text = (ROOT / 'configs' / 'paper' / name).read_text(encoding='utf-8')
+  path = (ROOT / 'configs' / 'paper' / name).resolve().relative_to(ROOT)
+  assert f'python -m tttjax.main --config={path}' in text.split('"""')[1]
+
+
+def test_unknown_size_is_refused():
+  with pytest.raises(UserError, match='--config=FILE:paper'):
+    flags.load_config('configs/paper/fig1b.py:large')

@@ -1,0 +1,66 @@
+"""Suffix attention that keeps the evidence apart from everything else a query sees."""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttjax.attention import attend_marked, attend_whole, merge
+from tttjax.cache import PrefixCache
+from tttjax.decode.suffix import check_suffix
+from tttjax.errors import UserError
+from tttjax.memory import Suffix, fold
+from tttjax.prefill import pad_to
+from tttjax.qwen3.model import Qwen3
+
+
+@struct.dataclass
+class MarkedSuffix(Suffix):
+  """The plain suffix with evidence marked in the prefix.
+
+  Attributes:
+    marks: bool [B, n, capacity], the evidence of suffix row b*n + j at [b, j].
+  """
+
+  marks: jax.Array | None = None
+
+  def attend_apart(self, q, kv, prefix_values, layer, limits):
+    """Attention of queries [R, T, H, d] over their evidence, and over all other slots.
+
+    Args:
+      kv: the suffix's keys, and the values [L, R, K, S, d] that the weights are applied to.
+      prefix_values: [L, B, K, capacity, d], the same of the prefix.
+      limits: int32 [R, T*G], one past the last suffix slot that each folded query sees.
+
+    Returns:
+      (o, lse) over the evidence, (o, lse) over the rest of prefix and suffix, each folded as
+      [R, K, T*G, ...], and the rest's largest scaled score.
+    """
+    rows, first, ends = self.prefix_rows(q)
+    parts = attend_marked(
+        rows, self.prefix_keys, prefix_values, self.marks, layer, first, ends, self.mesh
+    )
+    evidence, rest = jax.tree.map(self.per_suffix_row, parts)
+    rows = fold(q, kv[0].shape[2])
+    suffix = attend_whole(rows, *kv, layer, self.first, limits)
+    others = merge(rest.o, rest.lse, suffix.o, suffix.lse)
+    return (evidence.o, evidence.lse), others, jnp.maximum(rest.top, suffix.top)
+
+
+def check_rows(model: Qwen3, cache: PrefixCache, tokens, lengths, evidence):
+  """Checks a suffix [R, S] with evidence [R, T]; returns them padded, and int32 lengths [R].
+
+  Raises:
+    UserError: what `check_suffix` raises, or evidence of another shape.
+  """
+  tokens, lengths = check_suffix(model, cache, tokens, lengths, 0)
+  if np.ndim(evidence) != 2 or evidence.shape[0] != tokens.shape[0]:
+    raise UserError(f"evidence must be bool [{tokens.shape[0]}, T], not {np.shape(evidence)}")
+  if evidence.shape[1] > cache.capacity:
+    raise UserError(f"evidence marks {evidence.shape[1]} slots of {cache.capacity}")
+  return tokens, lengths, pad_to(evidence, cache.capacity)
+
+
+def marks_by_prefix(evidence: jax.Array, batch: int) -> jax.Array:
+  """Evidence [R, capacity] as the marks of a `MarkedSuffix` on `batch` prefix rows."""
+  return (evidence != 0).reshape(batch, -1, evidence.shape[1])

@@ -1,0 +1,108 @@
+"""Names with options, such as `qttt(learning_rate=3e-4, spans=oracle)`, as configs write them.
+
+What is named is a frozen dataclass whose fields, all with defaults, are the options. A spec's
+canonical text holds the options that differ from the defaults, in the order of the fields: equal
+objects have equal texts, and the text is the label of a strategy or task in every row.
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+from typing import Any, Mapping, TypeVar, get_args, get_type_hints
+
+from tttjax.errors import UserError
+
+T = TypeVar('T')
+_FORM = re.compile(r'\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*', re.DOTALL)
+_BOOLEANS = {'on': True, 'off': False, 'true': True, 'false': False}
+_KINDS = {int: 'a whole number', float: 'a number', bool: 'on or off', str: 'text'}
+
+
+def split(text: str) -> list[str]:
+  """The comma-separated items of `text`; commas inside parentheses do not separate."""
+  items, depth, begin = [], 0, 0
+  for i, character in enumerate(text):
+    depth += (character == '(') - (character == ')')
+    if character == ',' and depth == 0:
+      items.append(text[begin:i])
+      begin = i + 1
+  items.append(text[begin:])
+  return [item.strip() for item in items if item.strip()]
+
+
+def parse(text: str, registry: Mapping[str, type[T]], field: str) -> T:
+  """The object that `text` names.
+
+  Args:
+    text: a name, with options in parentheses where they differ from the defaults.
+    registry: name to dataclass.
+    field: what the text was given for, named in errors.
+
+  Raises:
+    UserError: unknown name or option, or a value that is not of the option's type or range.
+  """
+  match = _FORM.fullmatch(text)
+  if match is None:
+    raise UserError(f'{field}: cannot read {text!r}; write a name, or name(option=value, ...)')
+  name, options = match[1], match[2] or ''
+  if name not in registry:
+    raise UserError(
+        f'{field}: unknown {name!r}{_hint(name, registry)}; choose from {", ".join(registry)}')
+  kinds = get_type_hints(registry[name])
+  fields = {f.name: _plain(kinds[f.name]) for f in dataclasses.fields(registry[name])}
+  values: dict[str, Any] = {}
+  for item in split(options):
+    option, equals, value = (part.strip() for part in item.partition('='))
+    if option not in fields:
+      known = f'its options are {", ".join(fields)}' if fields else 'it has no options'
+      raise UserError(f'{field}: {name} has no option {option!r}{_hint(option, fields)}; {known}')
+    if not equals:
+      raise UserError(f'{field}: {name} needs a value for {option}: {option}=...')
+    if option in values:
+      raise UserError(f'{field}: {name} has the option {option} twice; remove one')
+    try:
+      values[option] = _convert(value, fields[option])
+    except ValueError:
+      raise UserError(
+          f'{field}: {name}({option}={value}): expected {_KINDS[fields[option]]}') from None
+  try:
+    return registry[name](**values)
+  except UserError as error:
+    raise UserError(f'{field}: {error}') from None
+
+
+def canonical(named: Any, registry: Mapping[str, type]) -> str:
+  """The shortest text that `parse` turns into `named`."""
+  name = next(name for name, kind in registry.items() if kind is type(named))
+  changed = {
+      f.name: getattr(named, f.name) for f in dataclasses.fields(named)
+      if getattr(named, f.name) != f.default}
+  return name + (f'({", ".join(f"{k}={_text(v)}" for k, v in changed.items())})' if changed else '')
+
+
+def _plain(kind: Any) -> type:
+  """The type of an option's value: X of X | None, whose None is a default that is not written."""
+  if isinstance(kind, types.UnionType):
+    return next(part for part in get_args(kind) if part is not types.NoneType)
+  return kind
+
+
+def _convert(text: str, kind: type) -> Any:
+  text = text.strip('\'"')
+  if kind is bool:
+    if text.lower() not in _BOOLEANS:
+      raise ValueError(text)
+    return _BOOLEANS[text.lower()]
+  return kind(text)
+
+
+def _text(value: Any) -> str:
+  if isinstance(value, bool):
+    return 'on' if value else 'off'
+  return str(value)
+
+
+def _hint(name: str, known) -> str:
+  close = difflib.get_close_matches(name, list(known), n=1)
+  return f'; did you mean {close[0]!r}?' if close else ''

@@ -1,0 +1,38 @@
+"""Beam search over thoughts: n beams share the context's cache and the budget."""
+
+import dataclasses
+
+import jax
+
+from tttjax import flops
+from tttjax.errors import UserError
+from tttjax.strategies.base import Allowance, Case, Decoding, Reference, Result, Sizes, still
+from tttjax.strategies.engine import Engine
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+  """The likeliest thought and answer that n beams find (paper, tables 8 and 9).
+
+  Attributes:
+    n: beams.
+  """
+
+  n: int = 8
+
+  def check(self, config) -> None:
+    if self.n < 2:
+      raise UserError(f'config.strategies: beam(n={self.n}) must be at least 2')
+
+  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
+    cost = lambda tokens: flops.beam(
+        sizes.architecture, sizes.context, sizes.prompt, tokens + sizes.answer, self.n)
+    tokens = reference.tokens_per_sample(sizes, self.n, cost)
+    return Allowance(cost(tokens), still(reference), tokens, self.n)
+
+  def __call__(
+      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+  ) -> Result:
+    prefix, reading = engine.prefill(case)
+    predictions, answering = engine.beam(case, prefix, decoding.thinking, self.n)
+    return Result(predictions, reading + answering)

@@ -1,0 +1,51 @@
+"""Full-parameter test-time training: every weight is trained on the whole context.
+
+The baseline that the paper calls infeasible (section 3): one step over T tokens costs about as much
+as decoding 1.2 T tokens, and each changes the keys and values, so the cache is made again.
+"""
+
+import dataclasses
+
+import jax
+
+from tttjax import flops
+from tttjax.errors import UserError
+from tttjax.strategies.base import (
+    Allowance, Case, Decoding, Reference, Result, Sizes, answer_flops)
+from tttjax.strategies.engine import Engine
+
+
+@dataclasses.dataclass(frozen=True)
+class FullTTT:
+  """A given number of steps: they are not matched, since one alone may exceed the budget.
+
+  Attributes:
+    steps: over all tokens of the context.
+    learning_rate: AdamW's; None the config's.
+  """
+
+  steps: int = 1
+  learning_rate: float | None = None
+
+  def check(self, config) -> None:
+    if self.steps < 1:
+      raise UserError(f'config.strategies: full_ttt(steps={self.steps}) must be at least 1')
+
+  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
+    rate = reference.ttt.learning_rate if self.learning_rate is None else self.learning_rate
+    # A step's targets are all tokens of the context but the first.
+    ttt = dataclasses.replace(
+        reference.ttt, steps=self.steps, learning_rate=rate, span=sizes.context - 1)
+    training = self.steps * flops.full_ttt_step(sizes.architecture, sizes.context)
+    spent = training + answer_flops(sizes, delta=False)
+    return Allowance(spent, ttt, shared_flops=training)
+
+  def __call__(
+      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+  ) -> Result:
+    _, decode_key = jax.random.split(key)
+    trained, adaptation, adapting = engine.full_ttt(case, allowance.ttt)
+    prefix, reading = trained.prefill(case)
+    predictions, answering = trained.generate(case, prefix, None, decoding.answer, decode_key)
+    measured = trained.measure(case, prefix, None) if decoding.mechanism else None
+    return Result(predictions, adapting + reading + answering, measured, adaptation)

@@ -1,0 +1,59 @@
+"""Self-consistency: n thoughts share the context's cache, and their answers vote."""
+
+import collections
+import dataclasses
+
+import jax
+
+from tttjax import flops
+from tttjax.errors import UserError
+from tttjax.strategies.base import (
+    Allowance, Case, Decoding, Prediction, Reference, Result, Sizes, still)
+from tttjax.strategies.engine import Engine
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfConsistency:
+  """The budget is shared by the n samples (paper, tables 8 and 9).
+
+  Attributes:
+    n: samples.
+  """
+
+  n: int = 8
+
+  def check(self, config) -> None:
+    if self.n < 1:
+      raise UserError(f'config.strategies: self_consistency(n={self.n}) must be at least 1')
+    if config.thinking.temperature == 0 and self.n > 1:
+      raise UserError(
+          'config.strategies: self_consistency votes over equal samples with'
+          ' config.thinking.temperature=0; set it to 0.6')
+
+  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
+    cost = lambda tokens: self.n * flops.thinking(
+        sizes.architecture, sizes.context, sizes.prompt, tokens, sizes.answer)
+    tokens = reference.tokens_per_sample(sizes, self.n, cost)
+    return Allowance(cost(tokens), still(reference), tokens, self.n)
+
+  def __call__(
+      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+  ) -> Result:
+    _, decode_key = jax.random.split(key)
+    prefix, reading = engine.prefill(case)
+    samples, answering = engine.sample(case, prefix, decoding.thinking, decode_key, self.n)
+    return Result(tuple(_vote(case, own) for own in samples), reading + answering)
+
+
+def _vote(case: Case, samples: list[Prediction]) -> Prediction:
+  """The most frequent answer, the earliest of several such; outputs without one abstain."""
+  answers = [case.extract(sample.answer) for sample in samples]
+  votes = collections.Counter(answer for answer in answers if answer is not None)
+  chosen = answers.index(votes.most_common(1)[0][0]) if votes else 0
+  return Prediction(
+      texts=tuple(text for sample in samples for text in sample.texts),
+      answer=samples[chosen].answer,
+      tokens=sum(sample.tokens for sample in samples),
+      thinking_tokens=sum(sample.thinking_tokens for sample in samples) / len(samples),
+      ids=samples[chosen].ids,
+  )
