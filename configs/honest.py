@@ -20,7 +20,7 @@ def get_config():
   config.seeds = (1,)
   config.strategies = (
       'in_context', 'in_context(stretch=16000)', 'log_temperature', 'thinking',
-      'self_consistency(n=8)', 'qttt', 'qttt(spans=oracle)', 'qttt_other_context')
+      'self_consistency(n=8, temperature=0.6)', 'qttt', 'qttt(spans=oracle)', 'qttt_other_context')
   config.ttt.steps = 32
   config.ttt.span = 32
   config.ttt.learning_rate = 1e-3

@@ -29,7 +29,8 @@ def run(
     Exception: of make_command or the backend, likewise.
   """
   # A compiled program serves every cell, and the next start of an interrupted one.
-  cache = os.environ.get('TTTJAX_CACHE') or str((directory / '.cache').resolve())
+  cache = {} if os.environ.get('TTTJAX_CACHE') else {
+      'JAX_COMPILATION_CACHE_DIR': str((directory / '.cache').resolve())}
   waiting, running, interrupts = list(cells), {}, []
   # Not by exception: that could strike between a process's start and its entry in `running`.
   # The children get the default behaviour, even where a script started this in the background
@@ -43,7 +44,7 @@ def run(
         print(f'[{len(cells) - len(waiting)}/{len(cells)}] {cell.slug}', flush=True)
         line = make_command(cell, state.workdir(directory, cell))
         handle = backend.submit(
-            line, state.log_file(directory, cell), {'TTTJAX_CACHE': cache})
+            line, state.log_file(directory, cell), cache)
         running[cell.slug] = cell, handle, time.monotonic()
         continue
       time.sleep(poll_seconds)

@@ -105,6 +105,7 @@ def _plausible(strategy, length, context, question, seed, ease, uniform, rng, me
     fields['mechanism'] = {
         'mass': mass * rng.uniform(0.8, 1.2), 'margin': math.log(mass / (1 - mass)) + rng.normal(),
         'lead': 5 - math.log2(scale * 4) + gain + rng.normal(),
+        'during': 'reference',
         'mass_by_layer': [mass * (1 + layer) / layers * 2 for layer in range(layers)],
         'heldout_before': 2.0 if adapts else None,
         'heldout_after': 2.0 - 0.1 * rng.uniform() if adapts else None}

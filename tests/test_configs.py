@@ -1,5 +1,6 @@
 """Every config of the repository: the paper's run in smoke size, the others pass their checks."""
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -13,6 +14,7 @@ from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.evaluation import config as run_config
 from tttjax.evaluation import work
+from tttjax.qwen3.config import Qwen3Config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAPER = sorted(path.name for path in (ROOT / 'configs' / 'paper').glob('*.py'))
@@ -24,7 +26,8 @@ def smoke(monkeypatch, name, workdir):
   monkeypatch.setattr(sys, 'argv', [
       'main.py', f'--config=configs/{name}', '--config.smoke=true', f'--workdir={workdir}'])
   absl_flags.FLAGS.unparse_flags()
-  absl_flags.FLAGS['workdir'].unparse()
+  for flag in ('workdir', 'retry_failed'):
+    absl_flags.FLAGS[flag].unparse()
   with pytest.raises(SystemExit) as exit_:
     flags.run(job.main, 'configs/quickstart.py', run_config.DESCRIPTIONS)
   assert not exit_.value.code
@@ -58,6 +61,13 @@ def test_config_passes_its_checks(name):
   assert work.estimate(plan).flops > 0
 
 
+# Qwen3-4B as it is published.
+_QWEN3_4B = Qwen3Config(
+    vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36,
+    num_attention_heads=32, num_key_value_heads=8, head_dim=128, rope_theta=1e6,
+    max_position_embeddings=40960, tie_word_embeddings=True)
+
+
 @pytest.mark.parametrize('name', PAPER)
 def test_papers_own_size_passes_its_checks(name):
   """All but the weights and the fetched source tree, which are not here."""
@@ -66,6 +76,9 @@ def test_papers_own_size_passes_its_checks(name):
   config.tasks = tuple(task.replace('source=olmo', 'source=optax') for task in config.tasks)
   plan = run_config.check(config)
   assert plan.config.seeds in ((0,), (1,))
+  if plan.in_tokens:  # the positions of a stock Qwen3 suffice
+    plan = dataclasses.replace(plan, models={'4B': run_config.Model(EMBEDDED, _QWEN3_4B)})
+    assert work.estimate(plan).flops > 1e15
   with pytest.raises(UserError, match="exceed the model's 16384 positions"):
     # Such a context and an answer of 512 tokens do not fit the embedded model, and it says so.
     config.unit, config.lengths, config.contexts = 'tokens', (16000,), (1,)

@@ -21,6 +21,7 @@ from tttjax.evaluation import config as run_config
 from tttjax.evaluation import records
 from tttjax.strategies.in_context import InContext
 from tttjax.strategies.thinking import Thinking
+from tttjax.tasks import bank_log
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Of the rows, these describe how a run went; everything else is what it found.
@@ -38,11 +39,12 @@ def run(monkeypatch, checkpoint, *arguments):
   """Runs the main job in this process, on one length of 128 tokens; returns the exit code."""
   overrides = {
       'models': checkpoint, 'lengths': 128, 'contexts': 2, 'questions': 2, 'ttt.steps': 2,
-      'ttt.span': 8, 'sampling.max_new_tokens': 4, 'share_programs': 'false'}
+      'ttt.span': 8, 'sampling.max_new_tokens': 4, 'share_programs': 'false', 'seeds': 0}
   line = [f'--config.{name}={value}' for name, value in overrides.items()]
   monkeypatch.setattr(sys, 'argv', ['main.py', *line, *arguments])
   absl_flags.FLAGS.unparse_flags()
-  absl_flags.FLAGS['workdir'].unparse()
+  for name in ('workdir', 'retry_failed'):
+    absl_flags.FLAGS[name].unparse()
   with pytest.raises(SystemExit) as exit_:
     flags.run(job.main, 'configs/quickstart.py', run_config.DESCRIPTIONS)
   return exit_.value.code or 0
@@ -148,7 +150,7 @@ def test_report_is_self_contained(finished):
     (['--config.strategies=qttt(spans=best)'], 'spans=best: choose one of random, oracle'),
     (['--config.strategies=qttt,qttt()'], 'config.strategies names a value twice'),
     (['--config.strategies=in_context(stretch=64)'], 'stretch=64 is shorter than the longest'),
-    (['--config.strategies=self_consistency'], 'set it to 0.6'),
+    (['--config.strategies=self_consistency'], 'write self_consistency(temperature=0.6)'),
     (['--config.tasks=bank_lag'], "config.tasks: unknown 'bank_lag'; did you mean 'bank_log'?"),
     (['--config.tasks=bank_log(kind=amounts)'], 'config.tasks: '),
     (['--config.tasks=code_bugs(source=/nowhere)', '--config.lengths=512'], '/nowhere'),
@@ -208,6 +210,17 @@ def test_workdir_of_another_config_says_what_differs(start, finished, capfd):
   error = capfd.readouterr().err
   assert 'ttt.learning_rate: 0.001 there, 0.5 now' in error and error.count('\n') == 1
   assert before == {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+
+
+def test_other_examples_under_the_same_names_are_not_mixed_in(start, finished, monkeypatch, capfd):
+  monkeypatch.setattr(bank_log, 'HEADER', bank_log.HEADER.replace('Bank', 'The'))
+  assert start(f'--workdir={finished[2]}') == 2
+  assert 'examples_sha256: ' in capfd.readouterr().err
+
+
+def test_reference_answer_longer_than_an_answer_may_be_is_refused(start, capfd):
+  assert start('--config.sampling.max_new_tokens=1') == 2
+  assert 'config.sampling.max_new_tokens=1 is less than the 2 tokens' in capfd.readouterr().err
 
 
 def test_workdir_that_is_a_file_is_refused(start, tmp_path, capfd):
@@ -282,7 +295,8 @@ def test_interrupt_keeps_rows_and_says_how_to_go_on(start, tmp_path, monkeypatch
   assert len(samples(workdir)[1]) == 2
 
 
-def test_example_that_fails_becomes_a_row_and_the_run_goes_on(start, tmp_path, monkeypatch):
+def test_example_that_fails_becomes_a_row_and_the_run_goes_on(
+    start, tmp_path, monkeypatch, capfd):
   answer = InContext.__call__
 
   def exhausted(self, engine, case, *rest):
@@ -301,6 +315,16 @@ def test_example_that_fails_becomes_a_row_and_the_run_goes_on(start, tmp_path, m
     assert row['error'] == 'JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes'
     assert row['acc'] == 0 and row['filtered_resps'] == ['']
   assert 'RESOURCE_EXHAUSTED' in (workdir / 'report.html').read_text()
+  assert '2 of 8 predictions failed and count as wrong' in capfd.readouterr().err
+  monkeypatch.undo()
+  monkeypatch.chdir(tmp_path)
+  again = f'--workdir={workdir}', '--config.strategies=in_context,qttt'
+  assert start(*again) == 0  # a failure is a result too
+  assert samples(workdir)[1] == rows
+  assert start(*again, '--retry_failed') == 0
+  _, repaired = samples(workdir)
+  assert len(repaired) == 8 and not any(row['error'] for row in repaired)
+  assert [row for row in rows if not row['error']] == repaired[:6]
 
 
 def test_two_models_seeds_and_tasks_are_all_run(start, checkpoint, tmp_path):
@@ -325,7 +349,7 @@ def test_tensorboard_gets_losses_and_accuracies(start, tmp_path):
       f'--workdir={workdir}', '--config.strategies=qttt', '--config.tensorboard=true') == 0
   (events,) = (workdir / 'tensorboard').iterdir()
   data = events.read_bytes()
-  assert b'accuracy/bank_log/qttt/128' in data and b'loss/bank_log/qttt/128/0-1' in data
+  assert b'accuracy/bank_log/qttt/128/0' in data and b'loss/bank_log/qttt/128/0/1' in data
 
 
 def test_missing_tensorboard_is_said_before_anything_is_loaded(start, monkeypatch, capfd):

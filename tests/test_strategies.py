@@ -14,7 +14,9 @@ from tttjax.evaluation import config as run_config
 from tttjax.evaluation import runner
 from tttjax.evaluation import work as run_work
 from tttjax.strategies import STRATEGIES
+from tttjax.strategies import engine as engine_module
 from tttjax.strategies.base import Prediction, Sizes
+from tttjax.strategies.engine import Engine
 from tttjax.strategies.qttt import QTTT
 from tttjax.strategies.self_consistency import _vote
 from tttjax.strategies.spans import oracle_spans
@@ -24,11 +26,11 @@ from tttjax.ttt.spans import sample_start
 _RATE = 0.3
 _NAMES = (
     'in_context', 'thinking', 'qttt', 'qttt_other_context', 'qttt_thinking', 'log_temperature',
-    'self_consistency(n=2)', 'beam(n=2)', 'full_ttt', 'qttt(spans=oracle)', 'qttt(question=before)',
+    'self_consistency(n=2, temperature=0.6)', 'beam(n=2)', 'full_ttt', 'qttt(spans=oracle)', 'qttt(question=before)',
     'qttt(span_kv=recomputed)', 'in_context(stretch=500)', 'in_context(rope=off)', 'qttt(steps=0)')
 _MEASURED = [
     name for name in _NAMES if name not in (
-        'self_consistency(n=2)', 'beam(n=2)', 'qttt(question=before)')]
+        'self_consistency(n=2, temperature=0.6)', 'beam(n=2)', 'qttt(question=before)')]
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +81,7 @@ def test_every_strategy_answers_every_question(results, item):
     assert all(prediction.tokens > 0 for prediction in result.predictions)
 
 
-@pytest.mark.parametrize('name', ['thinking', 'qttt', 'self_consistency(n=2)', 'beam(n=2)'])
+@pytest.mark.parametrize('name', ['thinking', 'qttt', 'self_consistency(n=2, temperature=0.6)', 'beam(n=2)'])
 def test_strategies_repeat_exactly(plan, engine, work, item, results, name):
   assert run(plan, engine, work, item, name).predictions == results[name].predictions
 
@@ -129,9 +131,8 @@ def test_question_encoded_before_adaptation_does_not_pay_for_delta(plan, item, r
   per_row = 2 * c.num_hidden_layers * c.hidden_size * c.num_attention_heads * c.head_dim
   for question, (old, new) in enumerate(zip(before.predictions, after.predictions)):
     rows = len(item.case.prompts[question]) - 1
-    if old.tokens == new.tokens:
-      saved = after.cost.flops(question) - before.cost.flops(question)
-      assert saved == rows * per_row
+    assert old.tokens == new.tokens == 4
+    assert after.cost.flops(question) - before.cost.flops(question) == rows * per_row
 
 
 def test_thinking_ends_within_its_budget_by_force(plan, engine, work, item):
@@ -161,15 +162,17 @@ def cost(size, name, tokens):
   thought = lambda n: flops.decode(*base, n + size.answer, delta=False)
   return {
       'thinking': lambda: thought(tokens),
-      'self_consistency(n=2)': lambda: 2 * thought(tokens),
+      'self_consistency(n=2, temperature=0.6)': lambda: 2 * thought(tokens),
       'beam(n=2)': lambda: flops.beam(*base, tokens + size.answer, 2),
       'qttt_thinking': lambda: flops.adapt(size.architecture, size.context, 8, 4) + flops.decode(
           *base, tokens + size.answer, delta=True),
   }[name]()
 
 
-@pytest.mark.parametrize('name', [
-    'thinking', 'self_consistency(n=2)', 'beam(n=2)', 'qttt_thinking'])
+_SAMPLED = 'self_consistency(n=2, temperature=0.6)'
+
+
+@pytest.mark.parametrize('name', ['thinking', _SAMPLED, 'beam(n=2)', 'qttt_thinking'])
 def test_matched_budgets_cost_qttt_flops_to_within_one_token(plan, item, name):
   size, allowed = shape(plan, item), item.allowances[name]
   target = flops.qttt(size.architecture, size.context, size.prompt, 8, 8, size.answer)
@@ -180,7 +183,7 @@ def test_matched_budgets_cost_qttt_flops_to_within_one_token(plan, item, name):
 
 def test_steps_are_matched_to_a_given_thinking_budget(plan, model):
   config = tiny_run.config(
-      model, strategies=('qttt', 'thinking', 'self_consistency(n=2)'), ttt__steps='matched',
+      model, strategies=('qttt', 'thinking', 'self_consistency(n=2, temperature=0.6)'), ttt__steps='matched',
       thinking__budget=100)
   matched = run_config.check(config)
   size = run_budget.sizes(matched, matched.models[model], 128)
@@ -188,12 +191,12 @@ def test_steps_are_matched_to_a_given_thinking_budget(plan, model):
   assert allowed['thinking'].thinking_tokens == 100
   step = flops.ttt_step(size.architecture, 128, 8)
   assert allowed['qttt'].flops <= allowed['thinking'].flops < allowed['qttt'].flops + step
-  assert allowed['self_consistency(n=2)'].flops <= allowed['thinking'].flops
+  assert allowed['self_consistency(n=2, temperature=0.6)'].flops <= allowed['thinking'].flops
 
 
 def test_papers_rule_gives_thinking_2nk_tokens_and_each_sample_its_share(model):
   config = tiny_run.config(
-      model, strategies=('thinking', 'self_consistency(n=2)', 'beam(n=4)'), ttt__steps=8,
+      model, strategies=('thinking', 'self_consistency(n=2, temperature=0.6)', 'beam(n=4)'), ttt__steps=8,
       thinking__budget='paper')
   plan = run_config.check(config)
   allowed = run_budget.allowances(plan, run_budget.sizes(plan, plan.models[model], 128))
@@ -204,8 +207,8 @@ def test_budget_too_small_for_one_step_or_token_is_refused(model):
   for words, overrides in (
       (('thinking.budget=1 is too small for one step',),
        dict(ttt__steps='matched', thinking__budget=1)),
-      (('self_consistency(n=16)', 'no thinking token'),
-       dict(strategies=('self_consistency(n=16)',), ttt__steps=1)),
+      (('self_consistency(n=16', 'no thinking token'),
+       dict(strategies=('self_consistency(n=16, temperature=0.6)',), ttt__steps=1)),
       (('qttt_thinking', 'too small for one step'),
        dict(strategies=('qttt_thinking',), ttt__steps=1)),
       (('too few for the', 'forced_stop'), dict(ttt__steps=1, ttt__span=2))):
@@ -275,7 +278,7 @@ def test_vote_takes_the_most_frequent_answer_and_outputs_without_one_abstain(ite
 
 
 def test_oracle_spans_have_the_whole_evidence_among_their_targets(plan, item):
-  ttt = dataclasses.replace(plan.ttt(50), span=24)
+  ttt = plan.ttt(50, 24)
   starts = oracle_spans(item.case, ttt, jax.random.key(3))
   places = [place for q in item.case.example.questions for place in q.evidence]
   for i, start in enumerate(starts):
@@ -286,7 +289,6 @@ def test_oracle_spans_have_the_whole_evidence_among_their_targets(plan, item):
 
 def test_adaptation_that_is_not_finite_falls_back_to_the_base_weights(
     plan, engine, work, item, results, monkeypatch):
-  from tttjax.strategies import engine as engine_module
   real = engine_module.adapt
 
   def diverged(*arguments):
@@ -307,6 +309,56 @@ def test_lengths_share_programs_within_a_factor_below_four():
   assert list(run_work._capacities(tokens, False, 1).values()) == [128, 256, 512, 768]
 
 
+@pytest.mark.parametrize('own', ['span=16', 'span=4', 'span_kv=recomputed'])
+def test_qttt_with_a_span_of_its_own_takes_the_steps_that_the_budget_pays_for(model, own):
+  plan = run_config.check(tiny_run.config(
+      model, strategies=('qttt', f'qttt({own})', f'qttt({own}, steps=3)'), ttt__steps=8))
+  size = run_budget.sizes(plan, plan.models[model], 128)
+  plain, matched, given = run_budget.allowances(plan, size).values()
+  step = flops.ttt_step(size.architecture, 128, matched.ttt.span, span_kv=matched.ttt.span_kv)
+  assert matched.flops <= plain.flops < matched.flops + step
+  assert matched.ttt.steps != 8 and given.ttt.steps == 3
+
+
+def test_contexts_shorter_than_the_span_take_a_shorter_one_and_others_do_not_mind(model):
+  plan = run_config.check(tiny_run.config(
+      model, strategies=('in_context', 'thinking', 'qttt'), ttt__span=100, ttt__steps=8))
+  short = run_budget.allowances(plan, run_budget.sizes(plan, plan.models[model], 90))
+  assert short['qttt'].ttt.span == 64
+  assert short['thinking'].flops <= short['qttt'].flops
+
+
+def test_weights_that_are_not_finite_fall_back_to_the_base(plan, engine, work, item, results):
+  strategy = dataclasses.replace(plan.strategies['full_ttt'], learning_rate=1e38)
+  allowance = strategy.allowance(shape(plan, item), run_budget.reference(plan, shape(plan, item)))
+  result = strategy(
+      engine, item.case, allowance, work.decoding_of('full_ttt', item), jax.random.key(1))
+  assert 'finite' in result.adaptation.fallback
+  assert result.predictions == results['in_context'].predictions
+
+
+def test_infinite_learning_rate_is_refused(model):
+  with user_error('learning_rate', 'finite'):
+    run_config.check(tiny_run.config(model, ttt__learning_rate=float('inf')))
+
+
+def test_output_that_is_not_finite_is_an_error_of_the_example(engine, work, item, plan):
+  broken = Engine(
+      engine.model, jax.tree.map(lambda x: x * np.nan, engine.params), engine.tokenizer, 128)
+  with pytest.raises(FloatingPointError, match='not finite'):
+    run(plan, broken, work, item, 'in_context')
+
+
+def test_measurement_that_fails_keeps_the_answer(plan, engine, work, item, results, monkeypatch):
+  def exhausted(*unused):
+    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED')
+
+  monkeypatch.setattr(engine_module, 'attention_statistics', exhausted)
+  result = run(plan, engine, work, item, 'qttt')
+  assert result.predictions == results['qttt'].predictions
+  assert result.mechanism == (None, None)
+
+
 def test_own_options_replace_the_configs(plan):
-  own = QTTT(learning_rate=0.5, span=4).hyperparameters(plan.ttt(8))
+  own = QTTT(learning_rate=0.5, span=4).hyperparameters(plan.ttt(8, 8))
   assert (own.learning_rate, own.span, own.steps) == (0.5, 4, 8)

@@ -143,7 +143,7 @@ def test_seconds_are_medians_over_contexts_that_compiled_nothing():
 
 def test_mechanism_is_summarised_over_the_rows_that_have_it():
   measured = {'mass': 0.2, 'margin': -1.0, 'lead': 2.0, 'mass_by_layer': [0.1, 0.3],
-              'heldout_before': 2.0, 'heldout_after': 1.5}
+              'during': 'reference', 'heldout_before': 2.0, 'heldout_after': 1.5}
   rows = [row('qttt', context=0, mechanism=measured),
           row('qttt', context=1, mechanism={**measured, 'mass': 0.4, 'mass_by_layer': [0.3, 0.5]}),
           failed('x', strategy='qttt', context=2)]
@@ -151,6 +151,17 @@ def test_mechanism_is_summarised_over_the_rows_that_have_it():
   assert cell.mechanism['mass'].mean == pytest.approx(0.3)
   assert cell.mechanism['heldout_change'].mean == pytest.approx(-0.5)
   assert cell.mass_by_layer == pytest.approx((0.2, 0.4))
+
+
+@pytest.mark.parametrize('during, compared', [('reference', True), ('output', False)])
+def test_mechanism_is_compared_only_where_the_same_text_was_measured(during, compared):
+  measured = {'mass': 0.2, 'margin': -1.0, 'lead': 2.0, 'mass_by_layer': [0.2],
+              'during': 'reference', 'heldout_before': None, 'heldout_after': None}
+  rows = [row(strategy, context=c, mechanism={**measured, 'mass': mass, 'during': text})
+          for strategy, mass, text in (('in_context', 0.2, 'reference'), ('qttt', 0.3, during))
+          for c in range(3)]
+  cell = summary.cells([run_of(rows)])[1]
+  assert ('mass' in cell.mechanism_gain) == compared and cell.mechanism['mass'].mean > 0.2
 
 
 def test_a_corpus_metric_is_bootstrapped_where_its_parts_are_present(rng):

@@ -26,6 +26,8 @@ from tttjax.evaluation import writers
 from tttjax.evaluation.progress import Progress
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where outputs go, instead of config.workdir')
+_RETRY_FAILED = flags.DEFINE_bool(
+    'retry_failed', False, 'compute the examples again whose rows have an error')
 
 # Enough of a file's head and tail to notice that weights were replaced.
 _FINGERPRINT_BYTES = 1 << 16
@@ -40,9 +42,9 @@ def main(config) -> None:
     writers.check()
   work = run_work.prepare(plan)
   _use_compilation_cache()
-  workdir = pathlib.Path(_WORKDIR.value or config.workdir)
-  records.prepare_workdir(workdir, _settings(plan))
-  samples = records.Samples(workdir)
+  workdir = pathlib.Path(_WORKDIR.value or plan.config.workdir)
+  records.prepare_workdir(workdir, _settings(plan, work))
+  samples = records.Samples(workdir, _RETRY_FAILED.value)
   board = writers.TensorBoard(workdir) if plan.config.tensorboard else None
   progress = Progress(work, len(plan.strategies), sys.stderr)
   try:
@@ -57,15 +59,29 @@ def main(config) -> None:
     if board:
       board.close()
   report.build([workdir], workdir, [''])
+  failed = sum(row['error'] is not None for row in samples.rows.values())
+  if failed:
+    print(
+        f'{failed} of {len(samples.rows)} predictions failed and count as wrong: see the report;'
+        ' --retry_failed computes them again', file=sys.stderr)
 
 
-def _settings(plan: run_config.Plan) -> dict[str, Any]:
-  """The fields that rows depend on, by dotted name, and fingerprints of the checkpoints."""
+def _settings(
+    plan: run_config.Plan, work: dict[str, run_work.ModelWork]) -> dict[str, Any]:
+  """What rows depend on: the fields by dotted name, the checkpoints, examples and the backend."""
   settings = {
       name: value for name, value in command_line.fields(plan.config)
       if name not in ('workdir', 'tensorboard')}
   settings['checkpoint_sha256'] = [
       _fingerprint(model.checkpoint) for model in plan.models.values()]
+  # Examples come from source trees, tokenizers and chat templates that may change under a run.
+  digest = hashlib.sha256()
+  for model in work.values():
+    for item in model.items:
+      digest.update(item.case.tokens.tobytes())
+      digest.update(repr((item.case.prompts, item.case.answers)).encode())
+  settings['examples_sha256'] = digest.hexdigest()[:16]
+  settings['backend'] = jax.default_backend()
   return settings
 
 

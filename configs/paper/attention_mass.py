@@ -12,8 +12,7 @@ from tttjax.evaluation.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):
-  config = sandbox_config(size)
-  config.workdir = 'runs/attention_mass'
+  config = sandbox_config(size, 'attention_mass')
   config.strategies = ('in_context', 'thinking', 'thinking(rope=off)', 'qttt')
   config.mechanism = True
   if size == 'embedded':

@@ -6,15 +6,16 @@ python -m tttjax.main --config=configs/paper/fig1a.py:paper --config.models=/dat
 A line of real Python source carries a logical bug; L lines around it and then other files are the
 haystack. The first command runs the embedded model on lengths in tokens: it was never trained on
 code and spells it in bytes, so it shows the machinery and no more. The second is the paper's:
-Qwen3-4B, L = 5 .. 10,000 lines of OLMo (python -m tttjax.third_party --fetch=olmo).
+Qwen3-4B, L = 5 .. 10,000 lines of OLMo (python -m tttjax.third_party --fetch=olmo); beyond about
+2,000 lines it needs a checkpoint with YaRN in its config.json, or a 2507 one. The haystacks of a
+large L are parts of one source tree, so the control's other context is not altogether another.
 """
 
 from tttjax.evaluation.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):
-  config = sandbox_config(size)
-  config.workdir = 'runs/fig1a'
+  config = sandbox_config(size, 'fig1a')
   config.strategies = ('in_context', 'thinking', 'qttt', 'qttt_other_context')
   config.questions = 1
   if size == 'embedded':

@@ -13,8 +13,7 @@ from tttjax.evaluation.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):
-  config = sandbox_config(size)
-  config.workdir = 'runs/fig1b'
+  config = sandbox_config(size, 'fig1b')
   config.strategies = ('in_context', 'thinking', 'qttt', 'qttt_other_context')
   if size == 'embedded':
     config.tasks = ('bank_log(kind=anomaly)', 'bank_log')

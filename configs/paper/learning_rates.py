@@ -17,8 +17,7 @@ _RATES = {
 
 
 def get_config(size: str = 'embedded'):
-  config = sandbox_config(size)
-  config.workdir = 'runs/learning_rates'
+  config = sandbox_config(size, 'learning_rates')
   config.seeds = (0,)
   config.contexts = (24,) if size == 'embedded' else config.contexts
   config.strategies = ('in_context',) + tuple(

@@ -11,10 +11,11 @@ from tttjax.evaluation.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):
-  config = sandbox_config(size)
-  config.workdir = 'runs/matched_samples'
+  config = sandbox_config(size, 'matched_samples')
+  counts = (8, 16, 32)
   config.strategies = ('in_context', 'thinking', 'qttt') + tuple(
-      f'{name}(n={n})' for name in ('self_consistency', 'beam') for n in (8, 16, 32))
+      f'self_consistency(n={n}, temperature=0.6)' for n in counts) + tuple(
+          f'beam(n={n})' for n in counts)
   if size == 'embedded':
     config.tasks = ('bank_log',)
     config.lengths = (512, 1024)

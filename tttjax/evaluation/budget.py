@@ -5,9 +5,9 @@ import dataclasses
 from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.evaluation.config import MATCHED, PAPER, Model, Plan
-from tttjax.strategies.base import Allowance, Reference, Sizes
+from tttjax.strategies.base import Allowance, Reference, Sizes, fitting_span
 
-# Tokens of a question assumed where no tokenizer is loaded yet; prompts of the tasks are shorter.
+# Tokens of a question assumed where no tokenizer is loaded yet; those of the tasks have 15 to 100.
 PROMPT_TOKENS = 64
 
 
@@ -22,15 +22,12 @@ def reference(plan: Plan, size: Sizes) -> Reference:
   Every question is charged the whole adaptation, as in the paper.
 
   Raises:
-    UserError: the thinking budget does not pay for one step, or a span does not fit.
+    UserError: the thinking budget does not pay for one step.
   """
   config = plan.config
-  span, span_kv, budget = config.ttt.span, config.ttt.span_kv, config.thinking.budget
+  span_kv, budget = config.ttt.span_kv, config.thinking.budget
+  span = fitting_span(config.ttt.span, size)
   shape = size.architecture, size.context, size.prompt
-  if span + 1 > size.context:
-    raise UserError(
-        f'config.ttt.span={span} does not fit a context of {size.context} tokens; use at most'
-        f' {size.context - 1}')
   if config.ttt.steps == MATCHED:
     given = flops.thinking(*shape, budget, size.answer)
     steps = flops.match_steps(*shape, span, budget, size.answer, span_kv)
@@ -38,14 +35,14 @@ def reference(plan: Plan, size: Sizes) -> Reference:
       raise UserError(
           f'config.thinking.budget={budget} is too small for one step of config.ttt.span={span} at'
           f' {size.context} tokens; raise it or lower the span')
-    return Reference(plan.ttt(steps), budget, given, 'flops')
+    return Reference(plan.ttt(steps, span), budget, given, 'flops')
   steps = config.ttt.steps
   given = flops.qttt(*shape, span, steps, size.answer, span_kv=span_kv)
   if budget == MATCHED:
     tokens = flops.largest_within(given, lambda n: flops.thinking(*shape, n, size.answer))
-    return Reference(plan.ttt(steps), tokens, given, 'flops')
+    return Reference(plan.ttt(steps, span), tokens, given, 'flops')
   tokens = flops.paper_rule(span, steps) if budget == PAPER else budget
-  return Reference(plan.ttt(steps), tokens, given, 'tokens')
+  return Reference(plan.ttt(steps, span), tokens, given, 'tokens')
 
 
 def allowances(plan: Plan, size: Sizes) -> dict[str, Allowance]:
@@ -68,7 +65,12 @@ def allowances(plan: Plan, size: Sizes) -> dict[str, Allowance]:
 
 def _check_positions(plan: Plan, size: Sizes, name: str, allowed: Allowance) -> None:
   limit = size.architecture.max_position_embeddings
-  context = max(size.context, getattr(plan.strategies[name], 'stretch', 0))
+  stretch = getattr(plan.strategies[name], 'stretch', 0)
+  if 0 < stretch < size.context:
+    raise UserError(
+        f'config.strategies: {name}: stretch={stretch} is shorter than a context of {size.context}'
+        ' tokens; stretch to at least that')
+  context = max(size.context, stretch)
   after = size.prompt + size.answer
   if context + after > limit:
     raise UserError(
@@ -98,6 +100,8 @@ class Estimate:
 
 def estimate(plan: Plan, context_tokens) -> Estimate:
   """Counts a run before it starts.
+
+  An upper bound: as many questions as config.questions allows, each with its longest answer.
 
   Args:
     context_tokens: function (model name, task spec, length) to tokens of such a context.

@@ -49,7 +49,8 @@ _FIELDS = {
     'strategies': (('in_context', 'thinking', 'qttt', 'qttt_other_context'),
                    f'of: {", ".join(STRATEGIES)}; with options such as qttt(learning_rate=3e-4)'),
     'ttt.steps': (32, f"N, steps of qTTT, or '{MATCHED}' to thinking.budget"),
-    'ttt.span': (32, 'k, tokens per step'),
+    'ttt.span': (32, 'k, tokens per step; a shorter context in native units takes the largest power'
+                 ' of two that fits'),
     'ttt.learning_rate': (1e-3, '1e-3 for the embedded model, 1e-6 to 1e-5 for real Qwen3'),
     'ttt.weight_decay': (0.01, "AdamW's, towards zero query kernels"),
     'ttt.clip': (1.0, 'largest global gradient norm'),
@@ -57,7 +58,7 @@ _FIELDS = {
     'ttt.span_kv': ('frozen', "the span's own keys and values: frozen (the paper's) or recomputed"),
     'thinking.budget': (MATCHED, f"M, thinking tokens, '{MATCHED}' to ttt.steps by exact FLOPs, or"
                         f" '{PAPER}': 2 N k"),
-    'thinking.temperature': (0.6, 'of thoughts and of the answer after them; 0 is greedy'),
+    'thinking.temperature': (0.0, 'of thoughts and of the answer after them; 0 is greedy'),
     'thinking.top_k': (20, 'likeliest tokens kept; 0 keeps all'),
     'thinking.top_p': (0.95, 'probability mass kept; 1 keeps all'),
     'thinking.forced_stop': (FORCED_STOP, 'text inserted where the budget is used up'),
@@ -132,9 +133,9 @@ class Plan:
     numbers = self.config.contexts
     return numbers[self.config.lengths.index(length)] if len(numbers) > 1 else numbers[0]
 
-  def ttt(self, steps: int) -> TTTConfig:
-    """The optimizer's settings with N = `steps`."""
-    return _ttt(self.config, steps)
+  def ttt(self, steps: int, span: int) -> TTTConfig:
+    """The optimizer's settings with N = `steps` and k = `span`."""
+    return dataclasses.replace(_ttt(self.config, steps), span=span)
 
 
 def check(config: config_dict.ConfigDict) -> Plan:
@@ -193,6 +194,7 @@ def _model(name: str) -> Model:
 def _smoke_sizes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """The same run on the embedded model, as small as it may be with its budgets kept."""
   reduced = config.copy_and_resolve_references()
+  reduced.workdir = f'{config.workdir}-smoke'
   reduced.models = (_EMBEDDED,)
   reduced.lengths = (min(config.lengths),)
   reduced.contexts = (_SMOKE_CONTEXTS,)

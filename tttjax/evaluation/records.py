@@ -50,6 +50,10 @@ def parse(path: pathlib.Path, data: bytes) -> dict[Key, Row]:
   return rows
 
 
+def _line(row: Row) -> bytes:
+  return (json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n').encode('utf-8')
+
+
 class Samples:
   """The rows of a run, in memory and in DIR/samples_<time>.jsonl.
 
@@ -57,8 +61,12 @@ class Samples:
     rows: by key, those found in the file and those appended since.
   """
 
-  def __init__(self, directory: pathlib.Path):
+  def __init__(self, directory: pathlib.Path, retry_failed: bool = False):
     """Opens or creates the file, for this process alone.
+
+    Args:
+      directory: the run's.
+      retry_failed: drop the rows of examples that failed, so that they are computed again.
 
     Raises:
       UserError: another process writes it, or a row cannot be read.
@@ -77,6 +85,14 @@ class Samples:
           f'{self.path}: another run is writing here; wait for it or use another --workdir'
       ) from None
     self.rows = self._read()
+    failed = [key for key, row in self.rows.items() if row.get('error')] if retry_failed else []
+    if failed:
+      for key in failed:
+        del self.rows[key]
+      # Through the open file, which holds the lock.
+      self._file.truncate(0)
+      self._file.write(b''.join(map(_line, self.rows.values())))
+      self._file.flush()
 
   def _read(self) -> dict[Key, Row]:
     """The rows that are there; cuts off what was half written."""
@@ -100,8 +116,7 @@ class Samples:
     key = key_of(row)
     if key in self.rows:
       raise ValueError(f'row {key} exists already')
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n'
-    self._file.write(line.encode('utf-8'))
+    self._file.write(_line(row))
     self._file.flush()
     self.rows[key] = row
 

@@ -16,7 +16,7 @@ from tttjax.evaluation.config import Plan
 from tttjax.evaluation.progress import Progress
 from tttjax.evaluation.records import Row, Samples
 from tttjax.evaluation.work import Item, ModelWork
-from tttjax.strategies.base import Adaptation, Allowance, Decoding, Result
+from tttjax.strategies.base import Adaptation, Allowance, Decoding, Result, Strategy
 from tttjax.strategies.engine import Engine
 
 _HEAD_CHARACTERS = 200
@@ -120,7 +120,7 @@ def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome
       'doc_id': item.context * plan.config.questions + question,
       'doc': doc,
       'target': asked.answer,
-      'arguments': [[asked.text, _sampling(outcome)]],
+      'arguments': [[asked.text, _sampling(plan.strategies[strategy], outcome)]],
       'resps': [list(outcome.result.predictions[question].texts) if outcome.result else ['']],
       'filtered_resps': [answer],
       'filter': 'none',
@@ -137,9 +137,7 @@ def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome
       'question': question,
       **_spent(outcome, case.num_questions, question),
       'budget': _budget(outcome.allowance),
-      'mechanism': (
-          dataclasses.asdict(outcome.result.mechanism[question])
-          if outcome.result and outcome.result.mechanism else None),
+      'mechanism': _mechanism(outcome.result, question),
       'adaptation': _adaptation(outcome.result.adaptation if outcome.result else None),
       'error': outcome.error,
       'fallback': (
@@ -148,14 +146,16 @@ def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome
   }
 
 
-def _sampling(outcome: _Outcome) -> dict[str, Any]:
+def _sampling(strategy: Strategy, outcome: _Outcome) -> dict[str, Any]:
   if outcome.decoding is None:
     return {}
   sampling = outcome.decoding.answer
   if outcome.allowance.thinking_tokens is not None:
     sampling = outcome.decoding.thinking
+  own = getattr(strategy, 'temperature', None)
   return {
-      'max_gen_toks': sampling.max_new_tokens, 'temperature': sampling.temperature,
+      'max_gen_toks': sampling.max_new_tokens,
+      'temperature': sampling.temperature if own is None else own,
       'top_k': sampling.top_k, 'top_p': sampling.top_p}
 
 
@@ -189,6 +189,12 @@ def _spent(outcome: _Outcome, questions: int, question: int) -> dict[str, Any]:
       'seconds': {name: round(value, 4) for name, value in cost.seconds().items()},
       'compiled': cost.compiled,
   }
+
+
+def _mechanism(result: Result | None, question: int) -> dict[str, Any] | None:
+  if result is None or result.mechanism is None or result.mechanism[question] is None:
+    return None
+  return dataclasses.asdict(result.mechanism[question])
 
 
 def _adaptation(adaptation: Adaptation | None) -> dict[str, Any] | None:

@@ -237,12 +237,17 @@ def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
           name: estimate for name, measure in measured.items()
           if (estimate := _estimate(done, measure)) is not None},
       mechanism_gain={
-          name: gain for name in ('mass', 'margin', 'lead')
-          if (gain := paired(done, baseline, measured[name])) is not None},
+          name: gain for name in ('mass', 'margin', 'lead') if _during(done) == _during(baseline)
+          and (gain := paired(done, baseline, measured[name])) is not None},
       mass_by_layer=tuple(np.mean(by_layer, axis=0).tolist()) if by_layer else (),
       failures=len(rows) - len(done),
       fallbacks=sum(bool(row.get('fallback')) for row in rows),
   )
+
+
+def _during(rows: Iterable[Row]) -> set[str]:
+  """During what rows were measured: other outputs than the baseline's are no paired comparison."""
+  return {row['mechanism']['during'] for row in rows if row.get('mechanism')}
 
 
 def _estimate(rows: Iterable[Row], measure: Measure) -> Estimate | None:

@@ -113,8 +113,9 @@ def _model_work(plan: Plan, name: str) -> ModelWork:
             _example(plan, task, seed, length, index, tokenizer) for index in range(count)]
   cases = {
       (task, length, seed): [
-          make_case(example, plan.tasks[task], tokenizer, config.questions) for example in group]
+          make_case(example, plan.tasks[task], tokenizer) for example in group]
       for (task, length, seed), group in groups.items()}
+  _check_answers(plan, cases)
   items = []
   for (task, length, seed), group in _same_shapes(plan, cases).items():
     for index, case in enumerate(group[:plan.contexts(length)]):
@@ -131,6 +132,17 @@ def _model_work(plan: Plan, name: str) -> ModelWork:
         error = str(reason)
       items.append(Item(name, task, seed, length, index, case, allowed, error))
   return ModelWork(tokenizer, items, _decodings(plan, name, tokenizer, items))
+
+
+def _check_answers(plan: Plan, cases: dict[tuple, list[Case]]) -> None:
+  """Raises UserError where a reference answer is longer than an answer may be."""
+  most = plan.config.sampling.max_new_tokens
+  for (task, *_), group in cases.items():
+    longest = max(len(answer) for case in group for answer in case.answers)
+    if longest > most:
+      raise UserError(
+          f'config.sampling.max_new_tokens={most} is less than the {longest} tokens of a reference'
+          f' answer of {task}; raise it')
 
 
 def _same_shapes(plan: Plan, cases: dict[tuple, list[Case]]) -> dict[tuple, list[Case]]:
@@ -151,6 +163,7 @@ def _same_shapes(plan: Plan, cases: dict[tuple, list[Case]]) -> dict[tuple, list
     same[key] = [
         dataclasses.replace(
             case, capacity=capacities[key],
+            rows=max(other.num_questions for other in alike),
             prompt_width=max(other.prompt_width for other in alike),
             answer_width=max(other.answer_width for other in alike))
         for case in group]
@@ -180,11 +193,16 @@ def _decodings(
   forced, end = encode(tokenizer, config.thinking.forced_stop), encode(tokenizer, '</think>')
   answer = SamplingConfig(**config.sampling, stop_ids=stop_ids)
   budgets: dict[tuple[str, int], list[int]] = {}
+  ends: dict[tuple[str, int], int] = {}  # positions before anything is generated
   for item in items:
     for strategy, allowed in (item.allowances or {}).items():
-      own = budgets.setdefault((strategy, item.case.capacity), [])
+      key = strategy, item.case.capacity
+      own = budgets.setdefault(key, [])
       if allowed.thinking_tokens is not None:
         own.append(allowed.thinking_tokens)
+        context = max(item.case.num_tokens, getattr(plan.strategies[strategy], 'stretch', 0))
+        ends[key] = max(ends.get(key, 0), context + max(map(len, item.case.thinking_prompts)))
+  limit = plan.models[name].architecture.max_position_embeddings
   decodings = {}
   for (strategy, capacity), tokens in budgets.items():
     if not tokens:
@@ -199,9 +217,15 @@ def _decodings(
           f'config.strategies: {strategy} may think for {min(tokens)} tokens, too few for the'
           f' {len(forced)} of config.thinking.forced_stop; raise config.ttt.steps or'
           ' config.thinking.budget, or take fewer samples')
+    room = -(-max(tokens) // _SIZE_MULTIPLE) * _SIZE_MULTIPLE + config.sampling.max_new_tokens
+    room = min(room, limit - ends[strategy, capacity])
+    if room < max(tokens) + config.sampling.max_new_tokens:
+      raise UserError(
+          f'config.lengths: {strategy} needs up to {max(tokens)} thinking tokens in one program with'
+          f" contexts that leave {room} of the model's {limit} positions; use shorter contexts, or"
+          ' config.share_programs=false')
     thinking = SamplingConfig(
-        max_new_tokens=-(-max(tokens) // _SIZE_MULTIPLE) * _SIZE_MULTIPLE
-        + config.sampling.max_new_tokens,
+        max_new_tokens=room,
         temperature=config.thinking.temperature,
         top_k=config.thinking.top_k,
         top_p=config.thinking.top_p,

@@ -16,18 +16,16 @@ class TensorBoard:
 
   def __init__(self, directory: pathlib.Path):
     self._writer = _library().SummaryWriter(str(directory / 'tensorboard'))
-    self._contexts: dict[str, int] = {}
 
   def write(self, rows: list[Row]) -> None:
     """Rows of one strategy on one context: their accuracy, and each step's loss."""
     first = rows[0]
-    cell = f'{first["task"]}/{first["strategy"]}/{first["length"]}'
-    count = self._contexts[cell] = self._contexts.get(cell, 0) + 1
-    self._writer.add_scalar(
-        f'accuracy/{cell}', sum(row['acc'] for row in rows) / len(rows), count)
+    cell = f'{first["task"]}/{first["strategy"]}/{first["length"]}/{first["seed"]}'
+    mean = sum(row['acc'] for row in rows) / len(rows)
+    self._writer.add_scalar(f'accuracy/{cell}', mean, first['context'])
     for step, loss in enumerate((first['adaptation'] or {'loss': ()})['loss']):
       if loss is not None:
-        self._writer.add_scalar(f'loss/{cell}/{first["seed"]}-{first["context"]}', loss, step)
+        self._writer.add_scalar(f'loss/{cell}/{first["context"]}', loss, step)
 
   def close(self) -> None:
     """Flushes the file."""

@@ -219,6 +219,8 @@ class Mechanism:
     margin: gamma, the evidence's logsumexp minus that of all other slots (paper, section 2).
     lead: the evidence's logsumexp minus the largest other score.
     mass_by_layer: the mass of each layer.
+    during: while the 'reference' answer is predicted, or while the 'output' itself is, thoughts
+      included; the two are not to be compared.
     heldout_before, heldout_after: next-token loss, nats per token, of spans that were not trained
       on, before and after adaptation; None without adaptation or room for such spans.
   """
@@ -227,6 +229,7 @@ class Mechanism:
   margin: float
   lead: float
   mass_by_layer: tuple[float, ...]
+  during: str
   heldout_before: float | None = None
   heldout_after: float | None = None
 
@@ -253,13 +256,13 @@ class Result:
   Attributes:
     predictions: one per question.
     cost: what they cost together.
-    mechanism: of each question; None where not measured.
+    mechanism: of each question; None where not measured, or where that failed.
     adaptation: None where nothing was trained.
   """
 
   predictions: tuple[Prediction, ...]
   cost: Cost
-  mechanism: tuple[Mechanism, ...] | None = None
+  mechanism: tuple[Mechanism | None, ...] | None = None
   adaptation: Adaptation | None = None
 
 
@@ -303,9 +306,23 @@ class Reading:
     return Reading(self.rope, self.stretch)
 
 
+def adapt_flops(sizes: Sizes, ttt: TTTConfig, steps: int) -> int:
+  """Model FLOPs of `steps` query-only steps at uniform starts."""
+  return flops.adapt(sizes.architecture, sizes.context, ttt.span, steps, span_kv=ttt.span_kv)
+
+
 def answer_flops(sizes: Sizes, delta: bool) -> int:
   """Model FLOPs of encoding the question and writing the longest answer at once."""
   return flops.decode(sizes.architecture, sizes.context, sizes.prompt, sizes.answer, delta)
+
+
+def fitting_span(span: int, sizes: Sizes) -> int:
+  """`span`, or the largest power of two of inputs and targets that a shorter context holds.
+
+  Powers of two, because each span is a program of its own.
+  """
+  room = sizes.context - 1
+  return span if span <= room else 1 << (room.bit_length() - 1)
 
 
 def still(reference: Reference) -> TTTConfig:

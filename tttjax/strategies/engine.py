@@ -10,6 +10,7 @@ import dataclasses
 import operator
 import time
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,7 +131,7 @@ class Engine:
     places = tuple(int(start) for start in history.start)
     work = flops.adapt(
         self.model.config, case.num_tokens, ttt.span, ttt.steps, places, ttt.span_kv)
-    fallback = _not_finite(history)
+    fallback = _not_finite(history, fast)
     adaptation = Adaptation(tuple(map(float, history.loss)), places, fallback)
     return None if fallback else fast, adaptation, clock.phase('adapt', work)
 
@@ -145,7 +146,7 @@ class Engine:
       jax.block_until_ready(params)
     history = jax.tree.map(np.asarray, history)
     work = ttt.steps * flops.full_ttt_step(self.model.config, case.num_tokens)
-    fallback = _not_finite(history)
+    fallback = _not_finite(history, params)
     adaptation = Adaptation(tuple(map(float, history.loss)), (0,) * ttt.steps, fallback)
     # float32 weights: rounded to the base model's bfloat16 most of the change would be lost.
     model = self.model.clone(dtype=jnp.float32)
@@ -225,6 +226,8 @@ class Engine:
 
   def _prediction(self, out: Generation, row: int) -> Prediction:
     length, thought = int(out.lengths[row]), int(out.thinking_lengths[row])
+    if not np.isfinite(out.logprobs[row, :length]).all():
+      raise FloatingPointError('the log-probabilities of the output are not finite')
     ids = out.tokens[row, :length]
     answer = self.tokenizer.decode(ids[thought:], skip_special_tokens=True).strip()
     text = self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -238,22 +241,30 @@ class Engine:
       outputs: Sequence[Prediction] | None = None,
       adaptation: Adaptation | None = None,
       ttt: TTTConfig | None = None,
-  ) -> tuple[Mechanism, ...]:
+  ) -> tuple[Mechanism | None, ...]:
     """What the attention does to each question's evidence while an answer is produced.
 
     Args:
       outputs: measure while these are written, thoughts included; None: while the reference
         answers would be.
       adaptation, ttt: measure the loss of spans that it did not train on, too.
+
+    Returns:
+      One per question; None where it could not be measured: an answer is kept all the same.
     """
+    try:
+      return self._measure(case, prefix, fast, outputs, adaptation, ttt)
+    except jax.errors.JaxRuntimeError as error:
+      logging.warning('%s: not measured: %s', case.example.key, str(error).split('\n')[0])
+      return (None,) * case.num_questions
+
+  def _measure(self, case, prefix, fast, outputs, adaptation, ttt):
     if outputs is None:
       prompts, written, width = case.prompts, case.answers, case.answer_width
     else:
       prompts, written = case.thinking_prompts, [output.ids for output in outputs]
       longest = max(len(p) + len(w) for p, w in zip(prompts, written))
-      width = _FEWEST_TOKENS
-      while width < longest:
-        width *= 4  # few widths, so few programs
+      width = max(_FEWEST_TOKENS, 1 << (longest - 1).bit_length())
     tokens, lengths = _batch([p + tuple(w) for p, w in zip(prompts, written)], case.rows, width)
     evidence = np.zeros((case.rows, case.capacity), bool)
     for row, question in enumerate(case.example.questions):
@@ -268,10 +279,12 @@ class Engine:
       steps = slice(first, first + max(len(output), 1))
       mean = lambda x: float(x[row, :, :, steps].mean())
       by_layer = statistics.mass[row, :, :, steps].mean(axis=(1, 2))
+      numbers = tuple(mean(x) for x in (statistics.mass, statistics.margin, statistics.lead))
+      finite = np.isfinite([*numbers, *(x for x in (before, after) if x is not None)]).all()
       measured.append(Mechanism(
-          mass=mean(statistics.mass), margin=mean(statistics.margin), lead=mean(statistics.lead),
-          mass_by_layer=tuple(map(float, by_layer)),
-          heldout_before=before, heldout_after=after))
+          *numbers, mass_by_layer=tuple(map(float, by_layer)),
+          during='reference' if outputs is None else 'output',
+          heldout_before=before, heldout_after=after) if finite else None)
     return tuple(measured)
 
   def _held_out(self, case, prefix, fast, adaptation, ttt) -> tuple[float | None, float | None]:
@@ -295,8 +308,8 @@ def encode(tokenizer, text: str) -> tuple[int, ...]:
   return tuple(tokenizer(text, add_special_tokens=False)['input_ids'])
 
 
-def make_case(example: Example, task: Task, tokenizer, rows: int) -> Case:
-  """Encodes an example for batches of `rows` rows, with sizes that hold it and no others."""
+def make_case(example: Example, task: Task, tokenizer) -> Case:
+  """Encodes an example, with sizes that hold it and no others."""
   ids = lambda texts: tuple(encode(tokenizer, text) for text in texts)
   questions = example.questions
   case = Case(
@@ -306,7 +319,7 @@ def make_case(example: Example, task: Task, tokenizer, rows: int) -> Case:
       prompts=ids(q.text for q in questions),
       thinking_prompts=ids(q.thinking_text for q in questions),
       answers=ids(q.answer for q in questions),
-      rows=rows,
+      rows=len(questions),
       prompt_width=0,
       answer_width=0,
       extract=task.extract,
@@ -321,14 +334,22 @@ def _prompts(case: Case, sampling: SamplingConfig) -> tuple[tuple[int, ...], ...
   return case.prompts if sampling.thinking_budget is None else case.thinking_prompts
 
 
-def _not_finite(history) -> str | None:
-  """Which step failed, in words; None where none did."""
+def _not_finite(history, weights: Params) -> str | None:
+  """Which step failed, or that the weights did, in words; None where all is finite."""
+  answered = 'answered with the base weights'
   bad = np.flatnonzero(~history.ok)
-  if not bad.size:
-    return None
-  return (
-      f'step {bad[0] + 1} of {history.ok.size} was not finite (loss {history.loss[bad[0]]}):'
-      ' answered with the base weights')
+  if bad.size:
+    return (
+        f'step {bad[0] + 1} of {history.ok.size} was not finite (loss {history.loss[bad[0]]}):'
+        f' {answered}')
+  if not _all_finite(weights):
+    return f'the weights after step {history.ok.size} were not finite: {answered}'
+  return None
+
+
+@jax.jit
+def _all_finite(tree: Params) -> jax.Array:
+  return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
 
 
 def _batch(rows, size: int, width: int) -> tuple[np.ndarray, np.ndarray]:

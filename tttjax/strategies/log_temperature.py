@@ -1,4 +1,4 @@
-"""The control without training: every query is sharpened by the growth of log T."""
+"""The control without training: every query is scaled with the growth of log T."""
 
 import dataclasses
 import math
@@ -15,6 +15,8 @@ from tttjax.ttt.fast import scaled_queries
 @dataclasses.dataclass(frozen=True)
 class LogTemperature(Reading):
   """Scales q by log T / log T_train after prefill: leads grow as dilution asks (paper, section 2).
+
+  Contexts longer than T_train are read with sharper attention, shorter ones with blunter.
 
   Attributes:
     trained: T_train in tokens, the longest context of the model's training; None asks the model.

@@ -7,7 +7,7 @@ import jax
 from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.strategies.base import (
-    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, answer_flops)
+    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, adapt_flops, answer_flops, fitting_span)
 from tttjax.strategies.engine import Engine, Prefix
 from tttjax.strategies.spans import SPANS
 from tttjax.ttt.config import TTTConfig
@@ -18,7 +18,8 @@ class Adapting(Reading):
   """Options of every strategy that takes query-only steps; None takes the config's value.
 
   Attributes:
-    steps: N; None those of the run's budget.
+    steps: N; None those of the run's budget: with a span or span_kv of its own, the largest number
+      within its FLOPs.
     span: k, tokens per step.
     learning_rate: AdamW's.
     span_kv: the span's own keys and values come from the cache, 'frozen' (the paper's formula),
@@ -50,10 +51,28 @@ class Adapting(Reading):
     own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
     return dataclasses.replace(reference, **own)
 
+  def matched(self, sizes: Sizes, reference: Reference) -> TTTConfig:
+    """The hyperparameters with the N that the budget pays for, where N is not given.
+
+    Raises:
+      UserError: it does not pay for one step.
+    """
+    own = self.hyperparameters(reference.ttt)
+    own = dataclasses.replace(own, span=fitting_span(own.span, sizes))
+    changed = (own.span, own.span_kv) != (reference.ttt.span, reference.ttt.span_kv)
+    if self.steps is not None or not changed:
+      return own
+    steps = flops.largest_within(
+        reference.flops, lambda n: adapt_flops(sizes, own, n) + answer_flops(sizes, delta=True))
+    if steps < 1:
+      raise UserError(
+          f'the budget of {reference.flops:.2e} FLOPs is too small for one step of span {own.span}'
+          f' at {sizes.context} tokens; raise config.ttt.steps or lower the span')
+    return dataclasses.replace(own, steps=steps)
+
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    ttt = self.hyperparameters(reference.ttt)
-    adapting = flops.adapt(
-        sizes.architecture, sizes.context, ttt.span, ttt.steps, span_kv=ttt.span_kv)
+    ttt = self.matched(sizes, reference)
+    adapting = adapt_flops(sizes, ttt, ttt.steps)
     return Allowance(adapting + answer_flops(sizes, delta=True), ttt, shared_flops=adapting)
 
   def adapt(

@@ -1,7 +1,8 @@
 """The control of qTTT: queries adapted on a different context of the same length.
 
 What it gains over in-context is generic adaptation to long contexts; only what
-qTTT gains over it is specific to the context at hand.
+qTTT gains over it is specific to the context at hand. Two haystacks of one source
+tree (code_bugs) overlap more and more as they grow, and the control loses its force.
 """
 
 import dataclasses

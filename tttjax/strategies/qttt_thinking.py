@@ -6,7 +6,8 @@ import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.strategies.base import Allowance, Case, Decoding, Reference, Result, Sizes
+from tttjax.strategies.base import (
+    Allowance, Case, Decoding, Reference, Result, Sizes, adapt_flops)
 from tttjax.strategies.engine import Engine
 from tttjax.strategies.qttt import Adapting
 
@@ -27,15 +28,14 @@ class QTTTThinking(Adapting):
       raise UserError(f'config.strategies: share={self.share} must be above 0 and below 1')
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    whole = self.hyperparameters(reference.ttt)
+    whole = self.matched(sizes, reference)
     ttt = dataclasses.replace(whole, steps=int(whole.steps * self.share))
     if ttt.steps < 1:
       raise UserError(
           f'the budget of {whole.steps} steps is too small for one step at share={self.share};'
           ' raise config.ttt.steps or the share')
     shape = sizes.architecture, sizes.context, sizes.prompt
-    adapting = flops.adapt(
-        sizes.architecture, sizes.context, ttt.span, ttt.steps, span_kv=ttt.span_kv)
+    adapting = adapt_flops(sizes, ttt, ttt.steps)
     cost = lambda tokens: adapting + flops.decode(*shape, tokens + sizes.answer, delta=True)
     tokens = flops.largest_within(reference.flops, cost)
     if reference.rule == 'tokens':

@@ -18,17 +18,21 @@ class SelfConsistency:
 
   Attributes:
     n: samples.
+    temperature: of all of them; None takes config.thinking.temperature, which must then be above 0.
   """
 
   n: int = 8
+  temperature: float | None = None
 
   def check(self, config) -> None:
     if self.n < 1:
       raise UserError(f'config.strategies: self_consistency(n={self.n}) must be at least 1')
-    if config.thinking.temperature == 0 and self.n > 1:
+    temperature = config.thinking.temperature if self.temperature is None else self.temperature
+    if not temperature > 0 and self.n > 1:
       raise UserError(
-          'config.strategies: self_consistency votes over equal samples with'
-          ' config.thinking.temperature=0; set it to 0.6')
+          f'config.strategies: self_consistency votes over equal samples at temperature'
+          f' {temperature}; write self_consistency(temperature=0.6) or set'
+          ' config.thinking.temperature')
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     cost = lambda tokens: self.n * flops.thinking(
@@ -41,7 +45,10 @@ class SelfConsistency:
   ) -> Result:
     _, decode_key = jax.random.split(key)
     prefix, reading = engine.prefill(case)
-    samples, answering = engine.sample(case, prefix, decoding.thinking, decode_key, self.n)
+    sampling = decoding.thinking
+    if self.temperature is not None:
+      sampling = dataclasses.replace(sampling, temperature=self.temperature)
+    samples, answering = engine.sample(case, prefix, sampling, decode_key, self.n)
     return Result(tuple(_vote(case, own) for own in samples), reading + answering)
 
 

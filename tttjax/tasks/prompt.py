@@ -37,6 +37,9 @@ def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
   start = plain.find(body)
   if start < 0 or thinking[:start + len(body)] != plain[:start + len(body)]:
     raise UserError('chat_template changes the text of the user message: prompts cannot be split')
+  if plain.rstrip().endswith('<think>'):
+    # Templates that always think open the section whatever they are asked for: close it unused.
+    plain = plain.rstrip() + '\n\n</think>\n\n'
   if not thinking.rstrip().endswith('<think>'):  # The 2507 templates open the section themselves.
     thinking += '<think>\n'
   cut = start + len(context)

@@ -53,8 +53,9 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figur
   save(figure, path)
   return Figure(
       path, 'What the attention does',
-      'On the tokens that the answer is read from, while the answer is predicted, means over layers'
-      ' and heads. Mass: their share of the attention. Margin: the logarithm of their weight'
+      'On the tokens that the answer is read from, means over layers and heads, while the reference'
+      ' answer is predicted; of strategies that think, while they write their thoughts and answer,'
+      ' which is another text and not to be compared number by number. Mass: their share of the attention. Margin: the logarithm of their weight'
       ' against that of all other tokens; above the dotted line they hold more than half of the'
       ' mass, at any length. Lead: how far the evidence is ahead of the strongest single'
       ' distractor; the grey curves are the lead that guarantees a mass of 0.5 and 0.9, which grows'

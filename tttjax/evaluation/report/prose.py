@@ -31,8 +31,9 @@ _FAMILIES = {
     'full_ttt': 'Training steps that change <em>all</em> weights, after which the context has to'
                 ' be read again each time: the expensive form of test-time training.',
     'log_temperature': 'A control without any training. Queries are scaled by log T / log'
-                       ' T<sub>trained</sub> for a context of T tokens, which sharpens attention'
-                       ' as far as the length dilutes it.',
+                       ' T<sub>trained</sub> for a context of T tokens: attention gets sharper'
+                       ' beyond the length that the model was trained on, as the length dilutes it,'
+                       ' and blunter below.',
 }
 _OPTIONS = {
     'spans': 'Oracle spans, a control: training is allowed to look at the places with the answers,'
@@ -72,8 +73,8 @@ questions of a context. Thinking may stop before its budget is used up.</dd>
 <dt>seconds</dt><dd>Wall clock per context, all of its questions answered in one batch; median over
 contexts in which no program was compiled. It depends on the machine and on what else runs there; *
 marks cells in which every context compiled something.</dd>
-<dt>attention mass, margin, lead</dt><dd>Of the tokens with the answer, while the answer is
-predicted: their share of the attention; the logarithm of their weight against all others' (mass
+<dt>attention mass, margin, lead</dt><dd>Of the tokens with the answer, while the reference answer
+is predicted (of strategies that think: while they write, which is not to be compared): their share of the attention; the logarithm of their weight against all others' (mass
 above one half when positive, at any length); and how far they are ahead of the strongest other
 token. The lead that guarantees a given mass grows with the logarithm of the length.</dd>
 </dl>"""
