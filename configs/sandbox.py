@@ -20,8 +20,8 @@ def get_config():
   config.questions = 4
   config.seeds = (1,)
   config.strategies = (
-      'in_context', 'log_temperature', 'thinking', 'self_consistency(n=8, temperature=0.6)', 'beam(n=8)', 'qttt',
-      'qttt(spans=oracle)', 'qttt_thinking', 'full_ttt', 'qttt_other_context')
+      'in_context', 'log_temperature', 'thinking', 'self_consistency(n=8, temperature=0.6)',
+      'beam(n=8)', 'qttt', 'qttt(spans=oracle)', 'qttt_thinking', 'full_ttt', 'qttt_other_context')
   config.sampling.max_new_tokens = 48
   config.share_programs = True
   return config

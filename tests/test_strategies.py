@@ -24,13 +24,14 @@ from tttjax.ttt.spans import sample_start
 
 # A rate at which a few steps on a random model change what it writes.
 _RATE = 0.3
+_SAMPLED = 'self_consistency(n=2, temperature=0.6)'
 _NAMES = (
     'in_context', 'thinking', 'qttt', 'qttt_other_context', 'qttt_thinking', 'log_temperature',
-    'self_consistency(n=2, temperature=0.6)', 'beam(n=2)', 'full_ttt', 'qttt(spans=oracle)', 'qttt(question=before)',
+    _SAMPLED, 'beam(n=2)', 'full_ttt', 'qttt(spans=oracle)', 'qttt(question=before)',
     'qttt(span_kv=recomputed)', 'in_context(stretch=500)', 'in_context(rope=off)', 'qttt(steps=0)')
 _MEASURED = [
     name for name in _NAMES if name not in (
-        'self_consistency(n=2, temperature=0.6)', 'beam(n=2)', 'qttt(question=before)')]
+        _SAMPLED, 'beam(n=2)', 'qttt(question=before)')]
 
 
 @pytest.fixture(scope='module')
@@ -81,7 +82,7 @@ def test_every_strategy_answers_every_question(results, item):
     assert all(prediction.tokens > 0 for prediction in result.predictions)
 
 
-@pytest.mark.parametrize('name', ['thinking', 'qttt', 'self_consistency(n=2, temperature=0.6)', 'beam(n=2)'])
+@pytest.mark.parametrize('name', ['thinking', 'qttt', _SAMPLED, 'beam(n=2)'])
 def test_strategies_repeat_exactly(plan, engine, work, item, results, name):
   assert run(plan, engine, work, item, name).predictions == results[name].predictions
 
@@ -162,14 +163,11 @@ def cost(size, name, tokens):
   thought = lambda n: flops.decode(*base, n + size.answer, delta=False)
   return {
       'thinking': lambda: thought(tokens),
-      'self_consistency(n=2, temperature=0.6)': lambda: 2 * thought(tokens),
+      _SAMPLED: lambda: 2 * thought(tokens),
       'beam(n=2)': lambda: flops.beam(*base, tokens + size.answer, 2),
       'qttt_thinking': lambda: flops.adapt(size.architecture, size.context, 8, 4) + flops.decode(
           *base, tokens + size.answer, delta=True),
   }[name]()
-
-
-_SAMPLED = 'self_consistency(n=2, temperature=0.6)'
 
 
 @pytest.mark.parametrize('name', ['thinking', _SAMPLED, 'beam(n=2)', 'qttt_thinking'])
@@ -183,7 +181,7 @@ def test_matched_budgets_cost_qttt_flops_to_within_one_token(plan, item, name):
 
 def test_steps_are_matched_to_a_given_thinking_budget(plan, model):
   config = tiny_run.config(
-      model, strategies=('qttt', 'thinking', 'self_consistency(n=2, temperature=0.6)'), ttt__steps='matched',
+      model, strategies=('qttt', 'thinking', _SAMPLED), ttt__steps='matched',
       thinking__budget=100)
   matched = run_config.check(config)
   size = run_budget.sizes(matched, matched.models[model], 128)
@@ -191,12 +189,12 @@ def test_steps_are_matched_to_a_given_thinking_budget(plan, model):
   assert allowed['thinking'].thinking_tokens == 100
   step = flops.ttt_step(size.architecture, 128, 8)
   assert allowed['qttt'].flops <= allowed['thinking'].flops < allowed['qttt'].flops + step
-  assert allowed['self_consistency(n=2, temperature=0.6)'].flops <= allowed['thinking'].flops
+  assert allowed[_SAMPLED].flops <= allowed['thinking'].flops
 
 
 def test_papers_rule_gives_thinking_2nk_tokens_and_each_sample_its_share(model):
   config = tiny_run.config(
-      model, strategies=('thinking', 'self_consistency(n=2, temperature=0.6)', 'beam(n=4)'), ttt__steps=8,
+      model, strategies=('thinking', _SAMPLED, 'beam(n=4)'), ttt__steps=8,
       thinking__budget='paper')
   plan = run_config.check(config)
   allowed = run_budget.allowances(plan, run_budget.sizes(plan, plan.models[model], 128))

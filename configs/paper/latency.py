@@ -5,9 +5,10 @@ python -m tttjax.main --config=configs/paper/latency.py:paper \
     --config.models=/data/Qwen3-1.7B,/data/Qwen3-4B,/data/Qwen3-8B
 
 The paper goes on to 128k tokens, which needs a checkpoint with YaRN or a 2507 one: with 8,192
-thinking tokens a stock Qwen3 of 40,960 positions ends at 32,000. Seconds are those of contexts during which nothing was compiled, one question each; every length has
-its own programs. Matched FLOPs are not matched seconds: steps are bound by compute, thinking tokens
-by memory. A machine that does other work makes the numbers worthless.
+thinking tokens a stock Qwen3 of 40,960 positions ends at 32,000. Seconds are those of contexts
+during which nothing was compiled, one question each; every length has its own programs. Matched
+FLOPs are not matched seconds: steps are bound by compute, thinking tokens by memory. A machine that
+does other work makes the numbers worthless.
 """
 
 from tttjax.evaluation.paper import sandbox_config

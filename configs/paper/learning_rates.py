@@ -24,7 +24,7 @@ def get_config(size: str = 'embedded'):
       f'qttt(learning_rate={rate})' for rate in _RATES[size])
   if size == 'embedded':
     config.tasks = ('bank_log',)
-    config.lengths = (1024, 2048)
+    config.lengths = (1024, 2048, 4096)
     return config
   config.tasks = ('transaction_log', 'code_bugs(source=olmo)')
   config.lengths = (2536, 9560)

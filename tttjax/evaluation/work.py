@@ -221,9 +221,9 @@ def _decodings(
     room = min(room, limit - ends[strategy, capacity])
     if room < max(tokens) + config.sampling.max_new_tokens:
       raise UserError(
-          f'config.lengths: {strategy} needs up to {max(tokens)} thinking tokens in one program with'
-          f" contexts that leave {room} of the model's {limit} positions; use shorter contexts, or"
-          ' config.share_programs=false')
+          f'config.lengths: {strategy} needs up to {max(tokens)} thinking tokens in one program'
+          f" with contexts that leave {room} of the model's {limit} positions; use shorter"
+          ' contexts, or config.share_programs=false')
     thinking = SamplingConfig(
         max_new_tokens=room,
         temperature=config.thinking.temperature,

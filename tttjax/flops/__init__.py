@@ -1,6 +1,15 @@
 """Exact FLOP counts: what the method needs, what a function executes, and matched budgets."""
 
-from tttjax.flops.counts import adapt, beam, decode, full_ttt_step, prefill, qttt, thinking, ttt_step
+from tttjax.flops.counts import (
+    adapt,
+    beam,
+    decode,
+    full_ttt_step,
+    prefill,
+    qttt,
+    thinking,
+    ttt_step,
+)
 from tttjax.flops.dense import dense_decode, dense_prefill, dense_ttt_step
 from tttjax.flops.executed import executed_flops
 from tttjax.flops.matching import (

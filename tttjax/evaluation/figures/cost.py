@@ -84,8 +84,7 @@ def _scatter(axes, series, length: int, measure: Callable[[Cell], float]) -> Non
   low, high = min(p[0] for p in points), max(p[0] for p in points)
   air = max((high / low) ** 0.12, 1.15)
   axes.set_xlim(low / air, high * air)
-  if high / low < 10:  # a decade's tick may lie outside
-    _few_ticks(axes, low, high)
+  _few_ticks(axes, low, high)
   axes.step(
       [*(p[0] for p in front), high * air], [*(p[1] for p in front), front[-1][1]], where='post',
       color='#999999', linewidth=1.4, zorder=2)
@@ -93,7 +92,7 @@ def _scatter(axes, series, length: int, measure: Callable[[Cell], float]) -> Non
 
 
 def _few_ticks(axes, low: float, high: float) -> None:
-  """Two ticks with their own numbers, for an axis of less than a decade."""
+  """Ticks at both ends with their own numbers: panels have no room for those of decades."""
   form = (lambda v: f'{v:.1e}'.replace('e+0', 'e').replace('e+', 'e')) if high > 1e5 else (
       lambda v: f'{v:.2g}' if v < 100 else f'{v:.0f}')
   ticks = [low, high] if high / low > 1.6 else [math.sqrt(low * high)]

@@ -10,6 +10,7 @@ from tttjax.evaluation.labels import BASELINE, family_of
 from tttjax.evaluation.summary import Cell
 
 _MAX_COLUMNS = 3
+_LEAST_RANGE = 0.02  # of the gain, on both sides of 0
 
 
 def accuracy(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure:
@@ -76,6 +77,8 @@ def variants(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure
         handlelength=1.6, borderaxespad=0.2)
   for place in axes.flat[len(panels):]:
     place.set_visible(False)
+  low, high = axes[0, 0].get_ylim()  # all panels share it; not a sliver where every gain is 0
+  axes[0, 0].set_ylim(min(low, -_LEAST_RANGE), max(high, _LEAST_RANGE))
   for row in axes:
     row[0].set_ylabel('paired gain over in-context' if compared else 'accuracy')
   save(figure, path)

@@ -53,14 +53,15 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figur
   save(figure, path)
   return Figure(
       path, 'What the attention does',
-      'On the tokens that the answer is read from, means over layers and heads, while the reference'
-      ' answer is predicted; of strategies that think, while they write their thoughts and answer,'
-      ' which is another text and not to be compared number by number. Mass: their share of the attention. Margin: the logarithm of their weight'
-      ' against that of all other tokens; above the dotted line they hold more than half of the'
-      ' mass, at any length. Lead: how far the evidence is ahead of the strongest single'
-      ' distractor; the grey curves are the lead that guarantees a mass of 0.5 and 0.9, which grows'
-      ' with the logarithm of the length. Held-out loss: prediction of spans that were not trained'
-      ' on; below the line adaptation helped. Bars: one standard error, clustered by context.')
+      'On the tokens that the answer is read from, means over layers and heads, while the'
+      ' reference answer is predicted; of strategies that think, while they write their thoughts'
+      ' and answer, which is another text and not to be compared number by number. Mass: their'
+      ' share of the attention. Margin: the logarithm of their weight against that of all other'
+      ' tokens; above the dotted line they hold more than half of the mass, at any length. Lead:'
+      ' how far the evidence is ahead of the strongest single distractor; the grey curves are'
+      ' the lead that guarantees a mass of 0.5 and 0.9, which grows with the logarithm of the'
+      ' length. Held-out loss: prediction of spans that were not trained on; below the line'
+      ' adaptation helped. Bars: one standard error, clustered by context.')
 
 
 def _requirements(axes, cells: Sequence[Cell]) -> None:

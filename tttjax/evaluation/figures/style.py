@@ -42,6 +42,8 @@ MAX_PANELS = 4  # lengths that get a panel of their own
 _DODGE = 0.045  # octaves between series, so that error bars at one length stay apart
 _AIR = 0.04  # of the height, so that markers at the ends of an axis are not cut
 _USED_WIDTH = 0.8  # of a column of panels, inside its axes
+# Inches of panels; a legend needs them even where there is one small panel.
+_NARROWEST = 6.5
 _TICK_EM = 0.085  # inches per character of a tick label
 RC = {'font.size': 11, 'axes.spines.top': False, 'axes.spines.right': False,
       'axes.titlesize': 11, 'axes.axisbelow': True, 'legend.frameon': False}
@@ -270,9 +272,9 @@ def canvas(
   `labels` are those that `end_labels` will write to the right of the last column.
   """
   room = 0.08 * max(map(len, labels), default=0)
+  size = max(width * columns, _NARROWEST) + room, height * rows
   return plt.subplots(
-      rows, columns, figsize=(width * columns + room, height * rows), layout='constrained',
-      squeeze=False, **options)
+      rows, columns, figsize=size, layout='constrained', squeeze=False, **options)
 
 
 def save(figure: plt.Figure, path: pathlib.Path) -> None:

@@ -74,9 +74,10 @@ questions of a context. Thinking may stop before its budget is used up.</dd>
 contexts in which no program was compiled. It depends on the machine and on what else runs there; *
 marks cells in which every context compiled something.</dd>
 <dt>attention mass, margin, lead</dt><dd>Of the tokens with the answer, while the reference answer
-is predicted (of strategies that think: while they write, which is not to be compared): their share of the attention; the logarithm of their weight against all others' (mass
-above one half when positive, at any length); and how far they are ahead of the strongest other
-token. The lead that guarantees a given mass grows with the logarithm of the length.</dd>
+is predicted (of strategies that think: while they write, which is not to be compared): their share
+of the attention; the logarithm of their weight against all others' (mass above one half when
+positive, at any length); and how far they are ahead of the strongest other token. The lead that
+guarantees a given mass grows with the logarithm of the length.</dd>
 </dl>"""
 
 
