@@ -6,6 +6,9 @@ python -m tttjax.main --config=configs/paper/attention_mass.py:paper --config.mo
 The mass is the mean over layers, heads and output tokens: of thinking while it thinks and answers,
 of the others while the reference answer is predicted. `rope=off` reads and answers without
 rotation; the embedded model, trained with it, cannot do that.
+
+A minute on two idle cores, the embedded model. Expected: accuracy .96, .81, .67 in context; nothing
+right without RoPE.
 """
 
 from tttjax.evaluation.paper import sandbox_config

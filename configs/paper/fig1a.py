@@ -9,6 +9,8 @@ code and spells it in bytes, so it shows the machinery and no more. The second i
 Qwen3-4B, L = 5 .. 10,000 lines of OLMo (python -m tttjax.third_party --fetch=olmo); beyond about
 2,000 lines it needs a checkpoint with YaRN in its config.json, or a 2507 one. The haystacks of a
 large L are parts of one source tree, so the control's other context is not altogether another.
+
+A minute on two idle cores, the embedded model. Expected: nothing right at any length.
 """
 
 from tttjax.evaluation.paper import sandbox_config

@@ -7,6 +7,9 @@ One operation of a bank log is anomalous; the answer is its type and TX id. The 
 the embedded model for the anomaly (which it has not learned: docs/embedded/README.md) and for a
 balance (which it has) in its own compact log; the second asks Qwen3-4B in prose logs of 25 .. 500
 operations.
+
+A minute and a quarter on two idle cores, the embedded model. Expected: the anomaly never right, its
+type in two thirds of the logs; balances .96, .81, .67 in context at 512, 1,024 and 2,048 tokens.
 """
 
 from tttjax.evaluation.paper import sandbox_config

@@ -6,6 +6,9 @@ python -m tttjax.main --config=configs/paper/learning_rates.py:paper --config.mo
 The paper finds a plateau at 1e-6 .. 1e-5 for Qwen3 and a collapse at 1e-4. The embedded model is
 1,000 times smaller and its rates that much larger; its tuning seed is used, so that the reported
 numbers elsewhere are of other contexts.
+
+Two and a half minutes on two idle cores, the embedded model. Expected: no effect at 1e-5, a plateau
+at 3e-4 .. 3e-3, collapse from 1e-2 on (docs/honest/README.md).
 """
 
 from tttjax.evaluation.paper import sandbox_config

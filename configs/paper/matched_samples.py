@@ -5,6 +5,9 @@ python -m tttjax.main --config=configs/paper/matched_samples.py:paper --config.m
 
 The n samples or beams share one thinking budget, so each has 1/n of it. The paper compares on
 LongBench-v2 and ZeroSCROLLS; here it is the sandbox.
+
+A minute on two idle cores, the embedded model. Expected: no strategy better than in_context by more
+than noise.
 """
 
 from tttjax.evaluation.paper import sandbox_config

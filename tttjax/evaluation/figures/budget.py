@@ -199,7 +199,7 @@ def _lines(axes, sweep: Sweep, shades, value, unit: Lengths) -> None:
   for tick in reversed(ticks):  # a label where there is room for it
     if not kept or (math.log(kept[-1]) - math.log(tick)) / width > 0.13:
       kept.append(tick)
-  axes.set_xticks(kept, [f'{tick:,.0f}' if tick >= 1 else f'{tick:g}' for tick in kept])
+  axes.set_xticks(kept, [f'{tick:,.0f}' if tick >= 1 else _short(tick) for tick in kept])
   axes.xaxis.set_minor_locator(ticker.NullLocator())
   axes.grid(axis='y', color='#DDDDDD', linewidth=0.8)
 
@@ -209,3 +209,9 @@ def _length_legend(figure, shades, unit: Lengths) -> None:
       plt.Line2D([], [], color=colour, linewidth=3, label=unit.text(length))
       for length, colour in shades.items()]
   figure.legend(handles=handles, loc='outside upper center', ncols=min(4, len(handles)))
+
+
+def _short(rate: float) -> str:
+  """'3e-4': a number below 1 in the fewest characters."""
+  mantissa, exponent = f'{rate:e}'.split('e')
+  return f'{float(mantissa):g}e{int(exponent)}'
