@@ -149,6 +149,7 @@ def test_report_is_self_contained(finished):
     (['--config.strategies=qttt(stpes=1)'], "qttt has no option 'stpes'; did you mean 'steps'?"),
     (['--config.strategies=qttt(spans=best)'], 'spans=best: choose one of random, oracle'),
     (['--config.strategies=qttt,qttt()'], 'config.strategies names a value twice'),
+    (['--config.strategies=qttt(steps=-1)'], 'config.strategies: qttt(steps=-1): steps must be'),
     (['--config.strategies=in_context(stretch=64)'], 'stretch=64 is shorter than the longest'),
     (['--config.strategies=self_consistency'], 'write self_consistency(temperature=0.6)'),
     (['--config.tasks=bank_lag'], "config.tasks: unknown 'bank_lag'; did you mean 'bank_log'?"),
@@ -210,6 +211,27 @@ def test_workdir_of_another_config_says_what_differs(start, finished, capfd):
   error = capfd.readouterr().err
   assert 'ttt.learning_rate: 0.001 there, 0.5 now' in error and error.count('\n') == 1
   assert before == {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+
+
+def test_compressed_run_is_not_begun_anew(start, finished, tmp_path, capfd):
+  workdir = tmp_path / 'packed'
+  workdir.mkdir()
+  (workdir / 'config.json').write_bytes((finished[2] / 'config.json').read_bytes())
+  (workdir / 'samples_1.jsonl.gz').write_bytes(b'')
+  assert start(f'--workdir={workdir}') == 2
+  error = capfd.readouterr().err
+  assert 'samples_1.jsonl.gz: a compressed run is not continued; gunzip it' in error
+
+
+def test_code_of_another_commit_may_continue_a_run_that_keeps_its_first(start, finished, tmp_path):
+  workdir = tmp_path / 'copy'
+  shutil.copytree(finished[2], workdir)
+  config = workdir / 'config.json'
+  settings = json.loads(config.read_text()) | {'git_hash': 'abc'}
+  config.write_text(json.dumps(settings))
+  assert start(f'--workdir={workdir}') == 0
+  (results_file,) = workdir.glob('results_*.json')
+  assert json.loads(results_file.read_text())['git_hash'] == 'abc'
 
 
 def test_other_examples_under_the_same_names_are_not_mixed_in(start, finished, monkeypatch, capfd):

@@ -9,6 +9,7 @@ import pytest
 from tests import tiny_run
 from tests.errors import user_error
 from tttjax import flops
+from tttjax.errors import UserError
 from tttjax.evaluation import budget as run_budget
 from tttjax.evaluation import config as run_config
 from tttjax.evaluation import runner
@@ -28,10 +29,11 @@ _SAMPLED = 'self_consistency(n=2, temperature=0.6)'
 _NAMES = (
     'in_context', 'thinking', 'qttt', 'qttt_other_context', 'qttt_thinking', 'log_temperature',
     _SAMPLED, 'beam(n=2)', 'full_ttt', 'qttt(spans=oracle)', 'qttt(question=before)',
+    'qttt_other_context(question=before)',
     'qttt(span_kv=recomputed)', 'in_context(stretch=500)', 'in_context(rope=off)', 'qttt(steps=0)')
 _MEASURED = [
     name for name in _NAMES if name not in (
-        _SAMPLED, 'beam(n=2)', 'qttt(question=before)')]
+        _SAMPLED, 'beam(n=2)', 'qttt(question=before)', 'qttt_other_context(question=before)')]
 
 
 @pytest.fixture(scope='module')
@@ -154,7 +156,7 @@ def shape(plan, item):
   case = item.case
   prompt = max(map(len, case.prompts + case.thinking_prompts))
   context = min(case.num_tokens, case.other.num_tokens)
-  return Sizes(model.architecture, context, prompt, plan.config.sampling.max_new_tokens)
+  return Sizes(model.architecture, context, prompt, plan.config.sampling.max_new_tokens, context)
 
 
 def cost(size, name, tokens):
@@ -320,10 +322,45 @@ def test_qttt_with_a_span_of_its_own_takes_the_steps_that_the_budget_pays_for(mo
 
 def test_contexts_shorter_than_the_span_take_a_shorter_one_and_others_do_not_mind(model):
   plan = run_config.check(tiny_run.config(
-      model, strategies=('in_context', 'thinking', 'qttt'), ttt__span=100, ttt__steps=8))
+      model, strategies=('in_context', 'thinking', 'qttt'), ttt__span=100, ttt__steps=8,
+      unit='native', lengths=(30,)))
   short = run_budget.allowances(plan, run_budget.sizes(plan, plan.models[model], 90))
   assert short['qttt'].ttt.span == 64
   assert short['thinking'].flops <= short['qttt'].flops
+
+
+def test_span_that_does_not_fit_is_refused_where_lengths_are_tokens(model):
+  plan = run_config.check(tiny_run.config(model, strategies=('qttt',), ttt__span=126))
+  with user_error('span=126 does not fit a context of', 'config.ttt.span'):
+    run_work.prepare(plan)
+
+
+def test_what_one_strategy_cannot_do_is_no_error_of_the_others(plan, model, monkeypatch):
+  real = run_budget.allowance
+
+  def impossible(plan, size, name):
+    if name == 'qttt' and (size.context, size.longest) != first:
+      raise UserError('too long')
+    return real(plan, size, name)
+
+  config = tiny_run.config(
+      model, strategies=('in_context', 'qttt'), unit='native', lengths=(6,), contexts=(4,))
+  plan = run_config.check(config)
+  items = run_work.prepare(plan)[model].items
+  tokens = [(item.case.num_tokens, item.case.other.num_tokens) for item in items]
+  first = min(tokens[0]), max(tokens[0])
+  monkeypatch.setattr(run_budget, 'allowance', impossible)
+  items = run_work.prepare(plan)[model].items
+  assert any(item.errors for item in items)
+  for item in items:
+    assert 'in_context' in item.allowances and set(item.errors) <= {'qttt'}
+
+
+def test_positions_must_hold_the_control_too(model):
+  plan = run_config.check(tiny_run.config(model, strategies=('in_context(stretch=200)',)))
+  with user_error('stretch=200 is shorter than a context of 201'):
+    run_budget.allowances(
+        plan, run_budget.sizes(plan, plan.models[model], 150, longest=201))
 
 
 def test_weights_that_are_not_finite_fall_back_to_the_base(plan, engine, work, item, results):

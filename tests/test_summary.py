@@ -183,7 +183,7 @@ def test_a_corpus_metric_is_bootstrapped_where_its_parts_are_present(rng):
     ('qttt(steps=1, spans=oracle)', 'qTTT, 1 step, oracle spans (control)'),
     ('self_consistency(n=16)', 'self-consistency, 16 samples'),
     ('beam(n=8)', 'beam search, 8 beams'),
-    ('thinking(rope=false)', 'thinking, RoPE off'),
+    ('thinking(rope=off)', 'thinking, RoPE off'),
     ('in_context(stretch=8192)', 'in-context, stretched to 8192'),
     ('new_idea(some_option=x)', 'new idea, some option x')])
 def test_labels(spec, label):

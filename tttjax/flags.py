@@ -98,7 +98,7 @@ def parse(
       rest.append(argument)
   config = None if path is None else load_config(path)
   if help_wanted:
-    print(_help(argv[0], documentation, path, config, descriptions or {}))
+    print(_help(documentation, path, config, descriptions or {}))
     raise SystemExit(0)
   try:
     positional = flags.FLAGS(rest)[1:]
@@ -227,7 +227,7 @@ def _did_you_mean(name: str, candidates: Sequence[str], prefix: str = '') -> str
   return f'; did you mean {prefix}{close[0]}?' if close else ''
 
 
-def _help(program, documentation, path, config, descriptions) -> str:
+def _help(documentation, path, config, descriptions) -> str:
   """The text of `--help`: documentation, flags, then the config's fields and values."""
   lines = [documentation or '', '', 'Flags:']
   own = flags.FLAGS.flags_by_module_dict().get(sys.argv[0], [])

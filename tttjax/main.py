@@ -10,6 +10,7 @@ figures/*.png and report.html. The same command again continues an interrupted r
 import hashlib
 import os
 import pathlib
+import subprocess
 import sys
 from typing import Any
 
@@ -82,7 +83,19 @@ def _settings(
       digest.update(repr((item.case.prompts, item.case.answers)).encode())
   settings['examples_sha256'] = digest.hexdigest()[:16]
   settings['backend'] = jax.default_backend()
+  settings['git_hash'] = _git_hash()
   return settings
+
+
+def _git_hash() -> str | None:
+  """Commit of the source tree, with a mark where files differ from it; None outside of one."""
+  command = ['git', 'describe', '--always', '--abbrev=40', '--dirty', '--exclude=*']
+  try:
+    done = subprocess.run(
+        command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=False)
+  except OSError:
+    return None
+  return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def _use_compilation_cache() -> None:

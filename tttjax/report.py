@@ -92,6 +92,10 @@ def main(arguments: Sequence[str]) -> int:
   except UserError as error:
     print(f'{parser.prog}: error: {error}', file=sys.stderr)
     return 2
+  except OSError as error:
+    print(f'{parser.prog}: error: --out={out}: {error.strerror}; choose another directory',
+          file=sys.stderr)
+    return 2
   return 0
 
 

@@ -1,8 +1,8 @@
 """Learning rates of qTTT, wide enough to see no effect at one end and harm at the other.
 
 python -m launch.sweep --config=configs/sandbox.py --sweep=configs/sweeps/learning_rates.py \
-    --name=learning_rates
-(the same command with --collect writes runs/learning_rates/report)
+    --name=rates
+(the same command with --collect writes runs/rates/report)
 
 Expected time: not measured. Shows accuracy against the learning rate, for qttt and its control.
 The rates suit the embedded model; the plateau of real Qwen3 is 1e-6 to 1e-5 (paper, table 1).

@@ -11,9 +11,13 @@ from tttjax.strategies.base import Allowance, Reference, Sizes, fitting_span
 PROMPT_TOKENS = 64
 
 
-def sizes(plan: Plan, model: Model, context: int, prompt: int = PROMPT_TOKENS) -> Sizes:
+def sizes(
+    plan: Plan, model: Model, context: int, prompt: int = PROMPT_TOKENS, longest: int = 0
+) -> Sizes:
   """The lengths of one context: `context` and `prompt` tokens, and the longest answer."""
-  return Sizes(model.architecture, context, prompt, plan.config.sampling.max_new_tokens)
+  return Sizes(
+      model.architecture, context, prompt, plan.config.sampling.max_new_tokens,
+      max(context, longest), cut_spans=not plan.in_tokens)
 
 
 def reference(plan: Plan, size: Sizes) -> Reference:
@@ -52,25 +56,28 @@ def allowances(plan: Plan, size: Sizes) -> dict[str, Allowance]:
     UserError: names the strategy for which the budget is too small, or a context for which the
       model has too few positions.
   """
+  return {name: allowance(plan, size, name) for name in plan.strategies}
+
+
+def allowance(plan: Plan, size: Sizes, name: str) -> Allowance:
+  """That of the strategy `name` alone."""
   budget = reference(plan, size)
-  allowed = {}
-  for name, strategy in plan.strategies.items():
-    try:
-      allowed[name] = strategy.allowance(size, budget)
-    except UserError as error:
-      raise UserError(f'config.strategies: {name}: {error}') from None
-    _check_positions(plan, size, name, allowed[name])
+  try:
+    allowed = plan.strategies[name].allowance(size, budget)
+  except UserError as error:
+    raise UserError(f'config.strategies: {name}: {error}') from None
+  _check_positions(plan, size, name, allowed)
   return allowed
 
 
 def _check_positions(plan: Plan, size: Sizes, name: str, allowed: Allowance) -> None:
   limit = size.architecture.max_position_embeddings
   stretch = getattr(plan.strategies[name], 'stretch', 0)
-  if 0 < stretch < size.context:
+  if 0 < stretch < size.longest:
     raise UserError(
-        f'config.strategies: {name}: stretch={stretch} is shorter than a context of {size.context}'
+        f'config.strategies: {name}: stretch={stretch} is shorter than a context of {size.longest}'
         ' tokens; stretch to at least that')
-  context = max(size.context, stretch)
+  context = max(size.longest, stretch)
   after = size.prompt + size.answer
   if context + after > limit:
     raise UserError(
@@ -115,7 +122,7 @@ def estimate(plan: Plan, context_tokens) -> Estimate:
         contexts = plan.contexts(length) * len(config.seeds)
         for allowed in allowances(plan, size).values():
           own = allowed.flops - allowed.shared_flops
-          reading = flops.prefill(size.architecture, size.context)
+          reading = allowed.prefills * flops.prefill(size.architecture, size.context)
           total += contexts * (reading + allowed.shared_flops + config.questions * own)
           rows += contexts * config.questions
   return Estimate(total, rows)

@@ -49,8 +49,8 @@ _FIELDS = {
     'strategies': (('in_context', 'thinking', 'qttt', 'qttt_other_context'),
                    f'of: {", ".join(STRATEGIES)}; with options such as qttt(learning_rate=3e-4)'),
     'ttt.steps': (32, f"N, steps of qTTT, or '{MATCHED}' to thinking.budget"),
-    'ttt.span': (32, 'k, tokens per step; a shorter context in native units takes the largest power'
-                 ' of two that fits'),
+    'ttt.span': (32, 'k, tokens per step; with native units a shorter context takes the largest'
+                 ' power of two that fits'),
     'ttt.learning_rate': (1e-3, '1e-3 for the embedded model, 1e-6 to 1e-5 for real Qwen3'),
     'ttt.weight_decay': (0.01, "AdamW's, towards zero query kernels"),
     'ttt.clip': (1.0, 'largest global gradient norm'),
@@ -164,8 +164,12 @@ def check(config: config_dict.ConfigDict) -> Plan:
   _check_sampling(config)
   tasks = _parse('tasks', config.tasks, TASKS)
   strategies = _parse('strategies', config.strategies, STRATEGIES)
-  for strategy in strategies.values():
-    strategy.check(config)
+  for name, strategy in strategies.items():
+    try:
+      strategy.check(config)
+    except UserError as error:
+      text = str(error).replace('TTTConfig.', '')
+      raise UserError(f'config.strategies: {name}: {text}') from None
   for task in tasks.values():
     for length in config.lengths:
       try:

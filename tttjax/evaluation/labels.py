@@ -24,7 +24,6 @@ _NAMES = {
 }
 # Options whose plain "name value" would not explain itself.
 _OPTIONS = {
-    ('rope', 'false'): 'RoPE off',
     ('rope', 'off'): 'RoPE off',
     ('spans', 'oracle'): 'oracle spans (control)',
     ('span_kv', 'recomputed'): 'span keys recomputed',

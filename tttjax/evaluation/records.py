@@ -71,11 +71,26 @@ class Samples:
     Raises:
       UserError: another process writes it, or a row cannot be read.
     """
+    if packed := sorted(directory.glob('samples_*.jsonl.gz')):
+      raise UserError(f'{packed[0]}: a compressed run is not continued; gunzip it, or use another'
+                      ' --workdir')
     found = sorted(directory.glob('samples_*.jsonl'))
     if len(found) > 1:
       raise UserError(f'{directory} holds {len(found)} samples files; keep one')
     now = datetime.datetime.now().strftime('%Y-%m-%dT%H-%M-%S')
     self.path = found[0] if found else directory / f'samples_{now}.jsonl'
+    self._open()
+    self.rows = self._read()
+    failed = [key for key, row in self.rows.items() if row.get('error')] if retry_failed else []
+    if failed:
+      for key in failed:
+        del self.rows[key]
+      with replacing(self.path) as temporary:
+        temporary.write_bytes(b''.join(map(_line, self.rows.values())))
+      self._file.close()
+      self._open()  # the new file
+
+  def _open(self) -> None:
     self._file = open(self.path, 'a+b')
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,15 +99,6 @@ class Samples:
       raise UserError(
           f'{self.path}: another run is writing here; wait for it or use another --workdir'
       ) from None
-    self.rows = self._read()
-    failed = [key for key, row in self.rows.items() if row.get('error')] if retry_failed else []
-    if failed:
-      for key in failed:
-        del self.rows[key]
-      # Through the open file, which holds the lock.
-      self._file.truncate(0)
-      self._file.write(b''.join(map(_line, self.rows.values())))
-      self._file.flush()
 
   def _read(self) -> dict[Key, Row]:
     """The rows that are there; cuts off what was half written."""
@@ -150,7 +156,7 @@ def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:
 
   Args:
     directory: the run's directory.
-    settings: dotted field to JSON value.
+    settings: dotted field to JSON value; git_hash is kept as it was at the start, not compared.
 
   Raises:
     UserError: it belongs to another configuration (says which fields differ) or is unusable.
@@ -172,7 +178,8 @@ def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:
   absent = '(absent)'
   differences = [
       f'{name}: {old.get(name, absent)} there, {settings.get(name, absent)} now'
-      for name in {**old, **settings} if old.get(name, absent) != settings.get(name, absent)]
+      for name in {**old, **settings}
+      if name != 'git_hash' and old.get(name, absent) != settings.get(name, absent)]
   if differences:
     raise UserError(
         f'--workdir={directory} holds a run of another configuration ({"; ".join(differences)});'

@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import math
-import pathlib
-import subprocess
 from typing import Any, Sequence
 
 from tttjax.evaluation.comparisons import Comparison
@@ -38,7 +36,7 @@ def results(
           name: {'original': cell.accuracy.n, 'effective': cell.accuracy.n}
           for name, cell in pairs},
       'config': runs[0].config if len(runs) == 1 else {run.label: run.config for run in runs},
-      'git_hash': _git_hash(),
+      'git_hash': runs[0].git_hash if len(runs) == 1 else {r.label: r.git_hash for r in runs},
       'date': stamp,
       'cells': [_cell(name, cell) for name, cell in pairs],
       'comparisons': [
@@ -121,14 +119,3 @@ def _json(value: Any) -> Any:
 
 def _finite(value: float) -> float | None:
   return value if math.isfinite(value) else None
-
-
-def _git_hash() -> str | None:
-  """Commit of the source tree, None outside of one."""
-  try:
-    done = subprocess.run(
-        ['git', 'rev-parse', 'HEAD'], cwd=pathlib.Path(__file__).parent, capture_output=True,
-        text=True, check=False)
-  except OSError:
-    return None
-  return done.stdout.strip() or None if done.returncode == 0 else None

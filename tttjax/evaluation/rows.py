@@ -28,6 +28,11 @@ class Run:
   rows: list[Row]
   stamp: str
 
+  @property
+  def git_hash(self) -> str | None:
+    """Commit of the source tree when the run was begun; None outside of one."""
+    return self.config.get('git_hash')
+
 
 def read_run(directory: pathlib.Path, label: str) -> Run:
   """Reads a work directory.

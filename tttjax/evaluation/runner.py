@@ -84,8 +84,8 @@ class _Outcome:
 def _outcome(
     plan: Plan, engine: Engine, work: ModelWork, item: Item, strategy: str
 ) -> _Outcome:
-  if item.error:
-    return _Outcome(None, None, None, item.error)
+  if strategy in item.errors:
+    return _Outcome(None, None, None, item.errors[strategy])
   root = jax.random.fold_in(jax.random.key(item.seed), item.length)
   key = jax.random.fold_in(root, item.context)
   allowance, decoding = item.allowances[strategy], work.decoding_of(strategy, item)
@@ -117,7 +117,7 @@ def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome
   answer = outcome.result.predictions[question].answer if outcome.result else ''
   metrics = plan.tasks[item.task].score(answer, asked)
   return {
-      'doc_id': item.context * plan.config.questions + question,
+      'doc_id': _doc_id(plan, item, question),
       'doc': doc,
       'target': asked.answer,
       'arguments': [[asked.text, _sampling(plan.strategies[strategy], outcome)]],
@@ -144,6 +144,12 @@ def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome
           outcome.result.adaptation.fallback
           if outcome.result and outcome.result.adaptation else None),
   }
+
+
+def _doc_id(plan: Plan, item: Item, question: int) -> int:
+  """Counts the questions of a cell, seed by seed."""
+  context = plan.config.seeds.index(item.seed) * plan.contexts(item.length) + item.context
+  return context * plan.config.questions + question
 
 
 def _sampling(strategy: Strategy, outcome: _Outcome) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class Item:
     model, task: the names that rows use.
     seed, length, context: of the config; context counts from 0 within (seed, length).
     case: the example as token ids.
-    allowances: by strategy; None where `error` says why it cannot be run.
-    error: what makes the example impossible for this model.
+    allowances: by strategy.
+    errors: by strategy, instead of an allowance: why it cannot be run on this example.
   """
 
   model: str
@@ -41,8 +41,8 @@ class Item:
   length: int
   context: int
   case: Case
-  allowances: dict[str, Allowance] | None
-  error: str | None = None
+  allowances: dict[str, Allowance]
+  errors: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,17 +120,18 @@ def _model_work(plan: Plan, name: str) -> ModelWork:
   for (task, length, seed), group in _same_shapes(plan, cases).items():
     for index, case in enumerate(group[:plan.contexts(length)]):
       case = dataclasses.replace(case, other=group[(index + 1) % len(group)])
-      size = budget.sizes(
-          plan, model, min(case.num_tokens, case.other.num_tokens),
-          max(map(len, case.prompts + case.thinking_prompts)))
-      allowed, error = None, None
-      try:
-        allowed = budget.allowances(plan, size)
-      except UserError as reason:
-        if index == 0:
-          raise  # all of them, most likely: a mistake in the config
-        error = str(reason)
-      items.append(Item(name, task, seed, length, index, case, allowed, error))
+      tokens = case.num_tokens, case.other.num_tokens
+      prompt = max(map(len, case.prompts + case.thinking_prompts))
+      size = budget.sizes(plan, model, min(tokens), prompt, max(tokens))
+      allowed, errors = {}, {}
+      for strategy in plan.strategies:
+        try:
+          allowed[strategy] = budget.allowance(plan, size, strategy)
+        except UserError as reason:
+          if index == 0:
+            raise  # all contexts, most likely: a mistake in the config
+          errors[strategy] = str(reason)
+      items.append(Item(name, task, seed, length, index, case, allowed, errors))
   return ModelWork(tokenizer, items, _decodings(plan, name, tokenizer, items))
 
 
@@ -195,7 +196,7 @@ def _decodings(
   budgets: dict[tuple[str, int], list[int]] = {}
   ends: dict[tuple[str, int], int] = {}  # positions before anything is generated
   for item in items:
-    for strategy, allowed in (item.allowances or {}).items():
+    for strategy, allowed in item.allowances.items():
       key = strategy, item.case.capacity
       own = budgets.setdefault(key, [])
       if allowed.thinking_tokens is not None:

@@ -56,12 +56,21 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """What FLOP counts depend on besides the method: the architecture and the lengths in tokens."""
+  """What FLOP counts depend on besides the method: the architecture and the lengths in tokens.
+
+  Attributes:
+    architecture: of the model.
+    context, prompt, answer: tokens; context is the shorter one of the case's and its control's.
+    longest: tokens of the longer one of the two, for which there must be positions.
+    cut_spans: a span longer than the context is cut, not refused: lengths are not in tokens.
+  """
 
   architecture: Qwen3Config
   context: int
   prompt: int
   answer: int
+  longest: int
+  cut_spans: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +103,12 @@ class Reference:
     else:
       tokens = flops.largest_within(self.flops, cost)
     if tokens < 1:
+      by_tokens = self.rule == 'tokens'
+      given = f'{self.thinking_tokens} tokens' if by_tokens else f'{self.flops:.2e} FLOPs'
+      remedy = 'config.thinking.budget' if by_tokens else 'config.ttt.steps'
       raise UserError(
-          f'the budget of {self.flops:.2e} FLOPs leaves no thinking token for each of {samples}'
-          f' samples at {sizes.context} tokens; raise config.ttt.steps, or take fewer samples')
+          f'the budget of {given} leaves no thinking token for each of {samples} samples at'
+          f' {sizes.context} tokens; raise {remedy}, or take fewer samples')
     return tokens
 
 
@@ -110,6 +122,7 @@ class Allowance:
     thinking_tokens: M of each sample, inserted ones included; None where it answers at once.
     samples: thoughts or beams.
     shared_flops: the part of `flops` that is spent once for all questions of a context.
+    prefills: contexts that are read.
   """
 
   flops: int
@@ -117,6 +130,7 @@ class Allowance:
   thinking_tokens: int | None = None
   samples: int = 1
   shared_flops: int = 0
+  prefills: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,7 +311,7 @@ class Reading:
   def check(self, config) -> None:
     if self.stretch and config.unit == 'tokens' and self.stretch < max(config.lengths):
       raise UserError(
-          f'config.strategies: stretch={self.stretch} is shorter than the longest of'
+          f'stretch={self.stretch} is shorter than the longest of'
           f' config.lengths, {max(config.lengths)}; stretch to at least that')
 
   @property
@@ -320,8 +334,15 @@ def fitting_span(span: int, sizes: Sizes) -> int:
   """`span`, or the largest power of two of inputs and targets that a shorter context holds.
 
   Powers of two, because each span is a program of its own.
+
+  Raises:
+    UserError: it does not fit, and lengths are in tokens, so that it could have been chosen to.
   """
   room = sizes.context - 1
+  if span > room and not sizes.cut_spans:
+    raise UserError(
+        f'span={span} does not fit a context of {sizes.context} tokens: a span needs one more than'
+        ' its length; lower config.ttt.span')
   return span if span <= room else 1 << (room.bit_length() - 1)
 
 

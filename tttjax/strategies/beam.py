@@ -1,6 +1,7 @@
 """Beam search over thoughts: n beams share the context's cache and the budget."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
@@ -20,9 +21,11 @@ class Beam:
 
   n: int = 8
 
+  temperature: ClassVar[float] = 0.0  # it does not sample
+
   def check(self, config) -> None:
     if self.n < 2:
-      raise UserError(f'config.strategies: beam(n={self.n}) must be at least 2')
+      raise UserError(f'beam(n={self.n}) must be at least 2')
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     cost = lambda tokens: flops.beam(

@@ -305,7 +305,8 @@ class Engine:
 
 def encode(tokenizer, text: str) -> tuple[int, ...]:
   """Token ids of `text`, which carries its own special tokens."""
-  return tuple(tokenizer(text, add_special_tokens=False)['input_ids'])
+  # Not verbose: that a text exceeds the tokenizer's model_max_length is said elsewhere.
+  return tuple(tokenizer(text, add_special_tokens=False, verbose=False)['input_ids'])
 
 
 def make_case(example: Example, task: Task, tokenizer) -> Case:

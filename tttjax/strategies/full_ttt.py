@@ -29,7 +29,7 @@ class FullTTT:
 
   def check(self, config) -> None:
     if self.steps < 1:
-      raise UserError(f'config.strategies: full_ttt(steps={self.steps}) must be at least 1')
+      raise UserError(f'full_ttt(steps={self.steps}) must be at least 1')
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     rate = reference.ttt.learning_rate if self.learning_rate is None else self.learning_rate

@@ -27,7 +27,7 @@ class LogTemperature(Reading):
   def check(self, config) -> None:
     super().check(config)
     if self.trained is not None and self.trained < 2:
-      raise UserError(f'config.strategies: trained={self.trained} must be at least 2 tokens')
+      raise UserError(f'trained={self.trained} must be at least 2 tokens')
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     return Allowance(answer_flops(sizes, delta=False), still(reference))

@@ -26,6 +26,8 @@ class Adapting(Reading):
     span_kv: the span's own keys and values come from the cache, 'frozen' (the paper's formula),
       or are 'recomputed'.
     spans: where they start: 'random' (the paper's) or 'oracle', around the evidence.
+    question: encode the question 'after' the adaptation, with the adapted queries, or 'before' it,
+      with the base weights: then only its last token and the output use the adapted ones.
   """
 
   steps: int | None = None
@@ -33,17 +35,20 @@ class Adapting(Reading):
   learning_rate: float | None = None
   span_kv: str | None = None
   spans: str = 'random'
+  question: str = 'after'
 
   def check(self, config) -> None:
     super().check(config)
     if self.spans not in SPANS:
       raise UserError(
-          f'config.strategies: spans={self.spans}: choose one of {", ".join(SPANS)}')
+          f'spans={self.spans}: choose one of {", ".join(SPANS)}')
     span = self.span or config.ttt.span
     if config.unit == 'tokens' and span + 1 >= min(config.lengths):
       raise UserError(
-          f'config.strategies: span={span} does not fit the shortest of config.lengths,'
+          f'span={span} does not fit the shortest of config.lengths,'
           f' {min(config.lengths)}; use less than {min(config.lengths) - 1}')
+    if self.question not in ('after', 'before'):
+      raise UserError(f'question={self.question}: choose after or before')
     self.hyperparameters(TTTConfig())
 
   def hyperparameters(self, reference: TTTConfig) -> TTTConfig:
@@ -76,6 +81,11 @@ class Adapting(Reading):
     adapting = adapt_flops(sizes, ttt, ttt.steps)
     return Allowance(adapting + answer_flops(sizes, delta=True), ttt, shared_flops=adapting)
 
+  @property
+  def before(self) -> bool:
+    """Whether the question is encoded with the base weights."""
+    return self.question == 'before'
+
   def adapt(
       self, engine: Engine, case: Case, prefix: Prefix, ttt: TTTConfig, key: jax.Array
   ):
@@ -85,19 +95,7 @@ class Adapting(Reading):
 
 @dataclasses.dataclass(frozen=True)
 class QTTT(Adapting):
-  """Adapts on the context, then answers its questions.
-
-  Attributes:
-    question: encode the question 'after' the adaptation, with the adapted queries, or 'before' it,
-      with the base weights: then only its last token and the answer use the adapted ones.
-  """
-
-  question: str = 'after'
-
-  def check(self, config) -> None:
-    super().check(config)
-    if self.question not in ('after', 'before'):
-      raise UserError(f'config.strategies: question={self.question}: choose after or before')
+  """Adapts on the context, then answers its questions."""
 
   def __call__(
       self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
@@ -105,11 +103,10 @@ class QTTT(Adapting):
     span_key, decode_key = jax.random.split(key)
     prefix, reading = engine.prefill(case, self.reading)
     fast, adaptation, adapting = self.adapt(engine, case, prefix, allowance.ttt, span_key)
-    before = self.question == 'before'
     predictions, answering = engine.generate(
-        case, prefix, fast, decoding.answer, decode_key, question_before=before)
+        case, prefix, fast, decoding.answer, decode_key, self.before)
     measured = None
-    if decoding.mechanism and not before:  # the measurement encodes the question with `fast`
+    if decoding.mechanism and not self.before:  # it encodes the question with `fast`
       measured = engine.measure(
           case, prefix, fast, adaptation=adaptation, ttt=allowance.ttt)
     return Result(predictions, reading + adapting + answering, measured, adaptation)

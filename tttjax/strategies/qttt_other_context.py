@@ -9,7 +9,7 @@ import dataclasses
 
 import jax
 
-from tttjax.strategies.base import Allowance, Case, Decoding, Result
+from tttjax.strategies.base import Allowance, Case, Decoding, Reference, Result, Sizes
 from tttjax.strategies.engine import Engine
 from tttjax.strategies.qttt import Adapting
 
@@ -17,6 +17,9 @@ from tttjax.strategies.qttt import Adapting
 @dataclasses.dataclass(frozen=True)
 class QTTTOtherContext(Adapting):
   """As qttt, with `case.other` in Algorithm 1; reading that one is charged too."""
+
+  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
+    return dataclasses.replace(super().allowance(sizes, reference), prefills=2)
 
   def __call__(
       self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
@@ -26,9 +29,10 @@ class QTTTOtherContext(Adapting):
     fast, adaptation, adapting = self.adapt(engine, case.other, other, allowance.ttt, span_key)
     del other
     prefix, reading = engine.prefill(case, self.reading)
-    predictions, answering = engine.generate(case, prefix, fast, decoding.answer, decode_key)
+    predictions, answering = engine.generate(
+        case, prefix, fast, decoding.answer, decode_key, self.before)
     measured = None
-    if decoding.mechanism:
+    if decoding.mechanism and not self.before:
       # Its spans lie in the other context: all of this one is held out.
       unseen = dataclasses.replace(adaptation, start=())
       measured = engine.measure(case, prefix, fast, adaptation=unseen, ttt=allowance.ttt)

@@ -26,11 +26,11 @@ class SelfConsistency:
 
   def check(self, config) -> None:
     if self.n < 1:
-      raise UserError(f'config.strategies: self_consistency(n={self.n}) must be at least 1')
+      raise UserError(f'self_consistency(n={self.n}) must be at least 1')
     temperature = config.thinking.temperature if self.temperature is None else self.temperature
     if not temperature > 0 and self.n > 1:
       raise UserError(
-          f'config.strategies: self_consistency votes over equal samples at temperature'
+          f'self_consistency votes over equal samples at temperature'
           f' {temperature}; write self_consistency(temperature=0.6) or set'
           ' config.thinking.temperature')
 
