@@ -63,7 +63,7 @@ class TTTConfig:
       if is_concrete(value) and not value >= least:
         raise UserError(f"TTTConfig.{name} must be at least {least}, not {value}")
     for name in ("learning_rate", "weight_decay"):
-      if is_concrete(getattr(self, name)) and not np.isfinite(getattr(self, name)):
+      if is_concrete(getattr(self, name)) and not np.isfinite(np.float32(getattr(self, name))):
         raise UserError(f"TTTConfig.{name} is {getattr(self, name)}; give a finite number")
     if is_concrete(self.clip) and not self.clip > 0:
       raise UserError(f"TTTConfig.clip must be above 0, not {self.clip}; inf means no clipping")
