@@ -109,7 +109,7 @@ def test_every_manifest_is_complete_and_in_the_readme():
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'sha256': 'abc'}, 'sha256'), ({'package': '--index-url=x'}, 'package'),
+    ({'sha256': 'abc'}, 'sha256'), ({'package': '--target=x'}, 'package'),
     ({'file': '../a.whl'}, 'file'), ({'extra': 1}, 'not a manifest'), ({'folders': 3}, 'manifest')])
 def test_broken_manifest(tmp_path, change, message):
   good = json.loads((manifests.MANIFESTS / 'olmo.json').read_text())
