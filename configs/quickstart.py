@@ -2,8 +2,8 @@
 
 python -m tttjax.main --config=configs/quickstart.py
 
-One to two minutes on two cores, most of it compilation. Expected accuracy by length: in_context .99,
-.96, .86, .70; qttt and its control within .04 of it; thinking .99, .96, .72, .00.
+One to two minutes on two cores, most of it compilation. Expected accuracy by length: in_context
+.99, .96, .86, .70; qttt and its control within .04 of it; thinking .99, .96, .72, .00.
 """
 
 import ml_collections
