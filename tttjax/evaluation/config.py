@@ -177,6 +177,13 @@ def check(config: config_dict.ConfigDict) -> Plan:
       except UserError as error:
         raise UserError(f'config.tasks: {error}') from None
   models = {name: _model(name) for name in config.models}
+  for name, model in models.items():
+    limit = model.architecture.max_position_embeddings
+    if config.unit == 'tokens' and max(config.lengths) > limit:
+      raise UserError(
+          f"config.lengths: {max(config.lengths)} tokens exceed the model's {limit} positions"
+          f' (max_position_embeddings in config.json of {name}); use shorter contexts, or configure'
+          ' YaRN there')
   sizes = config.mesh.to_dict()
   try:
     mesh = make_mesh(**sizes) if math.prod(sizes.values()) > 1 else None
