@@ -8,7 +8,7 @@ learning rate was chosen on seed 0 (configs/paper/learning_rates.py); these are 
 About fifteen minutes on two cores.
 """
 
-from tttjax.evaluation import default_config
+from tttjax.experiment import default_config
 
 
 def get_config():

@@ -8,7 +8,7 @@ One to two minutes on two cores, most of it compilation. Expected accuracy by le
 
 import ml_collections
 
-from tttjax.evaluation import default_config
+from tttjax.experiment import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -9,7 +9,7 @@ minutes on two idle cores, in smoke size one. Expected on balances: .75 in conte
 .63 at 2,400.
 """
 
-from tttjax.evaluation import default_config
+from tttjax.experiment import default_config
 
 
 def get_config():

@@ -14,8 +14,8 @@ import ml_collections
 from launch.algebra import Sweep
 from tttjax import flags
 from tttjax.errors import UserError
-from tttjax.evaluation import config as run_config
-from tttjax.evaluation import work as run_work
+from tttjax.experiment import config as run_config
+from tttjax.experiment import work as run_work
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # Names of directories; every other field goes by its whole dotted name.

@@ -18,7 +18,7 @@ from typing import Any
 from launch.backend import Backend
 from launch.cells import Cell
 from tttjax.errors import UserError
-from tttjax.evaluation import records
+from tttjax.files import write_json
 
 DONE, PARTIAL, RUNNING, FAILED = 'done', 'partial', 'running', 'failed'
 NOT_STARTED = 'not started'
@@ -108,7 +108,7 @@ def write_manifest(
     cells: Sequence[Cell]) -> None:
   """Writes sweep.json. Cells that are no longer in the sweep stay in the record."""
   old = read_manifest(directory) or {'cells': {}}
-  records.write_json(directory / 'sweep.json', {
+  write_json(directory / 'sweep.json', {
       'config': config_file, 'sweep': sweep_file, 'settings': _as_json(settings),
       'cells': {**old['cells'], **{cell.slug: cell.overrides for cell in cells}}})
 

@@ -20,14 +20,13 @@ from absl import flags
 import ml_collections
 
 from launch import cells as planning
-from launch import run
-from launch import state
+from launch import run, state
 from launch.backend import Backend
 from launch.cells import Cell
 from launch.local import Local
 from tttjax import flags as command_line
 from tttjax.errors import UserError
-from tttjax.evaluation import config as run_config
+from tttjax.experiment import config as run_config
 
 _DEFAULT_CONFIG = 'configs/sandbox.py'
 _SWEEP = flags.DEFINE_string('sweep', None, 'Python file with get_sweep()')

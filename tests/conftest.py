@@ -10,7 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # The flags above are read when jax is imported.
-import jax  # pylint: disable=g-import-not-at-top
+import jax
 import numpy as np
 import pytest
 import torch

@@ -10,9 +10,9 @@ import sys
 import jax
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
+import mesh_flow
 import numpy as np
 
-import mesh_flow
 import tttjax as tt
 
 
@@ -40,7 +40,7 @@ def main():
   assert jax.process_count() == int(processes) and jax.local_device_count() == 4
   # The data axis is the outermost: its two halves lie in different processes.
   mesh = tt.make_mesh(data=2, tensor=2, context=2)
-  model = tt.Qwen3(mesh_flow.CONFIG, mesh=mesh)
+  model = tt.Decoder(mesh_flow.CONFIG, mesh=mesh)
   params = mesh_flow.place(model, mesh_flow.host_params())
   results = mesh_flow.run(model, params, everything=False)
   assert not results["cache"].keys.is_fully_addressable

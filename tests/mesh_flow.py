@@ -5,7 +5,7 @@ import numpy as np
 
 import tttjax as tt
 
-CONFIG = tt.Qwen3Config(
+CONFIG = tt.DecoderConfig(
     vocab_size=96,
     hidden_size=32,
     intermediate_size=64,
@@ -32,7 +32,7 @@ def numbers():
   return contexts, suffixes, rng.random((4, 300)) < 0.1
 
 
-def place(model: tt.Qwen3, params):
+def place(model: tt.Decoder, params):
   """Host parameters on the model's mesh, by the shardings that `abstract_params` declares."""
   return jax.tree.map(
       lambda x, like: jax.device_put(x, like.sharding), params, tt.abstract_params(model)
@@ -41,7 +41,7 @@ def place(model: tt.Qwen3, params):
 
 def host_params(config=CONFIG):
   """Random parameters as numpy arrays, large enough that attention is far from uniform."""
-  params = tt.init_params(tt.Qwen3(config), jax.random.key(0))
+  params = tt.init_params(tt.Decoder(config), jax.random.key(0))
   params = jax.tree.map(np.asarray, params)
   attention = params["layers"]["attention"]
   for name in ("query", "key", "value", "output"):
@@ -49,7 +49,7 @@ def host_params(config=CONFIG):
   return params
 
 
-def run(model: tt.Qwen3, params, everything: bool = True):
+def run(model: tt.Decoder, params, everything: bool = True):
   """name -> array: prefill of two contexts, adapt on the first, generate; or every function."""
   contexts, suffixes, evidence = numbers()
   key = jax.random.key(1)

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import nn
-from transformers import DynamicCache, Qwen3Config as HFConfig, Qwen3ForCausalLM
+from transformers import Qwen3Config as HFConfig
+from transformers import DynamicCache, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb, repeat_kv
 
 import tttjax as tt
@@ -69,13 +70,13 @@ def hf_model(shape: Shape, seed: int = 0, attention: str = "sdpa") -> Qwen3ForCa
   return model.requires_grad_(False)
 
 
-def model_config(shape: Shape) -> tt.Qwen3Config:
+def model_config(shape: Shape) -> tt.DecoderConfig:
   """The same architecture as a tttjax config."""
   yarn = None
   if shape.yarn is not None:
     fields = {name: value for name, value in shape.yarn.items() if name != "rope_type"}
     yarn = tt.YarnConfig(**fields)
-  return tt.Qwen3Config(
+  return tt.DecoderConfig(
       vocab_size=shape.vocab,
       hidden_size=shape.hidden,
       intermediate_size=shape.mlp,
@@ -145,7 +146,7 @@ def to_params(hf: Qwen3ForCausalLM, dtype=jnp.float32) -> dict:
 def pair(shape: Shape, seed: int = 0, attention: str = "sdpa"):
   """(transformers model, tttjax model, tttjax params) with the same weights, float32."""
   hf = hf_model(shape, seed, attention)
-  return hf, tt.Qwen3(model_config(shape), jnp.float32), to_params(hf)
+  return hf, tt.Decoder(model_config(shape), jnp.float32), to_params(hf)
 
 
 def cast(hf: Qwen3ForCausalLM, dtype: torch.dtype) -> Qwen3ForCausalLM:

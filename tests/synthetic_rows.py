@@ -1,9 +1,10 @@
 """Invented rows of work directories, for the tests of what is a function of the rows."""
 
+from collections.abc import Sequence
 import json
 import math
 import pathlib
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 

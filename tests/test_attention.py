@@ -10,8 +10,8 @@ import torch
 
 from tests.reference import relative_error
 from tttjax.attention import attend_cache, attend_dense, chunked, merge
-from tttjax.attention.merge import MASKED
-from tttjax.memory import fold, unfold
+from tttjax.attention.merging import MASKED
+from tttjax.attention.phases import fold, unfold
 
 _B, _K, _R, _S, _D, _LAYER = 2, 2, 12, 96, 8, 1
 

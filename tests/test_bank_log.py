@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from tttjax.embedded.tokenizer import build_tokenizer
+from tttjax.embedded.vocabulary import build_tokenizer
 from tttjax.errors import UserError
-from tttjax.tasks.bank_log import HEADER, BankLog
+from tttjax.tasks.synthetic.bank_log import HEADER, BankLog
 
 KINDS = ('balance', 'amount', 'anomaly')
 ANOMALIES = {'CALC_ERROR', 'NEGATIVE_BAL', 'LOST_UPDATE', 'DUPLICATE_TXN'}

@@ -11,7 +11,7 @@ from tests import reference
 from tests.reference import random_tokens
 import tttjax as tt
 from tttjax import flops
-from tttjax.decode.beam import beam_search
+from tttjax.decode.beams import beam_search
 
 _NEW = 24
 

@@ -15,9 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests import hf
-from tttjax.checkpoint import from_pretrained, load, names
-from tttjax.qwen3.config import Qwen3Config
-from tttjax.qwen3.model import Qwen3, abstract_params
+from tttjax.checkpoint import from_pretrained, loading, names
+from tttjax.models.decoder import Decoder, abstract_params
+from tttjax.models.decoder_config import DecoderConfig
 from tttjax.sharding import make_mesh
 
 YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=128)
@@ -53,8 +53,8 @@ def test_logits_equal_transformers(tmp_path, options):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_table_of_names_covers_the_model(tied):
-  config = Qwen3Config(**hf.SIZES, rope_theta=1e4, tie_word_embeddings=tied)
-  abstract = abstract_params(Qwen3(config))
+  config = DecoderConfig(**hf.SIZES, rope_theta=1e4, tie_word_embeddings=tied)
+  abstract = abstract_params(Decoder(config))
   for layout in names.layouts(config):
     leaf = abstract
     for key in layout.path:
@@ -78,14 +78,14 @@ def test_bfloat16_is_bit_exact(tmp_path):
 def test_sharded_load_puts_each_slice_once_on_its_devices(tmp_path, monkeypatch):
   hf.make_checkpoint(tmp_path)
   elements = []
-  read = load._read_slice
+  read = loading._read_slice
 
   def counted(*args):
     out = read(*args)
     elements.append(out.size)
     return out
 
-  monkeypatch.setattr(load, "_read_slice", counted)
+  monkeypatch.setattr(loading, "_read_slice", counted)
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   model, params = from_pretrained(tmp_path, mesh=mesh)
   sizes = sum(x.size for x in jax.tree.leaves(params))
@@ -117,11 +117,11 @@ MEMORY_PROBE = """
     import jax, numpy as np
     import jax.numpy as jnp
     from tttjax.checkpoint import from_pretrained, names, write_config
-    from tttjax.qwen3.config import Qwen3Config
+    from tttjax.models.decoder_config import DecoderConfig
     from tttjax.sharding import make_mesh
 
     directory = sys.argv[1]
-    config = Qwen3Config(512, 512, 8192, 4, 4, 2, 128, 1e4, 512)
+    config = DecoderConfig(512, 512, 8192, 4, 4, 2, 128, 1e4, 512)
     with open(directory + '/config.json', 'w') as file:
       json.dump(write_config(config, jnp.float32), file)
     header, end = {}, 0

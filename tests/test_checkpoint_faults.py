@@ -8,7 +8,7 @@ import pytest
 
 from tests import hf
 from tests.errors import user_error
-from tttjax.checkpoint import from_pretrained, load
+from tttjax.checkpoint import from_pretrained, loading
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -21,7 +21,7 @@ def untouched_devices(monkeypatch):
   def fail(*unused_args, **unused_kwargs):
     pytest.fail("device work before the checks")
 
-  monkeypatch.setattr(load, "_load", fail)
+  monkeypatch.setattr(loading, "_load", fail)
 
 
 def corrupt_header(edit):

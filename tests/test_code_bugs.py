@@ -13,13 +13,13 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tttjax.embedded.tokenizer import CHAT_TEMPLATE, build_tokenizer
+from tttjax.embedded.vocabulary import CHAT_TEMPLATE, build_tokenizer
 from tttjax.errors import UserError
-from tttjax.tasks.code_bugs import OPERATORS, CodeBugs
-from tttjax.tasks.code_bugs.mutation import find_sites, mutate
-from tttjax.tasks.code_bugs.syntax import Code
-from tttjax.tasks.code_bugs.tree import load_tree
 from tttjax.tasks.example import Question
+from tttjax.tasks.synthetic.code_bugs import OPERATORS, CodeBugs
+from tttjax.tasks.synthetic.code_bugs.mutation import find_sites, mutate
+from tttjax.tasks.synthetic.code_bugs.syntax import Code
+from tttjax.tasks.synthetic.code_bugs.tree import load_tree
 
 _A, _B = np.array([[1.0, -2.0], [3.0, 5.0]]), np.array([[2.0, 7.0], [-1.0, 4.0]])
 
@@ -165,10 +165,10 @@ def sites_of(name, text):
 def outcome(text, arguments):
   """What f(*arguments) of a source returns, as something that can be compared."""
   space = {'Layer': Layer}
-  exec(compile(text, 'snippet', 'exec'), space)  # pylint: disable=exec-used
+  exec(compile(text, 'snippet', 'exec'), space)
   try:
     value = space['f'](*arguments)
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     return type(error).__name__
   return repr(np.asarray(value).tolist()) + str(np.shape(value))
 
@@ -383,8 +383,8 @@ def test_line_starts_are_the_tokens_that_open_each_line(task, tokenizer):
 def test_examples_are_the_same_in_another_process(task, folder, tokenizer):
   mine = task.make_example(5, 60, tokenizer, 1, False)
   program = (
-      'import sys, hashlib\nfrom tttjax.embedded.tokenizer import build_tokenizer\n'
-      'from tttjax.tasks.code_bugs import CodeBugs\n'
+      'import sys, hashlib\nfrom tttjax.embedded.vocabulary import build_tokenizer\n'
+      'from tttjax.tasks.synthetic.code_bugs import CodeBugs\n'
       'e = CodeBugs(sys.argv[1]).make_example(5, 60, build_tokenizer(), 1, False)\n'
       'print(ascii(e.context))')
   other = subprocess.run([sys.executable, '-c', program, str(folder)], check=True,

@@ -10,7 +10,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from tests.errors import user_error
 from tttjax.checkpoint import read_config, write_config
-from tttjax.qwen3.config import Qwen3Config, YarnConfig
+from tttjax.models.decoder_config import DecoderConfig, YarnConfig
 
 # As Qwen3-8B was released, by transformers 4.
 RELEASED = {
@@ -41,7 +41,7 @@ RELEASED = {
     "use_sliding_window": False,
     "vocab_size": 151936,
 }
-EXPECTED = Qwen3Config(
+EXPECTED = DecoderConfig(
     vocab_size=151936,
     hidden_size=4096,
     intermediate_size=12288,
@@ -61,8 +61,8 @@ def write(directory, remove=(), **changes):
   return directory
 
 
-def replaced(**changes) -> Qwen3Config:
-  return Qwen3Config(**(vars(EXPECTED) | changes))
+def replaced(**changes) -> DecoderConfig:
+  return DecoderConfig(**(vars(EXPECTED) | changes))
 
 
 def test_reads_a_release_of_transformers_4(tmp_path):

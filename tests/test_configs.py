@@ -11,9 +11,9 @@ from tttjax import flags
 from tttjax import main as job
 from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
-from tttjax.evaluation import config as run_config
-from tttjax.evaluation import work
-from tttjax.qwen3.config import Qwen3Config
+from tttjax.experiment import config as run_config
+from tttjax.experiment import work
+from tttjax.models.decoder_config import DecoderConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAPER = sorted(path.name for path in (ROOT / 'configs' / 'paper').glob('*.py'))
@@ -61,7 +61,7 @@ def test_config_passes_its_checks(name):
 
 
 # Qwen3-4B as it is published.
-_QWEN3_4B = Qwen3Config(
+_QWEN3_4B = DecoderConfig(
     vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36,
     num_attention_heads=32, num_key_value_heads=8, head_dim=128, rope_theta=1e6,
     max_position_embeddings=40960, tie_word_embeddings=True)

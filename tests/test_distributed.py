@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import jax
+import mesh_flow
 import numpy as np
 
-import mesh_flow
 import tttjax as tt
 
 _HERE = pathlib.Path(__file__).parent
@@ -42,7 +42,7 @@ def test_two_processes_equal_one(tmp_path):
   ]
   try:
     expected = mesh_flow.run(
-        tt.Qwen3(mesh_flow.CONFIG), mesh_flow.host_params(), everything=False
+        tt.Decoder(mesh_flow.CONFIG), mesh_flow.host_params(), everything=False
     )
     logs = [worker.communicate(timeout=_SECONDS)[0] for worker in workers]
   finally:

@@ -18,7 +18,7 @@ from tttjax.checkpoint import export, from_pretrained, load_tokenizer, restore_f
 from tttjax.sharding import make_mesh
 
 # The package exports the function of the same name.
-export_module = importlib.import_module("tttjax.checkpoint.export")
+export_module = importlib.import_module("tttjax.checkpoint.hf_export")
 
 YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=128)
 

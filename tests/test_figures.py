@@ -9,9 +9,9 @@ from PIL import Image
 import pytest
 
 from tests import synthetic_rows
-from tttjax.evaluation import figures, summary
-from tttjax.evaluation.figures import budget, cost, length, mechanism, style
-from tttjax.evaluation.rows import Run
+from tttjax.report import figures, summary
+from tttjax.report.figures import costs, evidence, lengths, style, sweeps
+from tttjax.report.runs import Run
 
 UNIT = style.Lengths('tokens')
 
@@ -26,7 +26,7 @@ def cells_of(*groups):
 def drawn(monkeypatch):
   """The matplotlib figures that are saved, kept instead of written."""
   kept = []
-  for module in (budget, cost, length, mechanism):
+  for module in (sweeps, costs, lengths, evidence):
     monkeypatch.setattr(module, 'save', lambda figure, path: kept.append(figure))
   yield kept
   plt.close('all')
@@ -77,7 +77,7 @@ def test_several_tasks_have_their_own_files(tmp_path):
 
 def test_files_are_small_pngs_that_are_not_blank(tmp_path):
   rows = synthetic_rows.rows(('in_context', 'qttt'), (256, 512), mechanism=False)
-  length.accuracy(cells_of(rows), tmp_path / 'a.png', UNIT)
+  lengths.accuracy(cells_of(rows), tmp_path / 'a.png', UNIT)
   with Image.open(tmp_path / 'a.png') as image:
     assert image.format == 'PNG' and min(image.size) > 300
     assert np.asarray(image.convert('L')).std() > 5
@@ -86,7 +86,7 @@ def test_files_are_small_pngs_that_are_not_blank(tmp_path):
 
 def test_accuracy_draws_the_cells_with_one_standard_error(drawn):
   cells = cells_of(synthetic_rows.rows(('in_context', 'qttt'), (256, 512, 1024)))
-  length.accuracy(cells, pathlib.Path('unused'), UNIT)
+  lengths.accuracy(cells, pathlib.Path('unused'), UNIT)
   left, right = drawn[0].axes
   own = [c for c in cells if c.strategy == 'qttt']
   bars = next(c for c in left.containers if c.get_label() == 'qTTT')
@@ -100,10 +100,10 @@ def test_accuracy_draws_the_cells_with_one_standard_error(drawn):
 def test_many_strategies_are_cut_to_a_readable_number_and_drawn_apart(drawn):
   many = ['in_context', 'thinking', 'qttt'] + [f'qttt(steps={n})' for n in range(1, 13)]
   cells = cells_of(synthetic_rows.rows(many, (256, 512), contexts=3, mechanism=False))
-  figure = length.accuracy(cells, pathlib.Path('unused'), UNIT)
+  figure = lengths.accuracy(cells, pathlib.Path('unused'), UNIT)
   assert len(drawn[0].axes[0].containers) == style.MAX_SERIES
   assert '7 more strategies' in figure.caption
-  assert length.variants(cells, pathlib.Path('unused'), UNIT)
+  assert lengths.variants(cells, pathlib.Path('unused'), UNIT)
   assert all(len(axes.containers) <= style.MAX_SERIES for axes in drawn[1].axes)
 
 
@@ -143,12 +143,12 @@ def test_the_pareto_front_is_what_no_other_point_beats():
   points = [(1, 0.5), (2, 0.4), (2, 0.7), (3, 0.7), (4, 0.9), (1, 0.2)]
   beaten = lambda p: any(
       q[0] <= p[0] and q[1] >= p[1] and (q[0] < p[0] or q[1] > p[1]) for q in points)
-  assert cost.pareto_front(points) == sorted(p for p in points if not beaten(p))
+  assert costs.pareto_front(points) == sorted(p for p in points if not beaten(p))
 
 
 def test_the_lead_panel_shows_what_masses_need(drawn):
   cells = cells_of(synthetic_rows.rows(('in_context',), (256, 1024)))
-  mechanism.mechanism(cells, pathlib.Path('unused'), UNIT)
+  evidence.mechanism(cells, pathlib.Path('unused'), UNIT)
   axes = next(a for a in drawn[0].axes if 'lead' in a.get_ylabel())
   tokens = np.array([253, 1021])  # the contexts' mean numbers of tokens
   needed = {
@@ -162,12 +162,12 @@ def test_the_lead_panel_shows_what_masses_need(drawn):
 def test_budgets_that_are_matched_context_by_context_are_one_budget(drawn):
   runs = [synthetic_rows.rows(('thinking',), (256,), contexts=2, thinking_tokens=m)
           for m in (1000, 1004)]
-  assert budget.budgets(cells_of(*runs), pathlib.Path('unused'), UNIT) is None
+  assert sweeps.budgets(cells_of(*runs), pathlib.Path('unused'), UNIT) is None
 
 
 def test_bars_of_latency_are_the_phases_seconds(drawn):
   cells = cells_of(synthetic_rows.rows(('in_context', 'qttt'), (256,)))
-  cost.latency(cells, pathlib.Path('unused'), UNIT)
+  costs.latency(cells, pathlib.Path('unused'), UNIT)
   widths = [bar.get_width() for bar in drawn[0].axes[0].patches]
   expected = [cell.seconds[p] for cell in cells for p in ('prefill', 'adapt', 'generate')]
   assert widths == pytest.approx(expected)

@@ -9,25 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttjax import flops, memory
+from tttjax import flops
 from tttjax.attention import attend_dense
-from tttjax.cache import PrefixCache
-from tttjax.decode.config import SamplingConfig
-from tttjax.decode.generate import generate
+from tttjax.attention import phases as memory
+from tttjax.attention.caches import PrefixCache
+from tttjax.decode.generation import generate
+from tttjax.decode.prefilling import prefill
+from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
-from tttjax.prefill import prefill
-from tttjax.qwen3.config import Qwen3Config
-from tttjax.qwen3.model import Qwen3, abstract_params
-from tttjax.ttt.adapt import adapt, ttt_step
-from tttjax.ttt.config import TTTConfig
-from tttjax.ttt.fast import init_fast
-from tttjax.ttt.optimizer import init_optimizer
+from tttjax.models.decoder import Decoder, abstract_params
+from tttjax.models.decoder_config import DecoderConfig
+from tttjax.ttt.adamw import init_optimizer
+from tttjax.ttt.adaptation import adapt, ttt_step
+from tttjax.ttt.hyperparameters import TTTConfig
+from tttjax.ttt.weights import init_fast
 
 # By hand, one row through one layer: W_Q 2*4*2*3 = 48, W_K and W_V 2*(2*4*1*3) = 48,
 # W_O 2*2*3*4 = 48, MLP 3*(2*4*5) = 120: 264 together, 528 over both layers.
 # A row of logits: 2*4*7 = 56. One attention product of one pair: 2 heads * 2*3 = 12, 24 over both
 # layers.
-TINY = Qwen3Config(
+TINY = DecoderConfig(
     vocab_size=7,
     hidden_size=4,
     intermediate_size=5,
@@ -49,7 +50,7 @@ SMALL = dataclasses.replace(
     num_key_value_heads=2,
     head_dim=4,
 )
-QWEN3_4B = Qwen3Config(
+QWEN3_4B = DecoderConfig(
     vocab_size=151936,
     hidden_size=2560,
     intermediate_size=9728,
@@ -200,7 +201,7 @@ def backend(request, monkeypatch):
 def _model(backend, **changes):
   # The norm's eps only keeps jit from giving one backend what it traced with the other.
   eps = {"cached": 1e-6, "dense": 1e-5}[backend]
-  return Qwen3(dataclasses.replace(SMALL, rms_norm_eps=eps, **changes))
+  return Decoder(dataclasses.replace(SMALL, rms_norm_eps=eps, **changes))
 
 
 def _block_loops(backend, count):

@@ -15,7 +15,7 @@ from tests.reference import norm_error, random_tokens, relative_error
 import tttjax as tt
 from tttjax import flops
 from tttjax.flops import terms
-from tttjax.ttt.full import full_ttt
+from tttjax.ttt.full_parameters import full_ttt
 
 _T, _STEPS = 200, 3
 _CFG = tt.TTTConfig(steps=_STEPS, learning_rate=1e-3, weight_decay=0.1)

@@ -17,11 +17,13 @@ import pytest
 from tests import tiny_run
 from tttjax import flags
 from tttjax import main as job
-from tttjax.evaluation import config as run_config
-from tttjax.evaluation import records
+from tttjax.experiment import config as run_config
+from tttjax.experiment import records
+from tttjax.files import write_json
+from tttjax.rows import key_of
 from tttjax.strategies.in_context import InContext
 from tttjax.strategies.thinking import Thinking
-from tttjax.tasks import bank_log
+from tttjax.tasks.synthetic import bank_log
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Of the rows, these describe how a run went; everything else is what it found.
@@ -76,7 +78,7 @@ def samples(workdir):
 def results(rows):
   """By key, what the rows found, without how the run went."""
   return {
-      records.key_of(row): {k: v for k, v in row.items() if k not in _NOT_RESULTS} for row in rows}
+      key_of(row): {k: v for k, v in row.items() if k not in _NOT_RESULTS} for row in rows}
 
 
 def test_run_prints_the_table(finished):
@@ -100,7 +102,7 @@ def test_run_writes_every_output(finished):
 
 def test_rows_are_one_per_prediction_with_the_harness_fields(finished):
   _, rows = samples(finished[2])
-  keys = [records.key_of(row) for row in rows]
+  keys = [key_of(row) for row in rows]
   assert len(keys) == len(set(keys)) == 4 * 2 * 2
   for row in rows:
     assert {'doc_id', 'doc', 'target', 'arguments', 'resps', 'filtered_resps'} <= set(row)
@@ -173,7 +175,7 @@ def test_report_is_self_contained(finished):
 ])
 def test_mistake_is_one_line_before_anything_is_loaded(
     start, capfd, monkeypatch, tmp_path, arguments, message):
-  from tttjax.evaluation import runner
+  from tttjax.experiment import runner
   monkeypatch.setattr(runner, 'load_engine', lambda *unused: pytest.fail('loaded the model'))
   (tmp_path / 'empty').mkdir()
   assert start(*arguments) == 2
@@ -274,7 +276,7 @@ def test_run_on_a_mesh_gives_the_same_answers(start, finished, tmp_path):
   fewer = '--config.strategies=qttt', '--config.mechanism=false'  # sooner compiled
   assert start(f'--workdir={workdir}', *axes, *fewer) == 0
   answers = lambda rows: {
-      records.key_of(row): row['filtered_resps'] for row in rows if row['strategy'] == 'qttt'}
+      key_of(row): row['filtered_resps'] for row in rows if row['strategy'] == 'qttt'}
   assert answers(samples(workdir)[1]) == answers(samples(finished[2])[1])
 
 
@@ -382,8 +384,8 @@ def test_missing_tensorboard_is_said_before_anything_is_loaded(start, monkeypatc
 
 def test_failed_write_leaves_the_old_file(tmp_path):
   path = tmp_path / 'results.json'
-  records.write_json(path, {'a': 1})
+  write_json(path, {'a': 1})
   with pytest.raises(ValueError):
-    records.write_json(path, {'a': float('nan')})
+    write_json(path, {'a': float('nan')})
   assert json.loads(path.read_text()) == {'a': 1}
   assert list(tmp_path.iterdir()) == [path]

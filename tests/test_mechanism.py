@@ -10,8 +10,8 @@ import torch
 from tests import reference
 from tests.reference import random_tokens
 import tttjax as tt
-from tttjax.mechanism.statistics import _statistics
-from tttjax.ttt.fast import scaled_queries
+from tttjax.mechanism.evidence_attention import _statistics
+from tttjax.ttt.weights import scaled_queries
 
 _T, _S = 200, 20
 

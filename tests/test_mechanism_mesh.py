@@ -1,10 +1,10 @@
 """The measurements on eight devices, slots split over them or not, equal one device's."""
 
 import jax
+import mesh_flow
 import numpy as np
 import pytest
 
-import mesh_flow
 import tttjax as tt
 from tttjax import mechanism
 
@@ -39,12 +39,12 @@ def params():
 
 @pytest.fixture(scope="module")
 def one_device(params):
-  return _measure(tt.Qwen3(mesh_flow.CONFIG), params)
+  return _measure(tt.Decoder(mesh_flow.CONFIG), params)
 
 
 @pytest.mark.parametrize("mesh", _MESHES.values(), ids=_MESHES.keys())
 def test_measurements_equal_one_device(params, one_device, mesh):
-  model = tt.Qwen3(mesh_flow.CONFIG, mesh=tt.make_mesh(**mesh))
+  model = tt.Decoder(mesh_flow.CONFIG, mesh=tt.make_mesh(**mesh))
   got = _measure(model, mesh_flow.place(model, params))
   errors = jax.tree.map(mesh_flow.relative_error, got, one_device)
   assert max(jax.tree.leaves(errors)) < 2e-4, errors

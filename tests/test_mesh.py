@@ -4,19 +4,20 @@ import dataclasses
 import functools
 
 import jax
-from jax.sharding import AxisType, Mesh, PartitionSpec as P
 import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh
+from jax.sharding import PartitionSpec as P
+import mesh_flow
 import numpy as np
 import pytest
 
-import mesh_flow
 import tttjax as tt
 from tttjax.sharding import spec
 
 CONFIG = dataclasses.replace(mesh_flow.CONFIG, num_hidden_layers=1)
 TTT = dataclasses.replace(mesh_flow.TTT, steps=2)
 CONTEXTS = mesh_flow.numbers()[0][:, :100]
-ONE_DEVICE = tt.Qwen3(CONFIG)
+ONE_DEVICE = tt.Decoder(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_rules_drop_axes_that_are_missing_or_do_not_divide():
 
 def test_abstract_params_name_the_sharding_of_every_parameter():
   config = dataclasses.replace(mesh_flow.CONFIG, vocab_size=97)
-  model = tt.Qwen3(config, mesh=tt.make_mesh(fsdp=2, tensor=4))
+  model = tt.Decoder(config, mesh=tt.make_mesh(fsdp=2, tensor=4))
   specs = jax.tree.map(lambda x: tuple(x.sharding.spec), tt.abstract_params(model))
   layers = specs["layers"]
   assert specs["embed"]["embedding"] == (None, "fsdp")  # 97 is not split by 4
@@ -74,7 +75,7 @@ def test_abstract_params_name_the_sharding_of_every_parameter():
     ],
 )
 def test_batch_of_two_on_a_data_axis_and_callers_own_mesh(params, mesh, piece):
-  model = tt.Qwen3(CONFIG, mesh=mesh(jax.devices()))
+  model = tt.Decoder(CONFIG, mesh=mesh(jax.devices()))
   placed = mesh_flow.place(model, params)
   cache, logits = tt.prefill(model, placed, CONTEXTS, capacity=512)
   assert {shard.data.shape for shard in cache.keys.addressable_shards} == {piece}
@@ -87,7 +88,7 @@ def test_batch_of_two_on_a_data_axis_and_callers_own_mesh(params, mesh, piece):
 def test_mesh_with_explicit_axes_is_refused_with_the_remedy():
   mesh = jax.make_mesh((8,), ("tensor",), axis_types=(AxisType.Explicit,))
   with pytest.raises(tt.UserError, match="Auto axes"):
-    tt.abstract_params(tt.Qwen3(CONFIG, mesh=mesh))
+    tt.abstract_params(tt.Decoder(CONFIG, mesh=mesh))
 
 
 def adapt_in_shard_map(model, params):
@@ -110,7 +111,7 @@ def adapt_in_shard_map(model, params):
 
 
 def test_in_a_callers_shard_map_without_mesh(params):
-  model = tt.Qwen3(CONFIG, mesh=tt.make_mesh(tensor=8)).clone(mesh=None)
+  model = tt.Decoder(CONFIG, mesh=tt.make_mesh(tensor=8)).clone(mesh=None)
   deltas, logits = adapt_in_shard_map(model, params)
   for i in range(2):
     context = CONTEXTS[i : i + 1]
@@ -122,11 +123,11 @@ def test_in_a_callers_shard_map_without_mesh(params):
 
 def test_in_a_callers_shard_map_a_mesh_is_refused_with_the_remedy(params):
   with pytest.raises(tt.UserError, match=r"model\.clone\(mesh=None\)"):
-    adapt_in_shard_map(tt.Qwen3(CONFIG, mesh=tt.make_mesh(tensor=8)), params)
+    adapt_in_shard_map(tt.Decoder(CONFIG, mesh=tt.make_mesh(tensor=8)), params)
 
 
 def test_vmap_of_ttt_step_over_contexts_on_a_mesh(params):
-  model = tt.Qwen3(CONFIG, mesh=tt.make_mesh(tensor=4, context=2))
+  model = tt.Decoder(CONFIG, mesh=tt.make_mesh(tensor=4, context=2))
   placed = mesh_flow.place(model, params)
   starts = np.array([5, 40], np.int32)
   caches = [tt.prefill(model, placed, CONTEXTS[i : i + 1])[0] for i in range(2)]

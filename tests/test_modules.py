@@ -9,9 +9,9 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from tests import reference
 from tests.reference import relative_error
-from tttjax.memory import SelfAttention
-from tttjax.qwen3 import model as modules
-from tttjax.qwen3.rope import rotations
+from tttjax.attention.phases import SelfAttention
+from tttjax.models import decoder as modules
+from tttjax.models.rope import rotations
 
 _LAYER = 1
 
@@ -100,4 +100,4 @@ def test_params_have_the_declared_shapes_and_dtype(small):
 
 def test_tied_models_have_no_head():
   config = reference.model_config(reference.Shape(tied=True))
-  assert "lm_head" not in modules.abstract_params(modules.Qwen3(config))
+  assert "lm_head" not in modules.abstract_params(modules.Decoder(config))

@@ -7,7 +7,7 @@ import torch
 from tests import reference
 from tests.reference import random_tokens, relative_error
 import tttjax as tt
-from tttjax.cache import round_capacity
+from tttjax.attention.caches import round_capacity
 
 _T = 200
 

@@ -15,12 +15,12 @@ import transformers
 
 import tttjax as tt
 from tttjax import flags as command_line
-from tttjax.embedded.tokenizer import build_tokenizer
+from tttjax.embedded.vocabulary import build_tokenizer
 from tttjax.errors import UserError
+from tttjax.models.decoder import Decoder, init_params
+from tttjax.models.decoder_config import DecoderConfig
 from tttjax.pretrain import data, evaluate, logs, loop, train
-from tttjax.qwen3.config import Qwen3Config
-from tttjax.qwen3.model import Qwen3, init_params
-from tttjax.tasks.audit import audit
+from tttjax.tasks.synthetic.auditor import audit
 
 CONFIG = 'configs/pretrain_embedded.py'
 STAGE = data.Stage(
@@ -40,7 +40,7 @@ def rows(tokenizer):
 
 @pytest.fixture(scope='module')
 def model():
-  return Qwen3(Qwen3Config(
+  return Decoder(DecoderConfig(
       vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
       num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_theta=1e5,
       max_position_embeddings=16384, tie_word_embeddings=True))

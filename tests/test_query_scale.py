@@ -11,9 +11,9 @@ import torch
 from tests import reference
 from tests.reference import random_tokens
 import tttjax as tt
-from tttjax.qwen3.model import Attention
-from tttjax.qwen3.rope import no_rotations, rotate, rotations
-from tttjax.ttt.fast import delta, has_delta, scaled_queries
+from tttjax.models.decoder import Attention
+from tttjax.models.rope import no_rotations, rotate, rotations
+from tttjax.ttt.weights import delta, has_delta, scaled_queries
 
 _SCALE, _T, _S = 1.6, 150, 12
 

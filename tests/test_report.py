@@ -9,6 +9,7 @@ import pytest
 from tests import synthetic_rows
 from tests.synthetic_rows import failed
 from tttjax import report
+from tttjax.report import __main__ as report_command
 from tttjax.errors import UserError
 
 STRATEGIES = ('in_context', 'qttt', 'qttt_other_context')
@@ -121,7 +122,7 @@ def test_examples_draw_loss_and_spans(run):
 def test_building_again_changes_nothing(run, capsys):
   directory, page = run
   before = page.read_bytes()
-  assert report.main([str(directory)]) == 0
+  assert report_command.main([str(directory)]) == 0
   assert page.read_bytes() == before
   assert 'in-context' in capsys.readouterr().out
 
@@ -131,7 +132,7 @@ def test_runs_are_compared_side_by_side(tmp_path, monkeypatch):
     rows = synthetic_rows.rows(STRATEGIES[:2], (256,), contexts=6, steps=steps)
     synthetic_rows.write(tmp_path / f'steps{steps}', rows, **{'ttt.steps': steps})
   monkeypatch.chdir(tmp_path)
-  assert report.main(['steps8', 'steps32']) == 0
+  assert report_command.main(['steps8', 'steps32']) == 0
   text = read(tmp_path / 'comparison' / 'report.html').text
   assert 'differ in 1 field' in text
   assert 'steps8' in text and 'steps32' in text
@@ -170,7 +171,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
     tmp_path, capsys, monkeypatch, arguments, message):
   (tmp_path / 'empty').mkdir()
   monkeypatch.chdir(tmp_path)
-  assert report.main(arguments) == 2
+  assert report_command.main(arguments) == 2
   error = capsys.readouterr().err
   assert message in error and error.count('\n') == 1
 

@@ -10,7 +10,7 @@ from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 from tests import reference
 from tests.reference import Shape, random_tokens
 import tttjax as tt
-from tttjax.qwen3.rope import inverse_frequencies, rotate, rotations
+from tttjax.models.rope import inverse_frequencies, rotate, rotations
 
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
 CASES = {

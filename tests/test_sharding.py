@@ -3,11 +3,12 @@
 import sys
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec as P
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import mesh_flow
 import numpy as np
 import pytest
 
-import mesh_flow
 import tttjax as tt
 
 MESHES = {
@@ -38,7 +39,7 @@ SPECS = {
 def several_chunks():
   """Prefill in two chunks, longer than a shard of eight and shorter than one of two."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sys.modules["tttjax.prefill"], "_MAX_CHUNK", 256)
+    patch.setattr(sys.modules["tttjax.decode.prefilling"], "_MAX_CHUNK", 256)
     yield
 
 
@@ -49,7 +50,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def one_device(params):
-  return mesh_flow.run(tt.Qwen3(mesh_flow.CONFIG), params)
+  return mesh_flow.run(tt.Decoder(mesh_flow.CONFIG), params)
 
 
 # tensor2_context4 splits the context too; context alone is behind the marker.
@@ -62,7 +63,7 @@ _PARAMS = [
 def on_mesh(request, params):
   """(name, mesh, parameters on it, results)."""
   mesh = tt.make_mesh(**MESHES[request.param])
-  model = tt.Qwen3(mesh_flow.CONFIG, mesh=mesh)
+  model = tt.Decoder(mesh_flow.CONFIG, mesh=mesh)
   placed = mesh_flow.place(model, params)
   return request.param, mesh, placed, mesh_flow.run(model, placed)
 

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tttjax.evaluation.statistics import (
-    bootstrap, clustered_mean, holm, mcnemar_p, paired_bootstrap, paired_difference, sign_flip_p)
+from tttjax.report.statistics import (
+  bootstrap,
+  clustered_mean,
+  holm,
+  mcnemar_p,
+  paired_bootstrap,
+  paired_difference,
+  sign_flip_p,
+)
 
 
 @pytest.fixture

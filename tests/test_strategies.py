@@ -9,18 +9,17 @@ import pytest
 from tests import tiny_run
 from tests.errors import user_error
 from tttjax import flops
+from tttjax import session as engine_module
 from tttjax.errors import UserError
-from tttjax.evaluation import budget as run_budget
-from tttjax.evaluation import config as run_config
-from tttjax.evaluation import runner
-from tttjax.evaluation import work as run_work
+from tttjax.experiment import allowances, runner
+from tttjax.experiment import config as run_config
+from tttjax.experiment import work as run_work
+from tttjax.session import Engine
 from tttjax.strategies import STRATEGIES
-from tttjax.strategies import engine as engine_module
-from tttjax.strategies.base import Prediction, Sizes
-from tttjax.strategies.engine import Engine
 from tttjax.strategies.qttt import QTTT
+from tttjax.strategies.selectors import oracle_spans
 from tttjax.strategies.self_consistency import _vote
-from tttjax.strategies.spans import oracle_spans
+from tttjax.strategies.strategy import Prediction, Sizes
 from tttjax.ttt.spans import sample_start
 
 # A rate at which a few steps on a random model change what it writes.
@@ -186,8 +185,8 @@ def test_steps_are_matched_to_a_given_thinking_budget(plan, model):
       model, strategies=('qttt', 'thinking', _SAMPLED), ttt__steps='matched',
       thinking__budget=100)
   matched = run_config.check(config)
-  size = run_budget.sizes(matched, matched.models[model], 128)
-  allowed = run_budget.allowances(matched, size)
+  size = allowances.sizes(matched, matched.models[model], 128)
+  allowed = allowances.allowances(matched, size)
   assert allowed['thinking'].thinking_tokens == 100
   step = flops.ttt_step(size.architecture, 128, 8)
   assert allowed['qttt'].flops <= allowed['thinking'].flops < allowed['qttt'].flops + step
@@ -199,7 +198,7 @@ def test_papers_rule_gives_thinking_2nk_tokens_and_each_sample_its_share(model):
       model, strategies=('thinking', _SAMPLED, 'beam(n=4)'), ttt__steps=8,
       thinking__budget='paper')
   plan = run_config.check(config)
-  allowed = run_budget.allowances(plan, run_budget.sizes(plan, plan.models[model], 128))
+  allowed = allowances.allowances(plan, allowances.sizes(plan, plan.models[model], 128))
   assert [a.thinking_tokens for a in allowed.values()] == [128, 64, 32]
 
 
@@ -313,8 +312,8 @@ def test_lengths_share_programs_within_a_factor_below_four():
 def test_qttt_with_a_span_of_its_own_takes_the_steps_that_the_budget_pays_for(model, own):
   plan = run_config.check(tiny_run.config(
       model, strategies=('qttt', f'qttt({own})', f'qttt({own}, steps=3)'), ttt__steps=8))
-  size = run_budget.sizes(plan, plan.models[model], 128)
-  plain, matched, given = run_budget.allowances(plan, size).values()
+  size = allowances.sizes(plan, plan.models[model], 128)
+  plain, matched, given = allowances.allowances(plan, size).values()
   step = flops.ttt_step(size.architecture, 128, matched.ttt.span, span_kv=matched.ttt.span_kv)
   assert matched.flops <= plain.flops < matched.flops + step
   assert matched.ttt.steps != 8 and given.ttt.steps == 3
@@ -324,7 +323,7 @@ def test_contexts_shorter_than_the_span_take_a_shorter_one_and_others_do_not_min
   plan = run_config.check(tiny_run.config(
       model, strategies=('in_context', 'thinking', 'qttt'), ttt__span=100, ttt__steps=8,
       unit='native', lengths=(30,)))
-  short = run_budget.allowances(plan, run_budget.sizes(plan, plan.models[model], 90))
+  short = allowances.allowances(plan, allowances.sizes(plan, plan.models[model], 90))
   assert short['qttt'].ttt.span == 64
   assert short['thinking'].flops <= short['qttt'].flops
 
@@ -336,7 +335,7 @@ def test_span_that_does_not_fit_is_refused_where_lengths_are_tokens(model):
 
 
 def test_what_one_strategy_cannot_do_is_no_error_of_the_others(plan, model, monkeypatch):
-  real = run_budget.allowance
+  real = allowances.allowance
 
   def impossible(plan, size, name):
     if name == 'qttt' and (size.context, size.longest) != first:
@@ -349,7 +348,7 @@ def test_what_one_strategy_cannot_do_is_no_error_of_the_others(plan, model, monk
   items = run_work.prepare(plan)[model].items
   tokens = [(item.case.num_tokens, item.case.other.num_tokens) for item in items]
   first = min(tokens[0]), max(tokens[0])
-  monkeypatch.setattr(run_budget, 'allowance', impossible)
+  monkeypatch.setattr(allowances, 'allowance', impossible)
   items = run_work.prepare(plan)[model].items
   assert any(item.errors for item in items)
   for item in items:
@@ -359,13 +358,13 @@ def test_what_one_strategy_cannot_do_is_no_error_of_the_others(plan, model, monk
 def test_positions_must_hold_the_control_too(model):
   plan = run_config.check(tiny_run.config(model, strategies=('in_context(stretch=200)',)))
   with user_error('stretch=200 is shorter than a context of 201'):
-    run_budget.allowances(
-        plan, run_budget.sizes(plan, plan.models[model], 150, longest=201))
+    allowances.allowances(
+        plan, allowances.sizes(plan, plan.models[model], 150, longest=201))
 
 
 def test_weights_that_are_not_finite_fall_back_to_the_base(plan, engine, work, item, results):
   strategy = dataclasses.replace(plan.strategies['full_ttt'], learning_rate=1e38)
-  allowance = strategy.allowance(shape(plan, item), run_budget.reference(plan, shape(plan, item)))
+  allowance = strategy.allowance(shape(plan, item), allowances.reference(plan, shape(plan, item)))
   result = strategy(
       engine, item.case, allowance, work.decoding_of('full_ttt', item), jax.random.key(1))
   assert 'finite' in result.adaptation.fallback

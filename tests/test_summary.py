@@ -13,13 +13,13 @@ import pytest
 from tests import synthetic_rows
 from tests.synthetic_rows import failed, row
 from tttjax.errors import UserError
-from tttjax.evaluation import summary
-from tttjax.evaluation.comparisons import comparisons, decline, decline_statement, statement
-from tttjax.evaluation.labels import short_names, strategy_label
-from tttjax.evaluation.results import results
-from tttjax.evaluation.rows import Run, read_rows
-from tttjax.evaluation.statistics import clustered_mean, paired_difference
-from tttjax.evaluation.table import table
+from tttjax.report import summary
+from tttjax.report.comparing import comparisons, decline, decline_statement, statement
+from tttjax.report.labels import short_names, strategy_label
+from tttjax.report.printed import table
+from tttjax.report.results_file import results
+from tttjax.report.runs import Run, read_rows
+from tttjax.report.statistics import clustered_mean, paired_difference
 
 STRATEGIES = ('in_context', 'thinking', 'qttt', 'qttt_other_context', 'self_consistency(n=8)')
 

@@ -15,18 +15,15 @@ import types
 from absl import flags as absl_flags
 import pytest
 
-from launch import algebra
+from launch import algebra, local, run, state
 from launch import cells as planning
-from launch import local
-from launch import run
-from launch import state
 from launch import sweep as launcher
 from launch.cells import Cell
 from launch.local import Local
 from tests import tiny_run
 from tests.errors import user_error
 from tttjax import flags
-from tttjax.evaluation import config as run_config
+from tttjax.experiment import config as run_config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -471,7 +468,7 @@ def sweep(tmp_path_factory):
   directory = tmp_path_factory.mktemp('sweep')
   tiny_run.write(directory / 'checkpoint')
   (directory / 'tiny.py').write_text(
-      'from tttjax.evaluation import default_config\n'
+      'from tttjax.experiment import default_config\n'
       'def get_config():\n'
       '  config = default_config()\n'
       f'  config.models = ({str(directory / "checkpoint")!r},)\n'

@@ -12,7 +12,7 @@ import pytest
 
 from tttjax import third_party
 from tttjax.errors import UserError
-from tttjax.tasks.code_bugs import CodeBugs
+from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.third_party import manifest as manifests
 
 _WHEEL = 'tiny_source-1.0-py3-none-any.whl'

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from tttjax.embedded.tokenizer import SPECIAL_TOKENS, THINKING_TOKENS, VOCAB_SIZE, build_tokenizer
+from tttjax.embedded.vocabulary import SPECIAL_TOKENS, THINKING_TOKENS, VOCAB_SIZE, build_tokenizer
 from tttjax.tasks import BankLog, prompt
 
 

@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.test_bank_log import ANOMALIES, KINDS, evidence_texts, log_lines, replay
 from tttjax import spec
-from tttjax.embedded.tokenizer import CHAT_TEMPLATE, build_tokenizer
+from tttjax.embedded.vocabulary import CHAT_TEMPLATE, build_tokenizer
 from tttjax.errors import UserError
-from tttjax.tasks.audit import Finding, audit, verify
-from tttjax.tasks.bank_log import BankLog
-from tttjax.tasks.transaction_log import TransactionLog
+from tttjax.tasks.synthetic.auditor import Finding, audit, verify
+from tttjax.tasks.synthetic.bank_log import BankLog
+from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 
 @pytest.fixture(scope='module')

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from tttjax.embedded.checkpoint_files import write_checkpoint
-from tttjax.embedded.tokenizer import VOCAB_SIZE, build_tokenizer
-from tttjax.evaluation import default_config
-from tttjax.qwen3.config import Qwen3Config
-from tttjax.qwen3.model import Qwen3, init_params
+from tttjax.embedded.vocabulary import VOCAB_SIZE, build_tokenizer
+from tttjax.experiment import default_config
+from tttjax.models.decoder import Decoder, init_params
+from tttjax.models.decoder_config import DecoderConfig
 
-ARCHITECTURE = Qwen3Config(
+ARCHITECTURE = DecoderConfig(
     vocab_size=VOCAB_SIZE, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
     num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_theta=1e4,
     max_position_embeddings=1024, tie_word_embeddings=True)
@@ -17,7 +17,7 @@ ARCHITECTURE = Qwen3Config(
 
 def write(directory) -> None:
   """Writes the checkpoint, the same one every time."""
-  model = Qwen3(ARCHITECTURE, dtype=jnp.float32)
+  model = Decoder(ARCHITECTURE, dtype=jnp.float32)
   write_checkpoint(directory, model, init_params(model, jax.random.key(0)), build_tokenizer())
 
 

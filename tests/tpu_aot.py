@@ -17,19 +17,19 @@ from jax.experimental import topologies
 import jax.numpy as jnp
 
 import tttjax as tt
-from tttjax.decode.generate import _generate
-from tttjax.prefill import _prefill
-from tttjax.sharding import sharding
-from tttjax.ttt.adapt import _adapt
+from tttjax.decode.generation import _generate
+from tttjax.decode.prefilling import _prefill
+from tttjax.sharding import named_sharding
+from tttjax.ttt.adaptation import _adapt
 
 # layers, hidden, query heads, MLP, tied; 8 KV heads of 128 in both (EVALUATION.md, section 1).
 _SIZES = {"1.7B": (28, 2048, 16, 6144, True), "8B": (36, 4096, 32, 12288, False)}
 CONTEXT, PROMPT, NEW_TOKENS, STEPS = 32768, 128, 512, 32
 
 
-def config(name: str) -> tt.Qwen3Config:
+def config(name: str) -> tt.DecoderConfig:
   layers, hidden, heads, mlp, tied = _SIZES[name]
-  return tt.Qwen3Config(
+  return tt.DecoderConfig(
       vocab_size=151936,
       hidden_size=hidden,
       intermediate_size=mlp,
@@ -43,11 +43,11 @@ def config(name: str) -> tt.Qwen3Config:
   )
 
 
-def programs(model: tt.Qwen3) -> dict:
+def programs(model: tt.Decoder) -> dict:
   """name -> (jitted function, static arguments, abstract arguments), 32k tokens of context."""
   c, mesh = model.config, model.mesh
   abstract = lambda shape, dtype, *axes: jax.ShapeDtypeStruct(
-      shape, dtype, sharding=sharding(mesh, axes or (None,) * len(shape), shape)
+      shape, dtype, sharding=named_sharding(mesh, axes or (None,) * len(shape), shape)
   )
   like = lambda tree: jax.tree.map(lambda x: abstract(jnp.shape(x), jnp.asarray(x).dtype), tree)
   ids = lambda *shape: abstract(shape, jnp.int32)
@@ -93,7 +93,7 @@ def main():
   args = parser.parse_args()
   topology = topologies.get_topology_desc(args.topology, platform="tpu")
   mesh = tt.make_mesh(tensor=args.tensor, context=args.context, devices=topology.devices)
-  model = tt.Qwen3(config(args.model), jnp.bfloat16, mesh)
+  model = tt.Decoder(config(args.model), jnp.bfloat16, mesh)
   for name in args.programs:
     function, static, arguments = programs(model)[name]
     begin = time.perf_counter()

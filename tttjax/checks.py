@@ -1,6 +1,7 @@
-"""Checks of concrete arguments, before anything is compiled; traced values pass unchecked."""
+"""Concrete and traced arguments: checks before anything is compiled, padding, cropping."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tttjax.errors import UserError
@@ -51,3 +52,15 @@ def check_tokens(name: str, tokens, vocab_size: int, lengths=None) -> None:
         f"{name} holds token id {bad}, outside the model's vocabulary of {vocab_size}: was it made"
         " with another model's tokenizer?"
     )
+
+
+def pad_to(x, width: int) -> jax.Array:
+  """x [B, T] padded with zeros on the right to [B, width], without compiling anything."""
+  x = np.asarray(x) if is_concrete(x) else x
+  pad = ((0, 0), (0, width - x.shape[1]))
+  return (np if is_concrete(x) else jnp).pad(x, pad).astype(np.int32)
+
+
+def crop(x: jax.Array, width: int):
+  """x [..., padded] cut to [..., width], on the host where it can be, so nothing is compiled."""
+  return (np.asarray(x) if is_concrete(x) else x)[..., :width]

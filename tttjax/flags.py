@@ -5,16 +5,16 @@ mistake with one line on stderr and exit code 2, never with a traceback.
 """
 
 import ast
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import difflib
 import importlib.util
 import inspect
 import pathlib
 import sys
 import textwrap
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from absl import flags
-from absl import logging
+from absl import flags, logging
 import ml_collections
 
 from tttjax import spec

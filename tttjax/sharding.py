@@ -70,7 +70,7 @@ def spec(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Pa
   return PartitionSpec(*entries)
 
 
-def sharding(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
+def named_sharding(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
   """NamedSharding of a tensor of `shape` with logical `axes`."""
   return NamedSharding(mesh, spec(mesh, axes, shape))
 
@@ -81,4 +81,4 @@ def constrain(x: jax.Array, mesh: Mesh | None, *axes: str | None) -> jax.Array:
     return x
   if AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types:
     raise UserError("a model inside jax.shard_map must have no mesh: use model.clone(mesh=None)")
-  return jax.lax.with_sharding_constraint(x, sharding(mesh, axes, x.shape))
+  return jax.lax.with_sharding_constraint(x, named_sharding(mesh, axes, x.shape))

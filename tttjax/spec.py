@@ -5,11 +5,12 @@ canonical text holds the options that differ from the defaults, in the order of 
 objects have equal texts, and the text is the label of a strategy or task in every row.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import difflib
 import re
 import types
-from typing import Any, Mapping, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from tttjax.errors import UserError
 

@@ -11,7 +11,7 @@ A minute on two idle cores, the embedded model. Expected: accuracy .96, .81, .67
 right without RoPE.
 """
 
-from tttjax.evaluation.paper import sandbox_config
+from tttjax.experiment.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):

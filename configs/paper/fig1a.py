@@ -13,7 +13,7 @@ large L are parts of one source tree, so the control's other context is not alto
 A minute on two idle cores, the embedded model. Expected: nothing right at any length.
 """
 
-from tttjax.evaluation.paper import sandbox_config
+from tttjax.experiment.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):

@@ -12,7 +12,7 @@ A minute and a quarter on two idle cores, the embedded model. Expected: the anom
 type in two thirds of the logs; balances .96, .81, .67 in context at 512, 1,024 and 2,048 tokens.
 """
 
-from tttjax.evaluation.paper import sandbox_config
+from tttjax.experiment.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):

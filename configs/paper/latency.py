@@ -14,7 +14,7 @@ Forty seconds on two idle cores, the embedded model. Expected: no accuracy worth
 questions per length.
 """
 
-from tttjax.evaluation.paper import sandbox_config
+from tttjax.experiment.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):

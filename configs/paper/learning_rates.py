@@ -11,7 +11,7 @@ Two and a half minutes on two idle cores, the embedded model. Expected: no effec
 at 3e-4 .. 3e-3, collapse from 1e-2 on (docs/honest/README.md).
 """
 
-from tttjax.evaluation.paper import sandbox_config
+from tttjax.experiment.paper import sandbox_config
 
 _RATES = {
     'embedded': (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),

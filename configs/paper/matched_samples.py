@@ -10,7 +10,7 @@ A minute on two idle cores, the embedded model. Expected: no strategy better tha
 than noise.
 """
 
-from tttjax.evaluation.paper import sandbox_config
+from tttjax.experiment.paper import sandbox_config
 
 
 def get_config(size: str = 'embedded'):

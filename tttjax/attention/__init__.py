@@ -7,9 +7,9 @@ logsumexp in float32, and two parts combine by `merge`.
 """
 
 from tttjax.attention.cached import attend_cache
-from tttjax.attention.dense import attend_dense
+from tttjax.attention.dense_attention import attend_dense
 from tttjax.attention.marked import attend_marked, attend_whole
-from tttjax.attention.merge import MASKED, merge
+from tttjax.attention.merging import MASKED, merge
 
 __all__ = [
     "MASKED",

@@ -8,7 +8,7 @@ largest limit are visited: the cost follows the true length, not the capacity.
 from jax import lax
 import jax.numpy as jnp
 
-from tttjax.attention.merge import MASKED
+from tttjax.attention.merging import MASKED
 
 # Scores held at once, rows x block of one (batch, KV head).
 _SCORES = 1 << 20

@@ -1,4 +1,4 @@
-"""config.json <-> `Qwen3Config`: what is read, what is refused and why.
+"""config.json <-> `DecoderConfig`: what is read, what is refused and why.
 
 Transformers 4 keeps the rotary settings in `rope_theta` and `rope_scaling`, transformers 5 in
 `rope_parameters`. Both are read, both are written. Nothing is guessed: a field that decides the
@@ -14,11 +14,11 @@ import numpy as np
 
 from tttjax.checkpoint.fields import NUMBER, Fields, read_json
 from tttjax.errors import UserError
-from tttjax.qwen3.config import Qwen3Config, YarnConfig
+from tttjax.models.decoder_config import DecoderConfig, YarnConfig
 
 ARCHITECTURE = "Qwen3ForCausalLM"
 MODEL_TYPE = "qwen3"
-DEFAULT_HEAD_DIM = 128  # Of transformers' Qwen3Config: not hidden_size / num_attention_heads.
+DEFAULT_HEAD_DIM = 128  # Of transformers' DecoderConfig: not hidden_size / num_attention_heads.
 
 _HYBRID = "Qwen3.5 is a hybrid with gated DeltaNet layers and a gated query projection"
 # Near relatives that users try first, and what stands in the way.
@@ -53,7 +53,7 @@ _YARN_FIELDS = frozenset(
 )
 
 
-def read_config(directory) -> Qwen3Config:
+def read_config(directory) -> DecoderConfig:
   """Reads and checks config.json of a dense Qwen3 checkpoint.
 
   Args:
@@ -91,7 +91,7 @@ def read_config(directory) -> Qwen3Config:
     )
   max_positions = fields.size("max_position_embeddings")
   theta, yarn = _read_rope(fields, max_positions)
-  return Qwen3Config(
+  return DecoderConfig(
       vocab_size=fields.size("vocab_size"),
       hidden_size=fields.size("hidden_size"),
       intermediate_size=fields.size("intermediate_size"),
@@ -224,7 +224,7 @@ def _read_yarn(rope: Fields, max_positions: int) -> YarnConfig:
   )
 
 
-def write_config(config: Qwen3Config, dtype) -> dict[str, Any]:
+def write_config(config: DecoderConfig, dtype) -> dict[str, Any]:
   """config.json of `config` as a dict that transformers 4 and 5 and `read_config` all read.
 
   Args:

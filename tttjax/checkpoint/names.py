@@ -5,11 +5,11 @@ V vocabulary, D hidden, H query heads, K KV heads, d head_dim, F MLP. A file axi
 ("Hd") is their product, row-major.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import math
-from typing import Iterator
 
-from tttjax.qwen3.config import Qwen3Config
+from tttjax.models.decoder_config import DecoderConfig
 
 LM_HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -47,28 +47,28 @@ class Layout:
     """Permutation that takes the parameter's axes to the file's split axes."""
     return tuple(self.param.index(axis) for axis in "".join(self.file))
 
-  def names(self, config: Qwen3Config) -> list[str]:
+  def names(self, config: DecoderConfig) -> list[str]:
     """Names in the file, in layer order (one name if not stacked)."""
     if not self.stacked:
       return [self.name]
     return [self.name.format(layer=layer) for layer in range(config.num_hidden_layers)]
 
-  def file_shape(self, config: Qwen3Config) -> tuple[int, ...]:
+  def file_shape(self, config: DecoderConfig) -> tuple[int, ...]:
     sizes = _sizes(config)
     return tuple(math.prod(sizes[axis] for axis in axes) for axes in self.file)
 
-  def split_shape(self, config: Qwen3Config) -> tuple[int, ...]:
+  def split_shape(self, config: DecoderConfig) -> tuple[int, ...]:
     """File shape with product axes split: a view of the file's bytes."""
     sizes = _sizes(config)
     return tuple(sizes[axis] for axis in "".join(self.file))
 
-  def param_shape(self, config: Qwen3Config) -> tuple[int, ...]:
+  def param_shape(self, config: DecoderConfig) -> tuple[int, ...]:
     """Shape in the parameter tree, of one layer if stacked."""
     sizes = _sizes(config)
     return tuple(sizes[axis] for axis in self.param)
 
 
-def _sizes(config: Qwen3Config) -> dict[str, int]:
+def _sizes(config: DecoderConfig) -> dict[str, int]:
   return {
       "V": config.vocab_size,
       "D": config.hidden_size,
@@ -106,14 +106,14 @@ _LAYOUTS = (
 )
 
 
-def layouts(config: Qwen3Config) -> Iterator[Layout]:
+def layouts(config: DecoderConfig) -> Iterator[Layout]:
   """The tensors of a model: all of the table, less the LM head where embeddings are tied."""
   return (
       layout for layout in _LAYOUTS if not (layout.name == LM_HEAD and config.tie_word_embeddings)
   )
 
 
-def file_shapes(config: Qwen3Config) -> dict[str, tuple[int, ...]]:
+def file_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
   """Name -> shape of every tensor that a checkpoint of `config` must hold."""
   return {
       name: layout.file_shape(config) for layout in layouts(config) for name in layout.names(config)

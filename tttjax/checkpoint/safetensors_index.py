@@ -4,13 +4,14 @@ A safetensors file is an 8-byte little-endian header length, a JSON header that 
 tensor's dtype, shape and byte range, and the raw row-major little-endian data.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import struct
-from typing import Any, Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from tttjax.checkpoint import names
 from tttjax.checkpoint.fields import read_json
 from tttjax.errors import UserError
-from tttjax.qwen3.config import Qwen3Config
+from tttjax.models.decoder_config import DecoderConfig
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -66,7 +67,7 @@ class StoredTensor:
     return np.memmap(self.path, DTYPES[self.dtype], "r", self.offset, self.shape)
 
 
-def open_checkpoint(directory, config: Qwen3Config) -> dict[str, StoredTensor]:
+def open_checkpoint(directory, config: DecoderConfig) -> dict[str, StoredTensor]:
   """Finds and checks every tensor that a model of `config` needs.
 
   Args:
@@ -220,7 +221,7 @@ def _parse_entry(
 
 
 def _check_tensors(
-    directory: pathlib.Path, config: Qwen3Config, stored: dict[str, StoredTensor]
+    directory: pathlib.Path, config: DecoderConfig, stored: dict[str, StoredTensor]
 ) -> dict[str, StoredTensor]:
   """Checks names, shapes and dtypes; returns the tensors that the model needs."""
   expected = names.file_shapes(config)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from tttjax.decode.config import Sampling
+from tttjax.decode.sampling_config import Sampling
 
 
 def filter_logits(logits: jax.Array, sampling: Sampling) -> jax.Array:

@@ -5,12 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.cache import SLOT_MULTIPLE, PrefixCache, empty_slots
-from tttjax.checks import check_tokens, is_concrete
+from tttjax.attention.caches import SLOT_MULTIPLE, PrefixCache, empty_slots
+from tttjax.attention.phases import Suffix
+from tttjax.checks import check_tokens, is_concrete, pad_to
 from tttjax.errors import UserError
-from tttjax.memory import Suffix
-from tttjax.prefill import pad_to
-from tttjax.qwen3.model import Params, Qwen3, variables
+from tttjax.models.decoder import Decoder, Params, variables
 
 _MIN_WIDTH = 32
 
@@ -65,7 +64,7 @@ def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
 
 
 def new_suffix(
-    model: Qwen3, cache: PrefixCache, lengths: jax.Array, width: int, new_tokens: int
+    model: Decoder, cache: PrefixCache, lengths: jax.Array, width: int, new_tokens: int
 ) -> SuffixCache:
   """Empty slots for a prompt of padded `width` and `new_tokens` more, for len(lengths) rows."""
   rows = lengths.shape[0]
@@ -83,7 +82,7 @@ def align_right(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 def encode(
-    model: Qwen3,
+    model: Decoder,
     params: Params,
     fast: Params | None,
     cache: PrefixCache,

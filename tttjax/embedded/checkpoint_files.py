@@ -5,11 +5,11 @@ import pathlib
 import shutil
 import tempfile
 
-from tttjax.checkpoint.export import export
-from tttjax.qwen3.model import Qwen3
+from tttjax.checkpoint.hf_export import export
+from tttjax.models.decoder import Decoder
 
 
-def write_checkpoint(directory, model: Qwen3, params, tokenizer) -> None:
+def write_checkpoint(directory, model: Decoder, params, tokenizer) -> None:
   """Writes config.json, model.safetensors (float32), the tokenizer and generation_config.json.
 
   Replaces `directory`, which must be absent or one that this function wrote.

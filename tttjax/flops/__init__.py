@@ -10,7 +10,7 @@ from tttjax.flops.counts import (
     thinking,
     ttt_step,
 )
-from tttjax.flops.dense import dense_decode, dense_prefill, dense_ttt_step
+from tttjax.flops.dense_counts import dense_decode, dense_prefill, dense_ttt_step
 from tttjax.flops.executed import executed_flops
 from tttjax.flops.matching import (
     largest_within,

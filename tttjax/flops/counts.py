@@ -10,7 +10,7 @@ cross-entropy, sampling, the embedding lookup, clipping and AdamW.
 
 Every count is a sum of a few terms, each linear in the rows encoded, the query-key pairs attended
 or the rows of logits (tttjax.flops.terms); the functions here say how many of each a phase has.
-What a backend really executes, masked pairs included, is tttjax.flops.dense.
+What a backend really executes, masked pairs included, is tttjax.flops.dense_counts.
 
 Symbols: D hidden, H query heads, K kv heads, d head_dim, F mlp, V vocabulary, L layers, T context
 tokens, k span, N steps, M thinking tokens, t a span's start.
@@ -21,7 +21,7 @@ import operator
 
 from tttjax.errors import UserError
 from tttjax.flops import terms
-from tttjax.qwen3.config import Qwen3Config
+from tttjax.models.decoder_config import DecoderConfig
 
 
 def _exact(minimum: int, **counts: int) -> list[int]:
@@ -35,7 +35,7 @@ def _exact(minimum: int, **counts: int) -> list[int]:
 # Phases. -----------------------------------------------------------------------------------------
 
 
-def prefill(config: Qwen3Config, context: int) -> int:
+def prefill(config: DecoderConfig, context: int) -> int:
   """FLOPs of encoding `context` = T tokens, causal, with one row of logits.
 
   Per layer T (2 D H d + 4 D K d + 2 H d D + 6 D F) and 4 H d T (T + 1) / 2; once 2 D V.
@@ -48,7 +48,7 @@ def prefill(config: Qwen3Config, context: int) -> int:
 
 
 def decode(
-    config: Qwen3Config,
+    config: DecoderConfig,
     context: int,
     prompt_tokens: int,
     new_tokens: int,
@@ -82,7 +82,7 @@ def decode(
 
 
 def beam(
-    config: Qwen3Config, context: int, prompt_tokens: int, new_tokens: int, beams: int
+    config: DecoderConfig, context: int, prompt_tokens: int, new_tokens: int, beams: int
 ) -> int:
   """FLOPs of one row of `beam_search`: the prompt is encoded once, then each beam for itself.
 
@@ -101,7 +101,7 @@ def beam(
 
 
 def ttt_step(
-    config: Qwen3Config,
+    config: DecoderConfig,
     context: int,
     span: int,
     start: int | None = None,
@@ -166,7 +166,7 @@ def ttt_step(
 
 
 def adapt(
-    config: Qwen3Config,
+    config: DecoderConfig,
     context: int,
     span: int,
     steps: int,
@@ -186,7 +186,7 @@ def adapt(
   return sum(ttt_step(config, context, span, start, span_kv) for start in starts)
 
 
-def full_ttt_step(config: Qwen3Config, context: int) -> int:
+def full_ttt_step(config: DecoderConfig, context: int) -> int:
   """FLOPs of one full-parameter step over the whole context of T tokens (paper section 3).
 
   All weights train, so every product with a weight costs three times its forward: forward, dx, dW.
@@ -206,7 +206,7 @@ def full_ttt_step(config: Qwen3Config, context: int) -> int:
 
 
 def thinking(
-    config: Qwen3Config,
+    config: DecoderConfig,
     context: int,
     prompt_tokens: int,
     thinking_tokens: int,
@@ -226,7 +226,7 @@ def thinking(
 
 
 def qttt(
-    config: Qwen3Config,
+    config: DecoderConfig,
     context: int,
     prompt_tokens: int,
     span: int,

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from tttjax.errors import UserError
 from tttjax.flops.counts import qttt, thinking
-from tttjax.qwen3.config import Qwen3Config
+from tttjax.models.decoder_config import DecoderConfig
 
 
 def largest_within(budget: int, cost: Callable[[int], int]) -> int:
@@ -37,7 +37,7 @@ def largest_within(budget: int, cost: Callable[[int], int]) -> int:
 
 
 def match_thinking_tokens(
-    config: Qwen3Config,
+    config: DecoderConfig,
     context: int,
     prompt_tokens: int,
     span: int,
@@ -70,7 +70,7 @@ def match_thinking_tokens(
 
 
 def match_steps(
-    config: Qwen3Config,
+    config: DecoderConfig,
     context: int,
     prompt_tokens: int,
     span: int,
@@ -97,7 +97,7 @@ def match_steps(
 # The paper's leading-term model, for comparison. Multiply-adds, not FLOPs. ------------------------
 
 
-def _paper_coefficients(config: Qwen3Config) -> tuple[int, int, int]:
+def _paper_coefficients(config: DecoderConfig) -> tuple[int, int, int]:
   """(C_quad, C_tok, C_tok without K,V) = (2 L D, (4 + 2 r) L D^2, (2 + 2 r) L D^2), r = F / D."""
   layers, width, mlp = config.num_hidden_layers, config.hidden_size, config.intermediate_size
   without_kv = layers * (2 * width**2 + 2 * width * mlp)
@@ -109,20 +109,20 @@ def paper_rule(span: int, steps: int) -> int:
   return 2 * steps * span
 
 
-def paper_prefill_cost(config: Qwen3Config, context: int) -> int:
+def paper_prefill_cost(config: DecoderConfig, context: int) -> int:
   """The paper's C_quad T^2 + C_tok T, in multiply-adds: all T^2 pairs, no GQA, no vocabulary."""
   quadratic, token, _ = _paper_coefficients(config)
   return quadratic * context**2 + token * context
 
 
-def paper_thinking_cost(config: Qwen3Config, context: int, thinking_tokens: int) -> int:
+def paper_thinking_cost(config: DecoderConfig, context: int, thinking_tokens: int) -> int:
   """The paper's C_quad (M T + M (M - 1) / 2) + C_tok M, in multiply-adds."""
   quadratic, token, _ = _paper_coefficients(config)
   pairs = thinking_tokens * context + thinking_tokens * (thinking_tokens - 1) // 2
   return quadratic * pairs + token * thinking_tokens
 
 
-def paper_adaptation_cost(config: Qwen3Config, context: int, span: int, steps: int) -> int:
+def paper_adaptation_cost(config: DecoderConfig, context: int, span: int, steps: int) -> int:
   """The paper's N steps of 2 (C_quad k T + (2 + 2 r) L D^2 k), in multiply-adds.
 
   The backward pass counts as much as the forward, and every query as if it saw all T keys.

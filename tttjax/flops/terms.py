@@ -4,34 +4,34 @@
 """
 
 from tttjax.errors import UserError
-from tttjax.qwen3.config import Qwen3Config
+from tttjax.models.decoder_config import DecoderConfig
 
 
-def query_row(config: Qwen3Config) -> int:
+def query_row(config: DecoderConfig) -> int:
   """FLOPs of one row times W_Q, or times Delta, or times either's transpose: 2 L D H d."""
   attention_width = config.num_attention_heads * config.head_dim
   return 2 * config.num_hidden_layers * config.hidden_size * attention_width
 
 
-def key_value_row(config: Qwen3Config) -> int:
+def key_value_row(config: DecoderConfig) -> int:
   """FLOPs of one row times W_K and W_V: 4 L D K d."""
   kv_width = config.num_key_value_heads * config.head_dim
   return 4 * config.num_hidden_layers * config.hidden_size * kv_width
 
 
-def output_mlp_row(config: Qwen3Config) -> int:
+def output_mlp_row(config: DecoderConfig) -> int:
   """FLOPs of one row times W_O and the gated MLP: 2 L (H d D + 3 D F)."""
   attention_width = config.num_attention_heads * config.head_dim
   width = attention_width + 3 * config.intermediate_size
   return 2 * config.num_hidden_layers * config.hidden_size * width
 
 
-def logits_row(config: Qwen3Config) -> int:
+def logits_row(config: DecoderConfig) -> int:
   """FLOPs of one row times the vocabulary matrix (tied or not): 2 D V."""
   return 2 * config.hidden_size * config.vocab_size
 
 
-def pair(config: Qwen3Config) -> int:
+def pair(config: DecoderConfig) -> int:
   """FLOPs of one attention product (q.k, or p.v) for one query-key pair: 2 L H d."""
   return 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim
 
@@ -41,13 +41,13 @@ def causal_pairs(start: int, rows: int) -> int:
   return rows * start + rows * (rows + 1) // 2
 
 
-def forward(config: Qwen3Config, rows: int, pairs: int, logit_rows: int, delta: bool) -> int:
+def forward(config: DecoderConfig, rows: int, pairs: int, logit_rows: int, delta: bool) -> int:
   """FLOPs of encoding `rows` tokens, their own K and V included, over `pairs` pairs."""
   per_row = (1 + delta) * query_row(config) + key_value_row(config) + output_mlp_row(config)
   return rows * per_row + 2 * pairs * pair(config) + logit_rows * logits_row(config)
 
 
-def step_linear(config: Qwen3Config, span: int, span_kv: str) -> int:
+def step_linear(config: DecoderConfig, span: int, span_kv: str) -> int:
   """A query-only step's products with weights, for `span` inputs; `ttt_step` lists them."""
   if span_kv not in ("frozen", "recomputed"):
     raise UserError(f"flops: span_kv={span_kv!r} is unknown; use 'frozen' or 'recomputed'.")

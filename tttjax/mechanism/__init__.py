@@ -6,9 +6,13 @@
   held_out.py     the loss of spans that were not trained on
 """
 
+from tttjax.mechanism.evidence_attention import (
+    AttentionStatistics,
+    attention_mass,
+    attention_statistics,
+)
 from tttjax.mechanism.held_out import held_out_starts, span_losses
 from tttjax.mechanism.query_step import QueryStep, query_step_check
-from tttjax.mechanism.statistics import AttentionStatistics, attention_mass, attention_statistics
 from tttjax.mechanism.theory import margin_threshold, mass_bound, required_lead
 
 __all__ = [

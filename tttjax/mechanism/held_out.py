@@ -7,12 +7,11 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.cache import PrefixCache
-from tttjax.checks import check_tokens, is_concrete
+from tttjax.attention.caches import PrefixCache
+from tttjax.checks import check_tokens, crop, is_concrete, pad_to
 from tttjax.errors import UserError
-from tttjax.prefill import crop, pad_to
-from tttjax.qwen3.model import Params, Qwen3
-from tttjax.ttt.config import TTTConfig
+from tttjax.models.decoder import Decoder, Params
+from tttjax.ttt.hyperparameters import TTTConfig
 from tttjax.ttt.step import span_loss
 
 # Results have room for at least this many spans, then powers of two: the number is traced.
@@ -20,7 +19,7 @@ _MIN_SPANS = 16
 
 
 def span_losses(
-    model: Qwen3,
+    model: Decoder,
     params: Params,
     fast: Params | None,
     cache: PrefixCache,

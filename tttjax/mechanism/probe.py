@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.attention import attend_marked, attend_whole, merge
-from tttjax.cache import PrefixCache
+from tttjax.attention.caches import PrefixCache
+from tttjax.attention.phases import Suffix, fold
+from tttjax.checks import pad_to
 from tttjax.decode.suffix import check_suffix
 from tttjax.errors import UserError
-from tttjax.memory import Suffix, fold
-from tttjax.prefill import pad_to
-from tttjax.qwen3.model import Qwen3
+from tttjax.models.decoder import Decoder
 
 
 @struct.dataclass
@@ -47,7 +47,7 @@ class MarkedSuffix(Suffix):
     return (evidence.o, evidence.lse), others, jnp.maximum(rest.top, suffix.top)
 
 
-def check_rows(model: Qwen3, cache: PrefixCache, tokens, lengths, evidence):
+def check_rows(model: Decoder, cache: PrefixCache, tokens, lengths, evidence):
   """Checks a suffix [R, S] with evidence [R, T]; returns them padded, and int32 lengths [R].
 
   Raises:

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.attention import merge
-from tttjax.cache import PrefixCache
+from tttjax.attention.caches import PrefixCache
+from tttjax.attention.phases import Suffix, unfold
 from tttjax.checks import is_concrete
 from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
-from tttjax.memory import Suffix, unfold
-from tttjax.qwen3.model import Params, Qwen3
+from tttjax.models.decoder import Decoder, Params
 
 
 @struct.dataclass
@@ -54,7 +54,7 @@ class _KeepQuery(Suffix):
 
 
 def query_step_check(
-    model: Qwen3,
+    model: Decoder,
     params: Params,
     fast: Params | None,
     cache: PrefixCache,

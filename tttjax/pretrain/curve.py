@@ -4,6 +4,7 @@ import csv
 import pathlib
 
 import matplotlib
+
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # pylint: disable=g-import-not-at-top
 

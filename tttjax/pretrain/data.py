@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tttjax.pretrain import logs
-from tttjax.tasks import bank_log, prompt
+from tttjax.tasks import prompt
+from tttjax.tasks.synthetic import bank_log
 
 # Target weights. What cannot be predicted (ids, accounts, amounts) teaches only noise.
 ANSWER, PREDICTABLE, UNPREDICTABLE, QUESTION = 2.0, 1.0, 0.1, 0.05

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.pretrain.train import Segments
-from tttjax.tasks.bank_log import BankLog
+from tttjax.tasks.synthetic.bank_log import BankLog
 
 # Logs with seeds from here on are apart from training and from the experiments' first 10,000.
 FIRST_SEED = 10_000

@@ -1,16 +1,16 @@
 """The bank logs of training: a random log as it comes, with questions about any part of it.
 
-The evaluation's logs (tttjax.tasks.bank_log) are made otherwise: there the asked lines are planned,
-so that they stay the same while the log grows.
+The evaluation's logs (tttjax.tasks.synthetic.bank_log) are made otherwise: there the asked lines
+are planned, so that they stay the same while the log grows.
 """
 
+from collections.abc import Callable
 import dataclasses
-from typing import Callable
 
 import numpy as np
 
-from tttjax.tasks import bank_log
-from tttjax.tasks.ledger import ANOMALIES, Ledger, Operation
+from tttjax.tasks.synthetic import bank_log
+from tttjax.tasks.synthetic.ledger import ANOMALIES, Ledger, Operation
 
 _LEAD_IN = 4  # lines in front of an anomaly, at least one more
 _LONGEST_LINE = 'TX0000:00 A00=0000>-0000 B00=0000>0000\n'

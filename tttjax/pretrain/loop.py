@@ -13,12 +13,12 @@ import orbax.checkpoint as ocp
 from tqdm import tqdm
 
 from tttjax.embedded.checkpoint_files import write_checkpoint
-from tttjax.embedded.tokenizer import VOCAB_SIZE, build_tokenizer
+from tttjax.embedded.vocabulary import VOCAB_SIZE, build_tokenizer
 from tttjax.errors import UserError
+from tttjax.models.decoder import Decoder, init_params
+from tttjax.models.decoder_config import DecoderConfig
 from tttjax.pretrain import curve, evaluate, train
 from tttjax.pretrain.data import Generator, Stage
-from tttjax.qwen3.config import Qwen3Config
-from tttjax.qwen3.model import Qwen3, init_params
 
 
 def stages_of(config) -> list[Stage]:
@@ -45,9 +45,9 @@ def stage_at(stages: list[Stage], progress: float) -> Stage:
                     len(stages) - 1)]
 
 
-def model_of(config) -> Qwen3:
+def model_of(config) -> Decoder:
   m = config.model
-  return Qwen3(Qwen3Config(
+  return Decoder(DecoderConfig(
       vocab_size=VOCAB_SIZE, hidden_size=m.hidden_size, intermediate_size=m.intermediate_size,
       num_hidden_layers=m.num_layers, num_attention_heads=m.num_heads,
       num_key_value_heads=m.num_kv_heads, head_dim=m.head_dim, rope_theta=m.rope_theta,

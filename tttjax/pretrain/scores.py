@@ -17,7 +17,7 @@ import numpy as np
 import tttjax as tt
 from tttjax import flags as command_line
 from tttjax.pretrain.evaluate import FIRST_SEED
-from tttjax.tasks.bank_log import FORCED_STOP, BankLog
+from tttjax.tasks.synthetic.bank_log import FORCED_STOP, BankLog
 
 _CHECKPOINT = flags.DEFINE_string('checkpoint', str(tt.EMBEDDED), 'checkpoint directory')
 _OUT = flags.DEFINE_string('out', 'scores.csv', 'file to write')

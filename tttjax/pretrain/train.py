@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tttjax.memory import fold, unfold
-from tttjax.qwen3.model import Qwen3
+from tttjax.attention.phases import fold, unfold
+from tttjax.models.decoder import Decoder
 
 BLOCKS = 4  # of queries in a row; keys behind a block are never touched
 # Axes that a stacked kernel's matrix reduces over and writes to; axis 0 stacks the layers.
@@ -48,7 +48,7 @@ class Segments:
     return jnp.concatenate(parts, axis=1), state
 
 
-def loss_fn(model: Qwen3, params, tokens, positions, segments, weights):
+def loss_fn(model: Decoder, params, tokens, positions, segments, weights):
   """Weighted next-token cross-entropy of a batch [B, T].
 
   Returns:
@@ -88,7 +88,7 @@ def rate_scale(progress: float, step: int, warmup: int) -> float:
   return min(1.0, (step + 1) / warmup, 3 * (1 - progress))
 
 
-def make_step(model: Qwen3, optimizer):
+def make_step(model: Decoder, optimizer):
   """Returns the jitted step (params, opt_state, scale, *batch) -> (params, opt_state, metrics).
 
   scale is a float32 scalar; metrics is float32 [3]: loss, answer accuracy, gradient norm.

@@ -1,11 +1,11 @@
 """Strategies: ways to spend compute on a context before answering, one file each.
 
 A strategy is a frozen dataclass of its options that answers the questions of a case
-(tttjax.strategies.base). A new one is a new file and its line here. Span sampling and decoding draw
-from the same two halves of the key in all of them: strategies differ by what they do, not by luck.
+(tttjax.strategies.strategy). A new one is a new file and its line here. Span sampling and decoding
+draw from the same two halves of the key in all of them: strategies differ by what they do, not by
+luck.
 """
 
-from tttjax.strategies.base import Strategy
 from tttjax.strategies.beam import Beam
 from tttjax.strategies.full_ttt import FullTTT
 from tttjax.strategies.in_context import InContext
@@ -14,6 +14,7 @@ from tttjax.strategies.qttt import QTTT
 from tttjax.strategies.qttt_other_context import QTTTOtherContext
 from tttjax.strategies.qttt_thinking import QTTTThinking
 from tttjax.strategies.self_consistency import SelfConsistency
+from tttjax.strategies.strategy import Strategy
 from tttjax.strategies.thinking import Thinking
 
 STRATEGIES: dict[str, type[Strategy]] = {

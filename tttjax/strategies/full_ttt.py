@@ -10,9 +10,16 @@ import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.strategies.base import (
-    Allowance, Case, Decoding, Reference, Result, Sizes, answer_flops)
-from tttjax.strategies.engine import Engine
+from tttjax.session import Engine
+from tttjax.strategies.strategy import (
+  Allowance,
+  Case,
+  Decoding,
+  Reference,
+  Result,
+  Sizes,
+  answer_flops,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,18 @@ import dataclasses
 
 import jax
 
-from tttjax.strategies.base import (
-    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, answer_flops, still)
-from tttjax.strategies.engine import Engine
+from tttjax.session import Engine
+from tttjax.strategies.strategy import (
+  Allowance,
+  Case,
+  Decoding,
+  Reading,
+  Reference,
+  Result,
+  Sizes,
+  answer_flops,
+  still,
+)
 
 
 @dataclasses.dataclass(frozen=True)

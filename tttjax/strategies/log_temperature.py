@@ -6,10 +6,19 @@ import math
 import jax
 
 from tttjax.errors import UserError
-from tttjax.strategies.base import (
-    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, answer_flops, still)
-from tttjax.strategies.engine import Engine
-from tttjax.ttt.fast import scaled_queries
+from tttjax.session import Engine
+from tttjax.strategies.strategy import (
+  Allowance,
+  Case,
+  Decoding,
+  Reading,
+  Reference,
+  Result,
+  Sizes,
+  answer_flops,
+  still,
+)
+from tttjax.ttt.weights import scaled_queries
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,21 @@ import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.strategies.base import (
-    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, adapt_flops, answer_flops,
-    fitting_span)
-from tttjax.strategies.engine import Engine, Prefix
-from tttjax.strategies.spans import SPANS
-from tttjax.ttt.config import TTTConfig
+from tttjax.session import Engine, Prefix
+from tttjax.strategies.selectors import SPANS
+from tttjax.strategies.strategy import (
+  Allowance,
+  Case,
+  Decoding,
+  Reading,
+  Reference,
+  Result,
+  Sizes,
+  adapt_flops,
+  answer_flops,
+  fitting_span,
+)
+from tttjax.ttt.hyperparameters import TTTConfig
 
 
 @dataclasses.dataclass(frozen=True)

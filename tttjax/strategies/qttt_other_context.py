@@ -9,9 +9,9 @@ import dataclasses
 
 import jax
 
-from tttjax.strategies.base import Allowance, Case, Decoding, Reference, Result, Sizes
-from tttjax.strategies.engine import Engine
+from tttjax.session import Engine
 from tttjax.strategies.qttt import Adapting
+from tttjax.strategies.strategy import Allowance, Case, Decoding, Reference, Result, Sizes
 
 
 @dataclasses.dataclass(frozen=True)

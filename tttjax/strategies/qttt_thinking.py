@@ -6,10 +6,17 @@ import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.strategies.base import (
-    Allowance, Case, Decoding, Reference, Result, Sizes, adapt_flops)
-from tttjax.strategies.engine import Engine
+from tttjax.session import Engine
 from tttjax.strategies.qttt import Adapting
+from tttjax.strategies.strategy import (
+  Allowance,
+  Case,
+  Decoding,
+  Reference,
+  Result,
+  Sizes,
+  adapt_flops,
+)
 
 
 @dataclasses.dataclass(frozen=True)

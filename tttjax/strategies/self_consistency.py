@@ -7,9 +7,17 @@ import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.strategies.base import (
-    Allowance, Case, Decoding, Prediction, Reference, Result, Sizes, still)
-from tttjax.strategies.engine import Engine
+from tttjax.session import Engine
+from tttjax.strategies.strategy import (
+  Allowance,
+  Case,
+  Decoding,
+  Prediction,
+  Reference,
+  Result,
+  Sizes,
+  still,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,17 @@ import dataclasses
 import jax
 
 from tttjax import flops
-from tttjax.strategies.base import (
-    Allowance, Case, Decoding, Reading, Reference, Result, Sizes, still)
-from tttjax.strategies.engine import Engine
+from tttjax.session import Engine
+from tttjax.strategies.strategy import (
+  Allowance,
+  Case,
+  Decoding,
+  Reading,
+  Reference,
+  Result,
+  Sizes,
+  still,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Tasks: contexts with questions whose evidence is known. A new one is a line here."""
 
-from tttjax.tasks.bank_log import BankLog
-from tttjax.tasks.base import Task
-from tttjax.tasks.code_bugs import CodeBugs
-from tttjax.tasks.transaction_log import TransactionLog
+from tttjax.tasks.protocol import Task
+from tttjax.tasks.synthetic.bank_log import BankLog
+from tttjax.tasks.synthetic.code_bugs import CodeBugs
+from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 TASKS: dict[str, type[Task]] = {
     'bank_log': BankLog,

@@ -13,12 +13,12 @@ from jax import lax
 import jax.numpy as jnp
 import optax
 
-from tttjax.cache import PrefixCache
-from tttjax.memory import FrozenSpan, RecomputedSpan
-from tttjax.qwen3.model import Params, Qwen3, variables
-from tttjax.ttt.config import Hyper, Static
-from tttjax.ttt.fast import merged_queries
-from tttjax.ttt.optimizer import optimizer
+from tttjax.attention.caches import PrefixCache
+from tttjax.attention.phases import FrozenSpan, RecomputedSpan
+from tttjax.models.decoder import Decoder, Params, variables
+from tttjax.ttt.adamw import optimizer
+from tttjax.ttt.hyperparameters import Hyper, Static
+from tttjax.ttt.weights import merged_queries
 
 
 @struct.dataclass
@@ -41,7 +41,7 @@ class StepMetrics:
 
 
 def span_loss(
-    model: Qwen3,
+    model: Decoder,
     params: Params,
     fast: Params | None,
     cache: PrefixCache,
@@ -75,7 +75,7 @@ def span_loss(
 
 
 def one_step(
-    model: Qwen3,
+    model: Decoder,
     params: Params,
     fast: Params,
     opt_state: optax.OptState,

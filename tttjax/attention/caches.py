@@ -1,0 +1,135 @@
+"""The two caches: a frozen prefix shared by everything, and the suffix that grows after it."""
+
+from flax import struct
+import jax
+from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
+import jax.numpy as jnp
+
+from tttjax.errors import UserError
+from tttjax.models.decoder_config import DecoderConfig
+from tttjax.sharding import axis_size, constrain, spec
+
+# Slots are a multiple of this, so that attention can read them in whole blocks.
+SLOT_MULTIPLE = 128
+
+
+@struct.dataclass
+class PrefixCache:
+  """Keys and values of a context: fixed capacity, traced length, not written after prefill.
+
+  Attributes:
+    keys, values: [L, B, K, capacity, head_dim]; keys carry their RoPE rotation.
+    positions: int32 [B, capacity], RoPE position of each slot (they may jump).
+    lengths: int32 [B], slots in use; slots beyond hold no data and are never attended to.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+  positions: jax.Array
+  lengths: jax.Array
+
+  @property
+  def capacity(self) -> int:
+    """Slots, a static number."""
+    return self.keys.shape[3]
+
+  def next_positions(self) -> jax.Array:
+    """int32 [B], the RoPE position of the token that follows the context."""
+    last = jnp.maximum(self.lengths - 1, 0)
+    return jnp.take_along_axis(self.positions, last[:, None], axis=1)[:, 0] + 1
+
+  def rewind(self, tokens: int) -> "PrefixCache":
+    """The same cache without its last `tokens` tokens, which may then be encoded again."""
+    return self.replace(lengths=self.lengths - tokens)
+
+
+def round_capacity(tokens: int, context_shards: int = 1) -> int:
+  """Smallest default capacity that holds `tokens`: 1, 1.25 or 1.5 times a power of two.
+
+  Lengths within one capacity share one compiled program.
+  """
+  multiple = SLOT_MULTIPLE * context_shards
+  power = SLOT_MULTIPLE
+  while True:
+    for quarters in (4, 5, 6):
+      candidate = power * quarters // 4
+      if candidate >= tokens and candidate % multiple == 0:
+        return candidate
+    power *= 2
+
+
+def check_capacity(capacity: int, tokens: int, context_shards: int) -> None:
+  """Raises UserError where `capacity` does not hold `tokens` or cannot be split into blocks."""
+  if tokens > capacity:
+    raise UserError(
+        f"capacity {capacity} is exceeded: the context has {tokens} tokens; give a capacity of at"
+        f" least {round_capacity(tokens, context_shards)}"
+    )
+  multiple = SLOT_MULTIPLE * context_shards
+  if capacity % multiple:
+    raise UserError(
+        f"capacity {capacity} is not a multiple of {multiple} ({SLOT_MULTIPLE} slots x"
+        f" {context_shards} context shards); use {-(-capacity // multiple) * multiple}"
+    )
+
+
+def empty_slots(
+    config: DecoderConfig, batch: int, capacity: int, dtype, mesh, split: bool
+) -> tuple[jax.Array, jax.Array]:
+  """Zero keys and values [L, B, K, capacity, d]; `split` shards the slots over the context axis."""
+  shape = (
+      config.num_hidden_layers,
+      batch,
+      config.num_key_value_heads,
+      capacity,
+      config.head_dim,
+  )
+  axes = (None, "batch", "kv_heads", "slots" if split else None, None)
+  zeros = jnp.zeros(shape, dtype)
+  return constrain(zeros, mesh, *axes), constrain(zeros, mesh, *axes)
+
+
+def _row_major(cache: jax.Array) -> jax.Array:
+  """Keeps XLA for TPU from laying the slots out as `new` was computed, [B, C, K, d].
+
+  It would then hold a second, row-major copy of the whole cache to return it.
+  """
+  return with_layout_constraint(cache, Layout(major_to_minor=tuple(range(cache.ndim))))
+
+
+def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Array:
+  """Writes new [B, K, C, d] at (layer, slot offset) of cache [L, B, K, S, d], in place under jit.
+
+  With slots sharded over the context axis each shard writes the part that is
+  its own; partitioning a dynamic update along a sharded axis would gather it.
+  """
+  zero = jnp.zeros((), jnp.int32)
+  size = axis_size(mesh, "context")
+  if size == 1 or cache.shape[3] % size:
+    start = (layer, zero, zero, offset, zero)
+    return _row_major(lax.dynamic_update_slice(cache, new[None], start))
+
+  def local(cache, new, layer, offset):
+    slots, width = cache.shape[3], min(new.shape[2], cache.shape[3])
+    begin = offset - lax.axis_index("context") * slots
+    # The window of `width` local slots nearest to the new ones, and what of it is new.
+    at = jnp.clip(begin, 0, slots - width)
+    source = at + jnp.arange(width) - begin
+    mine = (source >= 0) & (source < new.shape[2])
+    fresh = jnp.take(new, jnp.clip(source, 0, new.shape[2] - 1), axis=2)[None]
+    start = (layer, zero, zero, at, zero)
+    old = lax.dynamic_slice(cache, start, (1, *cache.shape[1:3], width, cache.shape[4]))
+    update = jnp.where(mine[None, None, None, :, None], fresh, old)
+    return _row_major(lax.dynamic_update_slice(cache, update, start))
+
+  cache_spec = spec(mesh, (None, "batch", "kv_heads", "slots", None), cache.shape)
+  p = jax.sharding.PartitionSpec
+  new_spec = p(cache_spec[1], cache_spec[2], None, None)
+  return jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=(cache_spec, new_spec, p(), p()),
+      out_specs=cache_spec,
+      check_vma=False,
+  )(cache, new, layer, offset)

@@ -1,0 +1,253 @@
+"""Parameters -> a checkpoint directory in Hugging Face's layout, which transformers loads."""
+
+from collections.abc import Iterator
+import json
+import os
+import pathlib
+import shutil
+import struct
+from typing import IO, Any
+
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
+
+from tttjax.checkpoint import names
+from tttjax.checkpoint.config_json import write_config
+from tttjax.checkpoint.fields import read_json
+from tttjax.checkpoint.safetensors_index import DTYPES, INDEX_FILE, SINGLE_FILE, format_code
+from tttjax.errors import UserError
+from tttjax.models.decoder import Decoder, Params
+from tttjax.models.decoder_config import DecoderConfig
+
+MAX_SHARD_BYTES = 5_000_000_000
+COPIED_FILES = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "LICENSE",
+)
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_Shard = dict[str, tuple[int, ...]]  # Name -> shape, in file order.
+
+
+def export(
+    path_out,
+    model: Decoder,
+    params: Params,
+    fast: Params | None = None,
+    dtype=jnp.float32,
+    source=None,
+) -> pathlib.Path:
+  """Writes a checkpoint with the query kernels W_Q + Delta; it appears complete or not at all.
+
+  float32 by default: bfloat16 rounds most of Delta away. Where another dtype is asked for, prints
+  the relative error |round(W_Q + Delta) - (W_Q + Delta)| / |Delta| (Frobenius norms, all layers).
+
+  Args:
+    path_out: directory to make; may exist if it is empty.
+    model: the model of `params`.
+    params: base weights, in any float dtype, sharded or not. In a multi-process program every
+      process calls this and the first one writes.
+    fast: fast weights, Delta float32 [L, D, H, d], or None to write the base weights.
+    dtype: float32, bfloat16 or float16, of all tensors in the file.
+    source: checkpoint directory whose tokenizer, generation config and special token ids are
+      copied, or None.
+
+  Returns:
+    `path_out` as a path.
+
+  Raises:
+    UserError: path_out is in use or cannot be written, source is no directory, a value does not
+      fit dtype, or the fast weights are of another model.
+  """
+  path_out = pathlib.Path(path_out).absolute()
+  code = format_code(dtype)
+  source = None if source is None else pathlib.Path(source)
+  config_json = write_config(model.config, dtype) | _source_token_ids(source)
+  _check_target(path_out)
+  _check_fast(params, fast)
+  _barrier("checked")  # No process may find the directory that the first one makes.
+
+  temporary = path_out.with_name(f".{path_out.name}.{os.getpid()}.partial")
+  writes = jax.process_index() == 0
+  try:
+    if writes:
+      temporary.mkdir(parents=True)
+      _write_json(temporary / "config.json", config_json)
+      for file in COPIED_FILES if source else ():
+        if (source / file).exists():
+          shutil.copyfile(source / file, temporary / file)
+    _write_weights(temporary if writes else None, code, model.config, params, fast)
+    if writes:
+      os.replace(temporary, path_out)  # Atomic; replaces nothing but an empty directory.
+  except OSError as error:
+    raise UserError(
+        f"{path_out}: cannot be written ({error.strerror}); choose a directory on a"
+        " disk with write permission and enough space"
+    ) from error
+  finally:
+    if writes:
+      shutil.rmtree(temporary, ignore_errors=True)  # Gone already unless something failed.
+  _barrier("written")
+  return path_out
+
+
+def _barrier(name: str) -> None:
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(f"tttjax export {name}")
+
+
+def _source_token_ids(source: pathlib.Path | None) -> dict[str, Any]:
+  if source is None:
+    return {}
+  if not source.is_dir():
+    raise UserError(f"{source}: no such directory; source must be a checkpoint directory or None")
+  path = source / "config.json"
+  values = read_json(path) if path.exists() else {}
+  return {name: values[name] for name in _TOKEN_IDS if name in values}
+
+
+def _check_target(path_out: pathlib.Path) -> None:
+  if path_out.exists() and not (path_out.is_dir() and not any(path_out.iterdir())):
+    raise UserError(
+        f"{path_out}: exists and is not an empty directory; nothing is overwritten,"
+        " choose another path or remove it"
+    )
+
+
+def _check_fast(params: Params, fast: Params | None) -> None:
+  if fast is None:
+    return
+  expected = _leaf(params, names.QUERY_PATH).shape
+  found = _delta(fast).shape
+  if found != expected:
+    raise UserError(
+        f"fast weights have shape {list(found)} but the model's query kernels have"
+        f" {list(expected)}; export one context's fast weights of this model"
+    )
+
+
+def _leaf(params: Params, path: tuple[str, ...]) -> jax.Array:
+  for key in path:
+    params = params[key]
+  return params
+
+
+def _delta(fast: Params) -> jax.Array:
+  return _leaf(fast, (*names.QUERY_PATH[:-1], "delta"))
+
+
+def _write_weights(
+    directory: pathlib.Path | None,
+    code: str,
+    config: DecoderConfig,
+    params: Params,
+    fast: Params | None,
+) -> None:
+  """Writes model.safetensors or shards and index; with no directory only takes part in gathers."""
+  shards = _plan_shards(names.file_shapes(config), DTYPES[code].itemsize)
+  files = (
+      [SINGLE_FILE]
+      if len(shards) == 1
+      else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+  )
+  tensors = _tensors(DTYPES[code], config, params, fast)
+  for file, shard in zip(files, shards, strict=True):
+    if directory is None:
+      for _ in shard:
+        next(tensors)
+    else:
+      with open(directory / file, "wb") as out:
+        _write_shard(out, code, shard, tensors)
+  next(tensors, None)  # Runs the generator to its end, where it reports the rounding error.
+  if directory is not None and len(shards) > 1:
+    total = sum(
+        _num_bytes(shape, DTYPES[code].itemsize) for shard in shards for shape in shard.values()
+    )
+    weight_map = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+    _write_json(
+        directory / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map}
+    )
+
+
+def _plan_shards(shapes: _Shard, itemsize: int) -> list[_Shard]:
+  """Fills shards in order, none larger than MAX_SHARD_BYTES unless one tensor is."""
+  shards: list[_Shard] = [{}]
+  used = 0
+  for name, shape in shapes.items():
+    size = _num_bytes(shape, itemsize)
+    if shards[-1] and used + size > MAX_SHARD_BYTES:
+      shards.append({})
+      used = 0
+    shards[-1][name] = shape
+    used += size
+  return shards
+
+
+def _num_bytes(shape: tuple[int, ...], itemsize: int) -> int:
+  return int(np.prod(shape, dtype=np.int64)) * itemsize
+
+
+def _write_shard(out: IO[bytes], code: str, shard: _Shard, tensors: Iterator[np.ndarray]) -> None:
+  """Header, then the tensors one by one, so that the host holds one at a time."""
+  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # Transformers insists on it.
+  end = 0
+  for name, shape in shard.items():
+    begin, end = end, end + _num_bytes(shape, DTYPES[code].itemsize)
+    header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [begin, end]}
+  text = json.dumps(header).encode()
+  text += b" " * (-len(text) % 8)  # Aligns the data.
+  out.write(struct.pack("<Q", len(text)) + text)
+  for _ in shard:
+    out.write(next(tensors).reshape(-1).view(np.uint8).data)
+  out.flush()
+  os.fsync(out.fileno())
+
+
+def _tensors(
+    dtype: np.dtype, config: DecoderConfig, params: Params, fast: Params | None
+) -> Iterator[np.ndarray]:
+  """The file's tensors in the order of `names.file_shapes`, contiguous, on the host."""
+  lost = moved = 0.0  # Squared norms: of the rounding of W_Q + Delta, and of Delta.
+  for layout in names.layouts(config):
+    parameter = _leaf(params, layout.path)
+    merges = fast is not None and layout.path == names.QUERY_PATH
+    for layer, name in enumerate(layout.names(config)):
+      value = _to_host(parameter[layer] if layout.stacked else parameter)
+      if merges:
+        delta = _to_host(_delta(fast)[layer])
+        value = value.astype(np.float32) + delta
+        moved += np.sum(np.square(delta, dtype=np.float64))
+      value = value.transpose(layout.to_file)
+      with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(value, dtype)
+      if merges:
+        lost += np.sum(np.square(stored.astype(np.float64) - value))
+      if not np.isfinite(stored).all():
+        raise UserError(
+            f"tensor {name} is not finite in {dtype}; export in float32, and if that"
+            " fails too the weights themselves are broken"
+        )
+      yield stored.reshape(layout.file_shape(config))
+  if fast is not None and dtype != np.float32 and jax.process_index() == 0:
+    error = np.sqrt(lost / moved) if moved else 0.0
+    print(f"export in {dtype} changes Delta by {error:.1%} (relative error after rounding)")
+
+
+def _to_host(x: jax.Array) -> np.ndarray:
+  """The whole of a possibly sharded array; collective where other processes hold parts of it."""
+  if getattr(x, "is_fully_addressable", True):
+    return np.asarray(x)
+  return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def _write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
+  path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,101 @@
+"""Prefill: read the context once, keep every layer's keys and values (paper, section 3, step 1)."""
+
+import functools
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from tttjax.attention.caches import PrefixCache, check_capacity, empty_slots, round_capacity
+from tttjax.attention.phases import WritePrefix
+from tttjax.checks import check_tokens, is_concrete, pad_to
+from tttjax.errors import UserError
+from tttjax.models.decoder import Decoder, Params, variables
+from tttjax.sharding import axis_size, constrain
+
+# Tokens encoded at once; the largest chunk up to this that divides the capacity is used.
+_MAX_CHUNK = 2048
+
+
+def prefill(
+    model: Decoder,
+    params: Params,
+    tokens: jax.Array,
+    lengths: jax.Array | None = None,
+    capacity: int | None = None,
+    positions: jax.Array | None = None,
+) -> tuple[PrefixCache, jax.Array]:
+  """Encodes contexts into a frozen cache, in chunks: memory is flat in T apart from the cache.
+
+  Args:
+    model: the model; its mesh shards the cache.
+    params: base weights.
+    tokens: int [B, T], right-padded.
+    lengths: int [B], tokens of each row; None means T.
+    capacity: slots of the cache, static; default the next of 1, 1.25 or 1.5 times a
+      power of two, so that contexts of similar length share one compiled program.
+    positions: int [B, T] increasing RoPE positions; None means 0, 1, 2, ...
+
+  Returns:
+    The cache, and float32 logits [B, V] of each row's last token.
+
+  Raises:
+    UserError: empty input, ids outside the vocabulary, capacity exceeded, positions
+      beyond the model's trained range.
+  """
+  config = model.config
+  check_tokens("the context", tokens, config.vocab_size, lengths)
+  batch, width = tokens.shape
+  shards = axis_size(model.mesh, "context")
+  if capacity is None:
+    capacity = round_capacity(width, shards)
+  check_capacity(capacity, width, shards)
+  if lengths is None:
+    lengths = np.full((batch,), width, np.int32)
+  if positions is None:
+    last = int(np.max(lengths)) - 1 if is_concrete(lengths) else 0
+    positions = np.broadcast_to(np.arange(capacity, dtype=np.int32), (batch, capacity))
+  else:
+    if np.shape(positions) != (batch, width):
+      raise UserError(f"positions must have the shape of the context, {(batch, width)}")
+    last = int(np.max(positions)) if is_concrete(positions) else 0
+    positions = pad_to(positions, capacity)
+  if last >= config.max_position_embeddings:
+    raise UserError(
+        f"the context reaches position {last} but max_position_embeddings in config.json is"
+        f" {config.max_position_embeddings}: shorten it, or configure YaRN for a longer range"
+    )
+  return _prefill(
+      model, params, pad_to(tokens, capacity), jnp.asarray(lengths, jnp.int32), positions
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prefill(model, params, tokens, lengths, positions):
+  batch, capacity = tokens.shape
+  chunk = next(c for c in range(min(_MAX_CHUNK, capacity), 0, -1) if capacity % c == 0)
+  keys, values = empty_slots(model.config, batch, capacity, model.dtype, model.mesh, split=True)
+  last_hidden = jnp.zeros((batch, model.config.hidden_size), model.dtype)
+
+  def encode(index, carry):
+    keys, values, last_hidden = carry
+    offset = index * chunk
+    hidden, (keys, values) = model.apply(
+        variables(params, None),
+        lax.dynamic_slice_in_dim(tokens, offset, chunk, axis=1),
+        lax.dynamic_slice_in_dim(positions, offset, chunk, axis=1),
+        WritePrefix(keys, values, offset, model.mesh),
+        method="hidden",
+    )
+    # Keep the hidden state of each row's last token; its logits are the only ones built.
+    at = lengths - 1 - offset
+    here = (at >= 0) & (at < chunk)
+    row = jnp.take_along_axis(hidden, jnp.clip(at, 0, chunk - 1)[:, None, None], axis=1)[:, 0]
+    return keys, values, jnp.where(here[:, None], row, last_hidden)
+
+  chunks = (lengths.max() + chunk - 1) // chunk
+  keys, values, last_hidden = lax.fori_loop(0, chunks, encode, (keys, values, last_hidden))
+  logits = model.apply(variables(params, None), last_hidden, method="logits")
+  positions = constrain(positions, model.mesh, "batch", None)
+  return PrefixCache(keys, values, positions, lengths), logits

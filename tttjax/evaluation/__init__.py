@@ -1,3 +1,0 @@
-"""Evaluation: runs strategies over contexts, keeps every row, reports with clustered errors."""
-
-from tttjax.evaluation.config import default_config

@@ -1,5 +1,0 @@
-"""One self-contained HTML page about a run, or about several side by side."""
-
-from tttjax.evaluation.report.page import Content, write
-
-__all__ = ['Content', 'write']

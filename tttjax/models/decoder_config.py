@@ -1,0 +1,45 @@
+"""Shapes and constants of a dense Qwen3, as a frozen hashable value."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class YarnConfig:
+  """YaRN context extension (Peng et al., arXiv 2309.00071), as in transformers' `rope_type: yarn`.
+
+  Attributes:
+    factor: context extension factor.
+    original_max_position_embeddings: trained context length in tokens.
+    beta_fast, beta_slow: rotation counts that bound the interpolation ramp.
+    attention_factor: multiplies cos and sin; None means 0.1 ln(factor) + 1.
+    truncate: round the ramp's bounds to whole dimensions.
+  """
+
+  factor: float
+  original_max_position_embeddings: int
+  beta_fast: float = 32.0
+  beta_slow: float = 1.0
+  attention_factor: float | None = None
+  truncate: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """Dense Qwen3 architecture (0.6B to 32B and the 2507 variants).
+
+  Attributes are named as in Hugging Face's config.json, except `rope_theta`
+  and `yarn`, which gather what transformers 4 and 5 keep in different places.
+  """
+
+  vocab_size: int
+  hidden_size: int
+  intermediate_size: int
+  num_hidden_layers: int
+  num_attention_heads: int
+  num_key_value_heads: int
+  head_dim: int
+  rope_theta: float
+  max_position_embeddings: int
+  rms_norm_eps: float = 1e-6
+  tie_word_embeddings: bool = False
+  yarn: YarnConfig | None = None

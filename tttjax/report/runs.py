@@ -1,0 +1,89 @@
+"""Reads finished or running work directories: the rows and the configuration, changing nothing."""
+
+import dataclasses
+import gzip
+import json
+import pathlib
+from typing import Any
+
+from tttjax.errors import UserError
+from tttjax.rows import Row, parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One work directory.
+
+  Attributes:
+    label: how tables and figures call it; '' where it is the only one.
+    directory: where it was read from.
+    config: dotted field to JSON value, of config.json.
+    rows: one per prediction, in the order of the file.
+    stamp: the time in the name of the samples file, which names the results too.
+  """
+
+  label: str
+  directory: pathlib.Path
+  config: dict[str, Any]
+  rows: list[Row]
+  stamp: str
+
+  @property
+  def git_hash(self) -> str | None:
+    """Commit of the source tree when the run was begun; None outside of one."""
+    return self.config.get('git_hash')
+
+
+def read_run(directory: pathlib.Path, label: str) -> Run:
+  """Reads a work directory.
+
+  Raises:
+    UserError: it is not one, or a file in it is broken.
+  """
+  rows = read_rows(directory)
+  return Run(
+      label, directory, _read_config(directory / 'config.json'), rows,
+      _file(directory).name.partition('.')[0].rpartition('_')[2])
+
+
+def read_rows(directory: pathlib.Path) -> list[Row]:
+  """The rows of a work directory's samples file, which may be compressed (.jsonl.gz).
+
+  A last line without its line break is still being written, or was cut by a kill; it is left out.
+
+  Raises:
+    UserError: no samples file, a line that is not a row, or a row that stands there twice.
+  """
+  path = _file(directory)
+  try:
+    data = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+  except (OSError, EOFError) as error:
+    raise UserError(f'{path}: cannot be read ({error}); restore it') from None
+  rows = parse(path, data)
+  if not rows:
+    raise UserError(f'{directory}: its samples file has no rows yet; let the run make some')
+  return list(rows.values())
+
+
+def _file(directory: pathlib.Path) -> pathlib.Path:
+  if not directory.is_dir():
+    raise UserError(f'{directory}: no such directory; give the work directory of a run')
+  files = sorted([*directory.glob('samples_*.jsonl'), *directory.glob('samples_*.jsonl.gz')])
+  if not files:
+    raise UserError(
+        f'{directory}: no samples_*.jsonl in it; give the work directory of a run (its --workdir)')
+  if len(files) > 1:
+    raise UserError(f'{directory} holds {len(files)} samples files; keep one')
+  return files[0]
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    config = json.loads(path.read_text(encoding='utf-8'))
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror}; a work directory holds it') from None
+  except ValueError as error:
+    raise UserError(f'{path}: not JSON ({error}); restore it from the run') from None
+  if not isinstance(config, dict):
+    raise UserError(f'{path}: not a JSON object of config fields; restore it from the run')
+  return config

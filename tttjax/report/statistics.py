@@ -1,0 +1,272 @@
+"""Standard errors and tests for questions that share a context.
+
+Questions asked about one context are not independent: an easy log makes all of
+them easy. So contexts are the clusters of every standard error, comparisons are
+paired question by question, the permutation test flips the sign of whole
+contexts, and the bootstrap draws whole contexts.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+# Up to this many contexts the sign-flip test enumerates all 2^C sign vectors.
+_EXACT_CONTEXTS = 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """A mean with its clustered standard error.
+
+  Attributes:
+    mean: mean over all values (not the mean of cluster means).
+    stderr: cluster-robust standard error; nan with fewer than two clusters.
+    n: number of values.
+    clusters: number of clusters.
+  """
+
+  mean: float
+  stderr: float
+  n: int
+  clusters: int
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
+  """Mean of `values` with the standard error clustered by `clusters`.
+
+  With C clusters and n values the variance of the mean is
+  C / (C - 1) * sum_c (sum_{i in c} (x_i - mean))^2 / n^2, the cluster-robust
+  (CR1) variance of a regression on a constant (Liang and Zeger, 1986).
+
+  Args:
+    values: n numbers.
+    clusters: the n cluster labels, in the same order.
+
+  Returns:
+    The estimate; mean is nan when there is no value.
+
+  Raises:
+    ValueError: the two arguments differ in length.
+  """
+  if len(values) != len(clusters):
+    raise ValueError(f'{len(values)} values but {len(clusters)} cluster labels')
+  x = np.asarray(values, np.float64)
+  labels = {label: i for i, label in enumerate(dict.fromkeys(clusters))}
+  n, c = x.size, len(labels)
+  if n == 0:
+    return Estimate(math.nan, math.nan, 0, 0)
+  mean = x.mean()
+  if c < 2:
+    return Estimate(float(mean), math.nan, n, c)
+  index = np.array([labels[label] for label in clusters])
+  sums = np.bincount(index, weights=x - mean, minlength=c)
+  variance = c / (c - 1) * np.sum(sums**2) / n**2
+  return Estimate(float(mean), float(math.sqrt(variance)), n, c)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedDifference:
+  """Difference of two strategies on the same questions.
+
+  Attributes:
+    gain: estimate of treatment minus baseline, clustered by context.
+    p_value: two-sided sign-flip p-value over the contexts' summed differences.
+  """
+
+  gain: Estimate
+  p_value: float
+
+  @property
+  def smallest_p(self) -> float:
+    """The smallest p-value that the sign-flip test can give with this many contexts."""
+    return 2.0 ** (1 - self.gain.clusters)
+
+
+def paired_difference(
+    treatment: Mapping[Hashable, float],
+    baseline: Mapping[Hashable, float],
+    cluster_of: Mapping[Hashable, Hashable],
+) -> PairedDifference:
+  """Compares two strategies over the questions that both have answered.
+
+  Args:
+    treatment: value of each question (keys are questions).
+    baseline: the same for the strategy compared against.
+    cluster_of: the context of each question.
+
+  Returns:
+    The paired gain and its p-value over the questions in both mappings.
+  """
+  shared = [key for key in treatment if key in baseline]
+  differences = [treatment[key] - baseline[key] for key in shared]
+  clusters = [cluster_of[key] for key in shared]
+  # Sums, not means: contexts with more questions weigh more in the gain too.
+  sums: dict[Hashable, float] = {}
+  for cluster, difference in zip(clusters, differences):
+    sums[cluster] = sums.get(cluster, 0.0) + difference
+  return PairedDifference(
+      gain=clustered_mean(differences, clusters), p_value=sign_flip_p(list(sums.values()))
+  )
+
+
+def sign_flip_p(differences: Sequence[float], draws: int = 20_000, seed: int = 0) -> float:
+  """Two-sided permutation p-value of "the differences are symmetric around 0".
+
+  Under that hypothesis each context's difference is as likely with the opposite
+  sign. All sign vectors are enumerated up to 14 contexts; beyond that `draws`
+  random ones are taken, the observed one counted among them.
+
+  Args:
+    differences: one number per context.
+    draws: random sign vectors, used with more than 14 contexts.
+    seed: seed of these.
+
+  Returns:
+    p in (0, 1]; with C contexts never below 2^(1-C). nan without contexts.
+  """
+  d = np.asarray(differences, np.float64)
+  if d.size == 0:
+    return math.nan
+  observed = abs(d.sum())
+  slack = 1e-9 * max(1.0, np.abs(d).sum())  # equal sums differ in their last bits
+  exact = d.size <= _EXACT_CONTEXTS
+  signs = _all_signs(d.size) if exact else _random_signs(d.size, draws, seed)
+  extreme = np.count_nonzero(np.abs(signs @ d) >= observed - slack)
+  return float(extreme / len(signs) if exact else (extreme + 1) / (draws + 1))
+
+
+# A report makes hundreds of tests with the same few numbers of contexts.
+@functools.lru_cache(maxsize=4)
+def _all_signs(size: int) -> np.ndarray:
+  """float64 [2^size, size], every vector of signs."""
+  return 1.0 - 2.0 * ((np.arange(2**size)[:, None] >> np.arange(size)) & 1)
+
+
+@functools.lru_cache(maxsize=4)
+def _random_signs(size: int, draws: int, seed: int) -> np.ndarray:
+  """float64 [draws, size]."""
+  return 1.0 - 2.0 * np.random.default_rng(seed).integers(2, size=(draws, size))
+
+
+def mcnemar_p(treatment: Sequence[float], baseline: Sequence[float]) -> float:
+  """Exact two-sided McNemar test of two right-or-wrong answers to each of n independent questions.
+
+  Of the b + c questions that only one of the two answered rightly, the number won by the treatment
+  is binomial with probability 1/2 under the hypothesis of no difference (McNemar, 1947). It
+  assumes independent questions, so it holds only where every context has a single question.
+
+  Args:
+    treatment, baseline: n values, 0 or 1, of the same questions in the same order.
+
+  Returns:
+    p in (0, 1]; 1 where no question was answered differently.
+  """
+  wins = sum(t > b for t, b in zip(treatment, baseline, strict=True))
+  losses = sum(t < b for t, b in zip(treatment, baseline, strict=True))
+  discordant = wins + losses
+  tail = sum(math.comb(discordant, i) for i in range(min(wins, losses) + 1))
+  return min(1.0, 2 * tail / 2**discordant)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+  """Holm's (1979) step-down correction for making several comparisons.
+
+  Rejecting where the corrected value is below alpha keeps the probability of any false rejection
+  below alpha, however the comparisons depend on each other.
+
+  Args:
+    p_values: one per comparison; nan means that there was no test, and stays nan.
+
+  Returns:
+    The corrected values, in the same order, at most 1.
+  """
+  tested = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+  corrected = [math.nan] * len(p_values)
+  largest = 0.0
+  for rank, (p, i) in enumerate(tested):
+    largest = max(largest, min(1.0, (len(tested) - rank) * p))
+    corrected[i] = largest
+  return corrected
+
+
+# The value of a corpus metric on the questions of an index set: int [m], repeats allowed.
+Statistic = Callable[[np.ndarray], float]
+
+
+def bootstrap(
+    statistic: Statistic, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0
+) -> Estimate:
+  """A corpus metric with its bootstrap standard error; whole clusters are drawn.
+
+  For metrics that are no mean over questions, such as a geometric mean of means.
+
+  Args:
+    statistic: value on a set of indices into `clusters`.
+    clusters: the n cluster labels.
+    draws: bootstrap samples.
+    seed: of the draws.
+
+  Returns:
+    The value on all n; its standard error is nan with fewer than two clusters.
+  """
+  members = _members(clusters)
+  n, c = len(clusters), len(members)
+  if n == 0:
+    return Estimate(math.nan, math.nan, 0, 0)
+  value = float(statistic(np.arange(n)))
+  if c < 2:
+    return Estimate(value, math.nan, n, c)
+  drawn = [statistic(indices) for indices in _resampled(members, draws, seed)]
+  return Estimate(value, float(np.std(drawn, ddof=1)), n, c)
+
+
+def paired_bootstrap(
+    treatment: Statistic, baseline: Statistic, clusters: Sequence[Hashable],
+    draws: int = 2000, seed: int = 0,
+) -> PairedDifference:
+  """Difference of a corpus metric between two strategies on the same questions.
+
+  Both are evaluated on the same draws of whole clusters, so what an easy context adds to both
+  cancels (Efron and Tibshirani, 1993; Koehn, 2004).
+
+  Args:
+    treatment, baseline: the metric of either strategy on a set of indices into `clusters`.
+    clusters: the n cluster labels of the shared questions.
+    draws: bootstrap samples.
+    seed: of the draws.
+
+  Returns:
+    The difference on all questions with its bootstrap standard error, and a two-sided p-value:
+    the share of draws whose difference, centred at 0, is at least as large. nan with fewer than
+    two clusters.
+  """
+  difference = lambda indices: treatment(indices) - baseline(indices)
+  members = _members(clusters)
+  n, c = len(clusters), len(members)
+  if c < 2:
+    observed = float(difference(np.arange(n))) if n else math.nan
+    return PairedDifference(Estimate(observed, math.nan, n, c), math.nan)
+  observed = float(difference(np.arange(n)))
+  drawn = np.array([difference(indices) for indices in _resampled(members, draws, seed)])
+  extreme = np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - 1e-12)
+  gain = Estimate(observed, float(np.std(drawn, ddof=1)), n, c)
+  return PairedDifference(gain, float((extreme + 1) / (draws + 1)))
+
+
+def _members(clusters: Sequence[Hashable]) -> list[np.ndarray]:
+  """The indices of each cluster."""
+  groups: dict[Hashable, list[int]] = {}
+  for i, label in enumerate(clusters):
+    groups.setdefault(label, []).append(i)
+  return [np.array(group) for group in groups.values()]
+
+
+def _resampled(members: Sequence[np.ndarray], draws: int, seed: int):
+  """Yields `draws` index sets, each of as many clusters as there are, drawn with replacement."""
+  rng = np.random.default_rng(seed)
+  for _ in range(draws):
+    chosen = rng.integers(len(members), size=len(members))
+    yield np.concatenate([members[i] for i in chosen])

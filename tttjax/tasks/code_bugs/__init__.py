@@ -1,4 +1,0 @@
-"""Code-bug localization: one mutated line in a haystack of real Python source (paper, 4)."""
-
-from tttjax.tasks.code_bugs.mutation import OPERATORS
-from tttjax.tasks.code_bugs.task import CodeBugs

@@ -1,0 +1,290 @@
+"""What the two dialects of the transaction log share: building an example, and scoring answers.
+
+A dialect says how an operation is written (BankLog: compact, TransactionLog: prose). The example of
+a seed is the needles of that seed (transaction_log_needles) in a haystack that is the longest start
+of that seed's random log that fits: a longer context has the shorter one's lines, and more.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import re
+from typing import ClassVar
+
+import numpy as np
+
+from tttjax.errors import UserError
+from tttjax.tasks import prompt
+from tttjax.tasks.example import Example, Question
+from tttjax.tasks.synthetic import auditor as audit
+from tttjax.tasks.synthetic.ledger import ANOMALIES, Entry, Ledger, Operation, check_transactions
+from tttjax.tasks.synthetic.log_needles import (
+  FIRST_OPERATIONS,
+  MOST_NEEDLES,
+  MOST_UPDATES,
+  Needle,
+  Plan,
+  anomaly_plan,
+  interleave,
+  lookup_plan,
+)
+
+KINDS = ('balance', 'amount', 'anomaly')
+
+_HAYSTACK = 20  # random stream of a seed; the needles' are others
+_TRANSFERS = {'balance': MOST_UPDATES, 'amount': 1, 'anomaly': FIRST_OPERATIONS + 1}
+_FINAL = re.compile(r'final\s*:', re.IGNORECASE)
+_TYPE = re.compile('|'.join(name.replace('_', '[_ -]?') for name in ANOMALIES), re.IGNORECASE)
+_ID = re.compile(r'\bTX[ _-]?([0-9]+)', re.IGNORECASE)
+_NUMBER = re.compile(r'(?<![\w-])-?[0-9]+')  # not the digits of an account or a transaction
+
+_Lines = list[tuple[str, Operation | None]]  # (text with its newline, what it says)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogTask:
+  """A transaction log and questions about it (paper, section 4).
+
+  Attributes:
+    kind: what is asked: 'balance' of an account at the end, 'amount' of a transaction, or the type
+      and id of the single 'anomaly'. Only logs of 'anomaly' have one.
+    depth: share of the haystack's lines in front of the line that holds the answer, 0 to 1; -1
+      draws a depth for every needle, later ones with higher probability for 'balance'.
+  """
+
+  kind: str = 'balance'
+  depth: float = -1.0
+
+  unit: ClassVar[str] = 'operations'  # transfers
+  name: ClassVar[str]
+  open_share: ClassVar[float]  # of the operations open an account
+  id_digits: ClassVar[int]  # of a transaction id
+  opens_in_place: ClassVar[bool]  # else a list of initial balances precedes the transfers
+
+  def __post_init__(self):
+    if self.kind not in KINDS:
+      raise UserError(f'{self.name}: kind={self.kind!r}: choose one of {", ".join(KINDS)}')
+    if self.depth != -1 and not 0 <= self.depth <= 1:
+      raise UserError(f'{self.name}: depth={self.depth}: choose 0 to 1, or -1 for random depths')
+
+  # The dialect.
+
+  def header(self) -> str:
+    """The prompt's start, up to the log."""
+    raise NotImplementedError
+
+  def line(self, operation: Operation) -> str:
+    """The line of an operation, newline included."""
+    raise NotImplementedError
+
+  def head(self, operation: Operation) -> str:
+    """The part of a transfer's line that states its id and amount."""
+    raise NotImplementedError
+
+  def entry(self, entry: Entry) -> str:
+    """The part of a line that states an account's balances."""
+    raise NotImplementedError
+
+  def balance(self, balance: int) -> str:
+    raise NotImplementedError
+
+  def amount(self, amount: int) -> str:
+    raise NotImplementedError
+
+  def question(self, subject: str) -> str:
+    """The question about an account or transaction; `subject` is '' for the anomaly."""
+    raise NotImplementedError
+
+  # Examples.
+
+  def check(self, length: int, in_tokens: bool) -> None:
+    """Raises UserError where `length` holds no needle, whatever the tokenizer, or is too long."""
+    fewest = _TRANSFERS[self.kind]
+    if in_tokens:
+      # A lower bound: tokens have fewer than 6 characters of English and 3 of such lines.
+      longest = Operation((Entry('A00', 1000, 1000),) * 2, '0' * self.id_digits, 10)
+      fewest = len(self.header()) // 6 + fewest * len(self.line(longest)) // 3
+    elif length >= fewest:
+      check_transactions(length, self.id_digits)
+    if length < fewest:
+      raise UserError(self._too_short(length, in_tokens, fewest))
+
+  def make_example(
+      self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool) -> Example:
+    """The log of `seed`; question j, its answer and its evidence are the same at every length.
+
+    Args:
+      seed: names the example; examples of different seeds are independent.
+      length: most tokens of the context, chat header included, or transfers (exactly so many); in
+        tokens the next line of the haystack would not fit.
+      tokenizer: transformers fast tokenizer with a chat template.
+      num_questions: questions wanted, at most 16; fewer where their needles do not fit, and always
+        one for 'anomaly'.
+      in_tokens: how `length` counts.
+
+    Raises:
+      UserError: a length without room for a needle, or too many questions.
+      ValueError: the log's text, read by the auditor, is not what it should be.
+    """
+    self.check(length, in_tokens)
+    if not 1 <= num_questions <= MOST_NEEDLES:
+      raise UserError(
+          f'config.questions={num_questions}: {self.name} has 1 to {MOST_NEEDLES} in a context')
+    head = prompt.render(tokenizer, self.header(), '')[0]
+
+    def size(lines: _Lines) -> int:
+      if in_tokens:
+        return len(tokenizer(head + _join(lines), add_special_tokens=False)['input_ids'])
+      return sum(operation is not None and bool(operation.transaction) for _, operation in lines)
+
+    for plan in self._plans(seed, num_questions):
+      fewest = size(self._lines(plan, []))
+      if fewest <= length:
+        break
+    else:
+      raise UserError(self._too_short(length, in_tokens, fewest))
+    haystack = Ledger(
+        np.random.default_rng((seed, _HAYSTACK)), plan.used, self.open_share, self.id_digits)
+
+    def log(count: int) -> _Lines:
+      while len(haystack.operations) < count:
+        haystack.write()
+      return self._lines(plan, haystack.operations[:count])
+
+    lines = log(_longest(lambda count: size(log(count)), length))
+    anomalies = [needle.operation for needle in plan.needles if needle.operation.anomaly]
+    audit.verify(_join(lines), *(audit.Finding(o.anomaly, o.transaction) for o in anomalies))
+    offsets = np.array(tokenizer(
+        head + _join(lines), add_special_tokens=False, return_offsets_mapping=True)[
+            'offset_mapping'])
+    starts = np.cumsum([len(head)] + [len(text) for text, _ in lines])
+    return Example(
+        context=head + _join(lines),
+        questions=tuple(
+            self._question(needle, tokenizer, lines, starts, offsets) for needle in plan.needles),
+        num_tokens=len(offsets),
+        line_starts=tuple(_tokens(offsets, start, start + 1)[0] for start in starts[:-1]),
+        key=f'{self.name}/{self.kind}/{self.depth:g}/{length} '
+            f'{"tokens" if in_tokens else self.unit}/{seed}')
+
+  def _plans(self, seed: int, num_questions: int):
+    """The needles, then fewer and fewer of them."""
+    if self.kind == 'anomaly':
+      for tail in (True, False):
+        yield anomaly_plan(seed, self.depth, self.id_digits, tail)
+      return
+    for count in range(num_questions, 0, -1):
+      yield lookup_plan(self.kind, seed, count, self.depth, self.id_digits,
+                        fewest_updates=0 if self.opens_in_place else 1)
+
+  def _lines(self, plan: Plan, haystack: list[Operation]) -> _Lines:
+    """The whole log: needles at their places among the haystack's lines."""
+    inside = lambda operation: self.opens_in_place or bool(operation.transaction)
+    body = interleave([operation for operation in haystack if inside(operation)],
+                      [(place, operation) for place, operation in plan.placed if inside(operation)])
+    lines = [(self.line(operation), operation) for operation in body]
+    if self.opens_in_place:
+      return lines
+    operations = haystack + [operation for _, operation in plan.placed]
+    # Sorted, so that their order does not tell the needles' accounts from the others.
+    initial = sorted((self.line(operation), operation) for operation in operations
+                     if not inside(operation))
+    return [('Initial balances:\n', None), *initial, ('Operations:\n', None), *lines]
+
+  def _question(self, needle: Needle, tokenizer, lines, starts, offsets) -> Question:
+    operation = needle.operation
+    if self.kind == 'balance':
+      entry = next(entry for entry in operation.entries if entry.account == needle.subject)
+      answer, parts = self.balance(entry.new), [(operation, self.entry(entry))]
+    elif self.kind == 'amount':
+      answer, parts = self.amount(operation.amount), [(operation, self.head(operation))]
+    else:
+      answer = f'{{{operation.anomaly}, TX{operation.transaction}}}'
+      parts = [(part_of, self.line(part_of).removesuffix('\n'))
+               for part_of in (needle.earlier, operation) if part_of]
+    spans: list[tuple[int, int]] = []
+    for part_of, part in parts:
+      i = next(i for i, (_, written) in enumerate(lines) if written is part_of)
+      start = starts[i] + lines[i][0].index(part)
+      span = _tokens(offsets, start, start + len(part))
+      if spans and span[0] < spans[-1][1]:  # one token holds parts of both lines
+        span = spans.pop()[0], span[1]
+      spans.append(span)
+    _, suffix, thinking = prompt.render(tokenizer, self.header(), self.question(needle.subject))
+    return Question(suffix, thinking, answer, tuple(spans), self.kind)
+
+  def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
+    unit = 'tokens' if in_tokens else self.unit
+    return (f'config.lengths: {length} {unit} hold no {self.kind} question of {self.name}; raise it'
+            f' to {fewest} or more')
+
+  # Answers.
+
+  def extract(self, text: str) -> str | None:
+    """The answer in an output, in the form of the reference; None where it states none."""
+    if self.kind == 'anomaly':
+      kind, transaction = _anomaly(text)
+      return f'{{{kind}, TX{transaction}}}' if kind and transaction else None
+    number = _NUMBER.search(_after_final(text))
+    return number[0] if number else None
+
+  def score(self, text: str, question: Question) -> dict[str, float]:
+    """Metrics of an output without its thoughts: 'acc' is 1 where it states the reference answer.
+
+    For 'anomaly' the halves are scored too ('type_acc', 'id_acc'); an output that states several
+    types or several ids has none. Elsewhere the first number counts.
+    """
+    scores = {'acc': float(self.extract(text) == question.answer)}
+    if self.kind == 'anomaly':
+      found, reference = _anomaly(text), _anomaly(question.answer)
+      scores |= {name: float(a == b)
+                 for name, a, b in zip(('type_acc', 'id_acc'), found, reference)}
+    return scores
+
+
+def _after_final(text: str) -> str:
+  """What follows the last `Final:`, or all of the text where there is none."""
+  return _FINAL.split(text)[-1]
+
+
+def _anomaly(text: str) -> tuple[str | None, str | None]:
+  """(type, digits of the id) that an output states; None for one that is missing or ambiguous."""
+  text = _after_final(text)
+  kinds = {re.sub('[ -]', '_', match.upper()) for match in _TYPE.findall(text)}
+  ids = set(_ID.findall(text))
+  only = lambda found: found.pop() if len(found) == 1 else None
+  return only(kinds), only(ids)
+
+
+def _join(lines: _Lines) -> str:
+  return ''.join(text for text, _ in lines)
+
+
+def _tokens(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
+  """Span [start, end) of the tokens that overlap the characters [start, end).
+
+  Args:
+    offsets: int [T, 2], the characters [start, end) of each token, in the order of the text.
+  """
+  return (int(np.searchsorted(offsets[:, 1], start, side='right')),
+          int(np.searchsorted(offsets[:, 0], end, side='left')))
+
+
+def _longest(count: Callable[[int], int], limit: int) -> int:
+  """The largest m with count(m) <= limit; count grows in about even steps, and count(0) fits."""
+  sizes = {0: count(0)}
+  low, high, step = 0, None, 8
+  while high is None:
+    m = low + step
+    sizes[m] = count(m)
+    if sizes[m] > limit:
+      high = m
+    else:
+      low = m
+      missing = (limit - sizes[m]) / max(sizes[m] - sizes[0], 1) * m
+      step = max(1, min(m, int(0.98 * missing)))  # Rather from below: counting costs its length.
+  while high - low > 1:
+    share = (limit - sizes[low]) / (sizes[high] - sizes[low])
+    m = min(max(low + int(share * (high - low)), low + 1), high - 1)
+    sizes[m] = count(m)
+    low, high = (m, high) if sizes[m] <= limit else (low, m)
+  return low
