@@ -13,15 +13,22 @@ from tttjax.experiment import default_config
 
 def get_config():
   config = default_config()
-  config.workdir = 'runs/honest'
-  config.tasks = ('bank_log',)
+  config.workdir = "runs/honest"
+  config.tasks = ("bank_log",)
   config.lengths = (256, 512, 1024, 2048, 4096, 8192)
   config.contexts = (50, 50, 50, 50, 30, 30)
   config.questions = 4
   config.seeds = (1,)
   config.strategies = (
-      'in_context', 'in_context(stretch=16000)', 'log_temperature', 'thinking',
-      'self_consistency(n=8, temperature=0.6)', 'qttt', 'qttt(spans=oracle)', 'qttt_other_context')
+    "in_context",
+    "in_context(stretch=16000)",
+    "log_temperature",
+    "thinking",
+    "self_consistency(n=8, temperature=0.6)",
+    "qttt",
+    "qttt(spans=oracle)",
+    "qttt_other_context",
+  )
   config.ttt.steps = 32
   config.ttt.span = 32
   config.ttt.learning_rate = 1e-3

@@ -13,15 +13,15 @@ from tttjax.experiment import default_config
 
 def get_config() -> ml_collections.ConfigDict:
   config = default_config()
-  config.workdir = 'runs/quickstart'
+  config.workdir = "runs/quickstart"
   config.lengths = (256, 512, 1024, 2048)
   config.contexts = (16,)
   config.seeds = (1,)  # seed 0 is for tuning
   config.questions = 6
-  config.strategies = ('in_context', 'thinking', 'qttt', 'qttt_other_context')
+  config.strategies = ("in_context", "thinking", "qttt", "qttt_other_context")
   config.ttt.steps = 32
   config.ttt.span = 32
   config.ttt.learning_rate = 1e-3
-  config.thinking.budget = 'matched'
+  config.thinking.budget = "matched"
   config.share_programs = True
   return config

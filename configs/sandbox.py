@@ -14,16 +14,30 @@ from tttjax.experiment import default_config
 
 def get_config():
   config = default_config()
-  config.workdir = 'runs/sandbox'
+  config.workdir = "runs/sandbox"
   config.tasks = (
-      'bank_log', 'bank_log(kind=amount)', 'bank_log(kind=anomaly)', 'transaction_log', 'code_bugs')
+    "bank_log",
+    "bank_log(kind=amount)",
+    "bank_log(kind=anomaly)",
+    "transaction_log",
+    "code_bugs",
+  )
   config.lengths = (1200, 2400)
   config.contexts = (6,)
   config.questions = 4
   config.seeds = (1,)
   config.strategies = (
-      'in_context', 'log_temperature', 'thinking', 'self_consistency(n=8, temperature=0.6)',
-      'beam(n=8)', 'qttt', 'qttt(spans=oracle)', 'qttt_thinking', 'full_ttt', 'qttt_other_context')
+    "in_context",
+    "log_temperature",
+    "thinking",
+    "self_consistency(n=8, temperature=0.6)",
+    "beam(n=8)",
+    "qttt",
+    "qttt(spans=oracle)",
+    "qttt_thinking",
+    "full_ttt",
+    "qttt_other_context",
+  )
   config.sampling.max_new_tokens = 48
   config.share_programs = True
   return config

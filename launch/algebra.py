@@ -25,13 +25,13 @@ def sweep(field: str, values: Iterable[Any]) -> Sweep:
     UserError: no values, a text instead of a list of values, or a value given twice.
   """
   if isinstance(values, (str, bytes)):
-    raise UserError(f'sweep({field!r}, {values!r}): give a list of values, such as ({values!r},)')
+    raise UserError(f"sweep({field!r}, {values!r}): give a list of values, such as ({values!r},)")
   values = list(values)
   if not values:
-    raise UserError(f'sweep({field!r}, ...) has no values; give at least one')
+    raise UserError(f"sweep({field!r}, ...) has no values; give at least one")
   for index, value in enumerate(values):
     if value in values[:index]:
-      raise UserError(f'sweep({field!r}, ...) gives {value!r} twice; remove one')
+      raise UserError(f"sweep({field!r}, ...) gives {value!r} twice; remove one")
   return [{field: value} for value in values]
 
 
@@ -48,7 +48,7 @@ def product(*sweeps: Sweep) -> Sweep:
   """
   cells = [{}]
   for other in sweeps:
-    cells = [_merged('product', a, b) for a in cells for b in other]
+    cells = [_merged("product", a, b) for a in cells for b in other]
   return cells
 
 
@@ -60,12 +60,12 @@ def zipped(*sweeps: Sweep) -> Sweep:
   """
   sizes = [len(other) for other in sweeps]
   if len(set(sizes)) > 1:
-    raise UserError(f'zipped: sweeps of {sizes} cells; all must have the same number')
+    raise UserError(f"zipped: sweeps of {sizes} cells; all must have the same number")
   cells = []
   for row in zip(*sweeps):
     cell = {}
     for overrides in row:
-      cell = _merged('zipped', cell, overrides)
+      cell = _merged("zipped", cell, overrides)
     cells.append(cell)
   return cells
 
@@ -82,5 +82,6 @@ def _merged(operation: str, first: Overrides, second: Overrides) -> Overrides:
   common = sorted(set(first) & set(second))
   if common:
     raise UserError(
-        f'{operation}: {", ".join(common)} is set by two of its sweeps; use chain, or remove one')
+      f"{operation}: {', '.join(common)} is set by two of its sweeps; use chain, or remove one"
+    )
   return {**first, **second}

@@ -13,7 +13,8 @@ class Backend(Protocol):
   """
 
   def submit(
-      self, command: Sequence[str], log: pathlib.Path, environment: Mapping[str, str]) -> Any:
+    self, command: Sequence[str], log: pathlib.Path, environment: Mapping[str, str]
+  ) -> Any:
     """Starts `command` with stdout and stderr appended to `log`; returns its handle."""
 
   def poll(self, handle: Any) -> int | None:

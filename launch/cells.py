@@ -20,11 +20,14 @@ from tttjax.experiment import work as run_work
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # Names of directories; every other field goes by its whole dotted name.
 _SHORT = {
-    'ttt.steps': 'steps', 'ttt.span': 'span', 'ttt.learning_rate': 'lr',
-    'thinking.budget': 'thinking'}
-_UNSAFE = re.compile(r'[^A-Za-z0-9._=+-]+')
+  "ttt.steps": "steps",
+  "ttt.span": "span",
+  "ttt.learning_rate": "lr",
+  "thinking.budget": "thinking",
+}
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=+-]+")
 # A value that contains none of what joins values ('+') and fields ('__').
-_PLAIN = re.compile(r'(?!.*__)[A-Za-z0-9.-][A-Za-z0-9._-]*(?<!_)')
+_PLAIN = re.compile(r"(?!.*__)[A-Za-z0-9.-][A-Za-z0-9._-]*(?<!_)")
 _LONGEST_SLUG = 100
 
 
@@ -54,23 +57,23 @@ def load_sweep(path: str) -> Sweep:
     UserError: no such file, no get_sweep, the file fails, or the result is no list of dicts.
   """
   file = next((f for f in (pathlib.Path(path), _REPOSITORY / path) if f.is_file()), None)
-  if file is None or file.suffix != '.py':
-    raise UserError(f'--sweep={path}: no such Python file; see configs/sweeps')
-  spec = importlib.util.spec_from_file_location(f'_sweep_{file.stem}', file)
+  if file is None or file.suffix != ".py":
+    raise UserError(f"--sweep={path}: no such Python file; see configs/sweeps")
+  spec = importlib.util.spec_from_file_location(f"_sweep_{file.stem}", file)
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    if not hasattr(module, 'get_sweep'):
-      raise UserError('the file defines no function get_sweep()')
+    if not hasattr(module, "get_sweep"):
+      raise UserError("the file defines no function get_sweep()")
     result = module.get_sweep()
   except UserError as error:
-    raise UserError(f'--sweep={path}: {error}') from None
+    raise UserError(f"--sweep={path}: {error}") from None
   except Exception as error:  # the user's own file: any failure is a mistake in it
-    raise UserError(f'--sweep={path}: {type(error).__name__}: {error}') from error
+    raise UserError(f"--sweep={path}: {type(error).__name__}: {error}") from error
   if not isinstance(result, list) or not all(isinstance(cell, dict) for cell in result):
-    raise UserError(f'--sweep={path}: get_sweep() must return a list of dicts')
+    raise UserError(f"--sweep={path}: get_sweep() must return a list of dicts")
   if not result:
-    raise UserError(f'--sweep={path}: get_sweep() returned no cells')
+    raise UserError(f"--sweep={path}: get_sweep() returned no cells")
   return result
 
 
@@ -90,30 +93,30 @@ def plan(config_file: str, base: Mapping[str, Any], sweep: Sweep) -> list[Cell]:
     try:
       cell, settings = _plan_cell(config_file, base, overrides)
     except UserError as error:
-      shown = ', '.join(f'{name}={value!r}' for name, value in overrides.items())
-      raise UserError(f'cell {{{shown}}}: {error}') from None
+      shown = ", ".join(f"{name}={value!r}" for name, value in overrides.items())
+      raise UserError(f"cell {{{shown}}}: {error}") from None
     twin = seen.setdefault(json.dumps(settings, sort_keys=True), cell.slug)
     if twin is not cell.slug:
-      raise UserError(f'cells {twin} and {cell.slug} are the same configuration; remove one')
+      raise UserError(f"cells {twin} and {cell.slug} are the same configuration; remove one")
     cells.append(cell)
   return cells
 
 
 def _plan_cell(
-    config_file: str, base: Mapping[str, Any], overrides: Mapping[str, Any]
+  config_file: str, base: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> tuple[Cell, dict[str, Any]]:
-  if 'workdir' in overrides:
-    raise UserError('workdir: the launcher sets it; remove it from the sweep')
+  if "workdir" in overrides:
+    raise UserError("workdir: the launcher sets it; remove it from the sweep")
   config = flags.load_config(config_file)
-  arguments = [f'--config={config_file}']
+  arguments = [f"--config={config_file}"]
   for name, value in {**base, **overrides}.items():
-    arguments.append(f'--config.{name}={_set(config, name, value)}')
+    arguments.append(f"--config.{name}={_set(config, name, value)}")
   settings = dict(flags.fields(config))
   checked = run_config.check(config)
   values = {name: settings[name] for name in overrides}
   size = run_work.estimate(checked)
   cell = Cell(slug(values), values, tuple(arguments), size.rows, size.flops)
-  del settings['workdir']
+  del settings["workdir"]
   return cell, settings
 
 
@@ -125,8 +128,9 @@ def _set(config: ml_collections.ConfigDict, name: str, value: Any) -> str:
   wanted = tuple(value) if isinstance(value, list) else value
   if arrived != wanted:
     raise UserError(
-        f'--config.{name}={text}: the command line makes {arrived!r} of {wanted!r}; give a value'
-        ' of the type of the field')
+      f"--config.{name}={text}: the command line makes {arrived!r} of {wanted!r}; give a value"
+      " of the type of the field"
+    )
   return text
 
 
@@ -139,13 +143,13 @@ def as_text(value: Any) -> str:
   if isinstance(value, bool):
     return str(value).lower()
   if isinstance(value, (tuple, list)):
-    return ','.join(as_text(item) for item in value)
+    return ",".join(as_text(item) for item in value)
   if isinstance(value, str):
     return value
   if isinstance(value, (int, float)):
     # Through the built-in type: the repr of NumPy's float64, a float, is no number.
     return repr(float(value) if isinstance(value, float) else int(value))
-  raise UserError(f'{value!r}: give a number, a text, true or false, or a tuple of these')
+  raise UserError(f"{value!r}: give a number, a text, true or false, or a tuple of these")
 
 
 def slug(overrides: Mapping[str, Any]) -> str:
@@ -158,11 +162,11 @@ def slug(overrides: Mapping[str, Any]) -> str:
   for name in sorted(overrides):
     value = overrides[name]
     items = [as_text(item) for item in (value if isinstance(value, (tuple, list)) else [value])]
-    safe = [x if _PLAIN.fullmatch(x) else _UNSAFE.sub('-', x).strip('-') for x in items]
-    parts.append(f'{_SHORT.get(name, name)}={"+".join(safe)}')
+    safe = [x if _PLAIN.fullmatch(x) else _UNSAFE.sub("-", x).strip("-") for x in items]
+    parts.append(f"{_SHORT.get(name, name)}={'+'.join(safe)}")
     plain = plain and all(map(_PLAIN.fullmatch, items))
-  full = '__'.join(parts) or 'base'
+  full = "__".join(parts) or "base"
   if plain and len(full) <= _LONGEST_SLUG:
     return full
   digest = hashlib.sha256(json.dumps(dict(overrides), sort_keys=True).encode()).hexdigest()[:8]
-  return f'{full[:_LONGEST_SLUG - 9]}-{digest}'
+  return f"{full[: _LONGEST_SLUG - 9]}-{digest}"

@@ -24,7 +24,7 @@ class Local:
   """
 
   def submit(
-      self, command: Sequence[str], log: pathlib.Path, environment: Mapping[str, str]
+    self, command: Sequence[str], log: pathlib.Path, environment: Mapping[str, str]
   ) -> subprocess.Popen:
     """Starts the process in a session of its own, which a terminal's Ctrl-C does not reach.
 
@@ -32,13 +32,18 @@ class Local:
     process while it saves.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, 'ab') as file:
+    with open(log, "ab") as file:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      file.write(f'$ {shlex.join(command)}\n'.encode())
+      file.write(f"$ {shlex.join(command)}\n".encode())
       file.flush()
       return subprocess.Popen(
-          command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-          env={**os.environ, **environment}, start_new_session=True)
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=file,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **environment},
+        start_new_session=True,
+      )
 
   def poll(self, handle: subprocess.Popen) -> int | None:
     return handle.poll()
@@ -59,7 +64,7 @@ class Local:
 
   def alive(self, log: pathlib.Path) -> bool:
     try:
-      with open(log, 'rb') as file:
+      with open(log, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
       return False

@@ -16,12 +16,17 @@ Command = Callable[[Cell, pathlib.Path], Sequence[str]]
 
 def command(cell: Cell, workdir: pathlib.Path) -> list[str]:
   """The command line that runs one cell."""
-  return [sys.executable, '-m', 'tttjax.main', *cell.arguments, f'--workdir={workdir}']
+  return [sys.executable, "-m", "tttjax.main", *cell.arguments, f"--workdir={workdir}"]
 
 
 def run(
-    cells: Sequence[Cell], directory: pathlib.Path, backend: Backend, jobs: int,
-    make_command: Command = command, poll_seconds: float = 0.2) -> None:
+  cells: Sequence[Cell],
+  directory: pathlib.Path,
+  backend: Backend,
+  jobs: int,
+  make_command: Command = command,
+  poll_seconds: float = 0.2,
+) -> None:
   """Runs `cells`, at most `jobs` at a time; how each ended is recorded in its log.
 
   Raises:
@@ -29,8 +34,11 @@ def run(
     Exception: of make_command or the backend, likewise.
   """
   # A compiled program serves every cell, and the next start of an interrupted one.
-  cache = {} if os.environ.get('TTTJAX_CACHE') else {
-      'JAX_COMPILATION_CACHE_DIR': str((directory / '.cache').resolve())}
+  cache = (
+    {}
+    if os.environ.get("TTTJAX_CACHE")
+    else {"JAX_COMPILATION_CACHE_DIR": str((directory / ".cache").resolve())}
+  )
   waiting, running, interrupts = list(cells), {}, []
   # Not by exception: that could strike between a process's start and its entry in `running`.
   # The children get the default behaviour, even where a script started this in the background
@@ -41,10 +49,9 @@ def run(
     while (waiting or running) and not interrupts:
       if waiting and len(running) < jobs:
         cell = waiting.pop(0)
-        print(f'[{len(cells) - len(waiting)}/{len(cells)}] {cell.slug}', flush=True)
+        print(f"[{len(cells) - len(waiting)}/{len(cells)}] {cell.slug}", flush=True)
         line = make_command(cell, state.workdir(directory, cell))
-        handle = backend.submit(
-            line, state.log_file(directory, cell), cache)
+        handle = backend.submit(line, state.log_file(directory, cell), cache)
         running[cell.slug] = cell, handle, time.monotonic()
         continue
       time.sleep(poll_seconds)
@@ -54,12 +61,12 @@ def run(
           continue
         del running[cell.slug]
         how = state.record_end(directory, cell, code)
-        outcome = f'failed with {how}' if code else 'done'
-        print(f'{cell.slug}: {outcome} after {time.monotonic() - begin:.0f} s', flush=True)
+        outcome = f"failed with {how}" if code else "done"
+        print(f"{cell.slug}: {outcome} after {time.monotonic() - begin:.0f} s", flush=True)
   finally:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends the wait
     if running:
-      print(f'stopping {len(running)} running cells, which save their rows', file=sys.stderr)
+      print(f"stopping {len(running)} running cells, which save their rows", file=sys.stderr)
       backend.cancel([handle for _, handle, _ in running.values()])
       for cell, handle, _ in list(running.values()):
         if backend.poll(handle) == 0:  # it came to its end all the same
@@ -69,5 +76,6 @@ def run(
       signal.signal(number, old)
   if interrupts:
     raise KeyboardInterrupt(
-        f'interrupted with {len(running) + len(waiting)} of {len(cells)} cells to finish;'
-        ' the same command continues')
+      f"interrupted with {len(running) + len(waiting)} of {len(cells)} cells to finish;"
+      " the same command continues"
+    )

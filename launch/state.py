@@ -1,8 +1,8 @@
 """What a sweep's directory records, and how far each of its cells has come.
 
-  runs/NAME/sweep.json    the configuration all cells share, and the cells
-  runs/NAME/CELL/         work directory of tttjax.main
-  runs/NAME/logs/CELL.log what the cell's processes printed, and how they ended
+runs/NAME/sweep.json    the configuration all cells share, and the cells
+runs/NAME/CELL/         work directory of tttjax.main
+runs/NAME/logs/CELL.log what the cell's processes printed, and how they ended
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +20,10 @@ from launch.cells import Cell
 from tttjax.errors import UserError
 from tttjax.files import write_json
 
-DONE, PARTIAL, RUNNING, FAILED = 'done', 'partial', 'running', 'failed'
-NOT_STARTED = 'not started'
-_ENDED = 'launcher: ended with '
-_SUCCESS = 'exit code 0'
+DONE, PARTIAL, RUNNING, FAILED = "done", "partial", "running", "failed"
+NOT_STARTED = "not started"
+_ENDED = "launcher: ended with "
+_SUCCESS = "exit code 0"
 _TAIL_BYTES = 1 << 14
 
 
@@ -45,16 +45,16 @@ def workdir(directory: pathlib.Path, cell: Cell) -> pathlib.Path:
 
 
 def log_file(directory: pathlib.Path, cell: Cell) -> pathlib.Path:
-  return directory / 'logs' / f'{cell.slug}.log'
+  return directory / "logs" / f"{cell.slug}.log"
 
 
 def read(directory: pathlib.Path, cell: Cell, backend: Backend) -> State:
   """The state of a cell, from its files and from the backend."""
-  samples = list(workdir(directory, cell).glob('samples_*.jsonl'))
-  results = list(workdir(directory, cell).glob('results_*.json'))
-  rows = sum(path.read_bytes().count(b'\n') for path in samples)
+  samples = list(workdir(directory, cell).glob("samples_*.jsonl"))
+  results = list(workdir(directory, cell).glob("results_*.json"))
+  rows = sum(path.read_bytes().count(b"\n") for path in samples)
   log = log_file(directory, cell)
-  last = ''.join(_last_lines(log)[-1:])
+  last = "".join(_last_lines(log)[-1:])
   ended = last.removeprefix(_ENDED) if last.startswith(_ENDED) else None
   # Results come last, so older ones do not belong to the samples beside them. New ones may be
   # those of a report that somebody made half-way; and a complete run may have less than cell.rows.
@@ -72,16 +72,16 @@ def read(directory: pathlib.Path, cell: Cell, backend: Backend) -> State:
 
 def record_end(directory: pathlib.Path, cell: Cell, code: int) -> str:
   """Writes how a cell's process ended into its log, and returns it; see Backend.poll for `code`."""
-  how = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
-  with open(log_file(directory, cell), 'a', encoding='utf-8') as file:
-    file.write(f'\n{_ENDED}{how}\n')
+  how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+  with open(log_file(directory, cell), "a", encoding="utf-8") as file:
+    file.write(f"\n{_ENDED}{how}\n")
   return how
 
 
 def last_words(directory: pathlib.Path, cell: Cell) -> str:
   """The last line that the cell's process printed."""
   lines = [line for line in _last_lines(log_file(directory, cell)) if not line.startswith(_ENDED)]
-  return lines[-1] if lines else '(empty log)'
+  return lines[-1] if lines else "(empty log)"
 
 
 def check(directory: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -93,24 +93,37 @@ def check(directory: pathlib.Path, settings: Mapping[str, Any]) -> None:
   manifest = read_manifest(directory)
   if manifest is None:
     return
-  old, new, absent = manifest['settings'], _as_json(settings), '(absent)'
+  old, new, absent = manifest["settings"], _as_json(settings), "(absent)"
   differences = [
-      f'{name}: {old.get(name, absent)} there, {new.get(name, absent)} now'
-      for name in {**old, **new} if old.get(name, absent) != new.get(name, absent)]
+    f"{name}: {old.get(name, absent)} there, {new.get(name, absent)} now"
+    for name in {**old, **new}
+    if old.get(name, absent) != new.get(name, absent)
+  ]
   if differences:
     raise UserError(
-        f'{directory} is a sweep over another configuration ({"; ".join(differences)}); use'
-        ' another --name, or delete that one')
+      f"{directory} is a sweep over another configuration ({'; '.join(differences)}); use"
+      " another --name, or delete that one"
+    )
 
 
 def write_manifest(
-    directory: pathlib.Path, config_file: str, settings: Mapping[str, Any], sweep_file: str,
-    cells: Sequence[Cell]) -> None:
+  directory: pathlib.Path,
+  config_file: str,
+  settings: Mapping[str, Any],
+  sweep_file: str,
+  cells: Sequence[Cell],
+) -> None:
   """Writes sweep.json. Cells that are no longer in the sweep stay in the record."""
-  old = read_manifest(directory) or {'cells': {}}
-  write_json(directory / 'sweep.json', {
-      'config': config_file, 'sweep': sweep_file, 'settings': _as_json(settings),
-      'cells': {**old['cells'], **{cell.slug: cell.overrides for cell in cells}}})
+  old = read_manifest(directory) or {"cells": {}}
+  write_json(
+    directory / "sweep.json",
+    {
+      "config": config_file,
+      "sweep": sweep_file,
+      "settings": _as_json(settings),
+      "cells": {**old["cells"], **{cell.slug: cell.overrides for cell in cells}},
+    },
+  )
 
 
 def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
@@ -119,17 +132,17 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
   Raises:
     UserError: it is unreadable.
   """
-  path = directory / 'sweep.json'
+  path = directory / "sweep.json"
   try:
-    value = json.loads(path.read_text(encoding='utf-8'))
-    if not isinstance(value['settings'], dict) or not isinstance(value['cells'], dict):
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value["settings"], dict) or not isinstance(value["cells"], dict):
       raise TypeError
   except FileNotFoundError:
     return None
   except OSError as error:
-    raise UserError(f'{path}: {error.strerror}; use another --name') from None
+    raise UserError(f"{path}: {error.strerror}; use another --name") from None
   except (ValueError, KeyError, TypeError):
-    raise UserError(f'{path} is not a record of a sweep; use another --name') from None
+    raise UserError(f"{path} is not a record of a sweep; use another --name") from None
   return value
 
 
@@ -142,15 +155,16 @@ def only_launcher(directory: pathlib.Path) -> Iterator[None]:
   """
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    file = open(directory / '.launcher', 'w')
+    file = open(directory / ".launcher", "w")
   except OSError as error:
-    raise UserError(f'{directory}: {error.strerror}; use another --name') from None
+    raise UserError(f"{directory}: {error.strerror}; use another --name") from None
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise UserError(
-          f'{directory}: another launcher is at work here; --status shows how far it is') from None
+        f"{directory}: another launcher is at work here; --status shows how far it is"
+      ) from None
     yield
 
 
@@ -166,10 +180,10 @@ def _newest(paths: Sequence[pathlib.Path]) -> int:
 def _last_lines(log: pathlib.Path) -> list[str]:
   """The non-empty lines at the end of a log; a progress bar's last state counts as one."""
   try:
-    with open(log, 'rb') as file:
+    with open(log, "rb") as file:
       file.seek(0, 2)
       file.seek(max(file.tell() - _TAIL_BYTES, 0))
-      text = file.read().decode('utf-8', errors='replace')
+      text = file.read().decode("utf-8", errors="replace")
   except FileNotFoundError:
     return []
-  return [line.strip() for line in re.split(r'[\r\n]+', text) if line.strip()]
+  return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]

@@ -28,19 +28,20 @@ from tttjax import flags as command_line
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 
-_DEFAULT_CONFIG = 'configs/sandbox.py'
-_SWEEP = flags.DEFINE_string('sweep', None, 'Python file with get_sweep()')
-_NAME = flags.DEFINE_string('name', None, 'the sweep goes to runs/NAME')
+_DEFAULT_CONFIG = "configs/sandbox.py"
+_SWEEP = flags.DEFINE_string("sweep", None, "Python file with get_sweep()")
+_NAME = flags.DEFINE_string("name", None, "the sweep goes to runs/NAME")
 _JOBS = flags.DEFINE_integer(
-    'jobs', 1, 'cells at a time; more than one share the cores or the accelerator')
-_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'print the plan and the commands, start nothing')
-_STATUS = flags.DEFINE_bool('status', False, 'print how far every cell is, start nothing')
-_COLLECT = flags.DEFINE_bool('collect', False, 'write runs/NAME/report, start nothing')
+  "jobs", 1, "cells at a time; more than one share the cores or the accelerator"
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the plan and the commands, start nothing")
+_STATUS = flags.DEFINE_bool("status", False, "print how far every cell is, start nothing")
+_COLLECT = flags.DEFINE_bool("collect", False, "write runs/NAME/report, start nothing")
 
 
 def main(config: ml_collections.ConfigDict) -> int:
   """Plans and checks all cells, then shows, runs or collects them."""
-  directory = pathlib.Path('runs') / _checked_flags()
+  directory = pathlib.Path("runs") / _checked_flags()
   config_file = _config_file(sys.argv)
   base = _differences(config, config_file)
   sweep = planning.load_sweep(_SWEEP.value)
@@ -48,7 +49,8 @@ def main(config: ml_collections.ConfigDict) -> int:
   state.check(directory, settings)
   # In a process of its own: a check may open the accelerator, which the cells need.
   with concurrent.futures.ProcessPoolExecutor(
-      1, mp_context=multiprocessing.get_context('spawn')) as apart:
+    1, mp_context=multiprocessing.get_context("spawn")
+  ) as apart:
     cells = apart.submit(planning.plan, config_file, base, sweep).result()
   backend = Local()
   if _COLLECT.value:
@@ -65,7 +67,8 @@ def main(config: ml_collections.ConfigDict) -> int:
     # Each cell reads the file anew; hours may have passed since the check.
     if _settings(command_line.load_config(config_file)) != original:
       raise UserError(
-          f'{config_file} was changed while the sweep ran; put it back, or use another --name')
+        f"{config_file} was changed while the sweep ran; put it back, or use another --name"
+      )
     return run.command(cell, workdir)
 
   with state.only_launcher(directory):
@@ -78,13 +81,15 @@ def main(config: ml_collections.ConfigDict) -> int:
 def missing(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> list[Cell]:
   """The cells to run: neither done nor running."""
   return [
-      cell for cell in cells
-      if state.read(directory, cell, backend).status not in (state.DONE, state.RUNNING)]
+    cell
+    for cell in cells
+    if state.read(directory, cell, backend).status not in (state.DONE, state.RUNNING)
+  ]
 
 
 def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> str:
   """State, rows and estimated model FLOPs of every cell, with totals."""
-  lines = [f'{"state":<12}{"rows":>14}{"est. FLOPs":>12}  cell']
+  lines = [f"{'state':<12}{'rows':>14}{'est. FLOPs':>12}  cell"]
   rows = expected = done = left = 0
   for cell in cells:
     now = state.read(directory, cell, backend)
@@ -92,17 +97,17 @@ def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> s
     at_most = now.rows if now.status == state.DONE else cell.rows
     rows, expected, done = rows + now.rows, expected + at_most, done + (now.status == state.DONE)
     left += 0 if now.status == state.DONE else cell.flops
-    shown = f'{now.rows}/{at_most}'
-    lines.append(f'{now.status:<12}{shown:>14}{cell.flops:>12.1e}  {cell.slug}')
-  counts, shown = f'{done}/{len(cells)} done', f'{rows}/{expected}'
+    shown = f"{now.rows}/{at_most}"
+    lines.append(f"{now.status:<12}{shown:>14}{cell.flops:>12.1e}  {cell.slug}")
+  counts, shown = f"{done}/{len(cells)} done", f"{rows}/{expected}"
   total = sum(cell.flops for cell in cells)
-  lines.append(f'{counts:<12}{shown:>14}{total:>12.1e}  {directory}')
+  lines.append(f"{counts:<12}{shown:>14}{total:>12.1e}  {directory}")
   if 0 < done < len(cells):
-    lines.append(f'{"":<26}{left:>12.1e}  of the cells that are not done')
-  known = (state.read_manifest(directory) or {'cells': {}})['cells']
+    lines.append(f"{'':<26}{left:>12.1e}  of the cells that are not done")
+  known = (state.read_manifest(directory) or {"cells": {}})["cells"]
   if others := sorted(set(known) - {cell.slug for cell in cells}):
-    lines.append(f'not in this sweep any more, left as they are: {", ".join(others)}')
-  return '\n'.join(lines)
+    lines.append(f"not in this sweep any more, left as they are: {', '.join(others)}")
+  return "\n".join(lines)
 
 
 def finish(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> int:
@@ -110,14 +115,18 @@ def finish(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> 
   failed = missing(directory, cells, backend)
   if not failed:
     done = sum(state.read(directory, cell, backend).status == state.DONE for cell in cells)
-    print(f'{done} of {len(cells)} cells done; --collect writes the report'
-          + (', the others run under an earlier launcher' if done < len(cells) else ''))
+    print(
+      f"{done} of {len(cells)} cells done; --collect writes the report"
+      + (", the others run under an earlier launcher" if done < len(cells) else "")
+    )
     return 0
-  print(f'{len(failed)} of {len(cells)} cells failed:', file=sys.stderr)
+  print(f"{len(failed)} of {len(cells)} cells failed:", file=sys.stderr)
   for cell in failed:
-    print(f'  {cell.slug}: {state.last_words(directory, cell)}\n'
-          f'    {state.log_file(directory, cell)}', file=sys.stderr)
-  print('the same command tries them again', file=sys.stderr)
+    print(
+      f"  {cell.slug}: {state.last_words(directory, cell)}\n    {state.log_file(directory, cell)}",
+      file=sys.stderr,
+    )
+  print("the same command tries them again", file=sys.stderr)
   return 1
 
 
@@ -134,36 +143,38 @@ def collect(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) ->
     now = state.read(directory, cell, backend)
     label = cell.slug
     if now.status != state.DONE:
-      label += f' ({now.status}, {now.rows} of {cell.rows} rows)'
-      print(f'not complete: {label}')
+      label += f" ({now.status}, {now.rows} of {cell.rows} rows)"
+      print(f"not complete: {label}")
     if now.rows:
       directories.append(state.workdir(directory, cell))
       labels.append(label)
   if not directories:
-    raise UserError(f'{directory}: no cell has rows yet; run the sweep first')
-  report.build(directories, directory / 'report', labels)
-  print(f'{len(directories)} of {len(cells)} cells in {directory / "report"}')
+    raise UserError(f"{directory}: no cell has rows yet; run the sweep first")
+  report.build(directories, directory / "report", labels)
+  print(f"{len(directories)} of {len(cells)} cells in {directory / 'report'}")
   return 0
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """The fields that rows depend on, by dotted name."""
   return {
-      name: value for name, value in command_line.fields(config)
-      if name not in ('workdir', 'tensorboard')}
+    name: value
+    for name, value in command_line.fields(config)
+    if name not in ("workdir", "tensorboard")
+  }
 
 
 def _checked_flags() -> str:
   if not _SWEEP.value:
-    raise UserError('--sweep is missing; e.g. --sweep=configs/sweeps/steps_vs_thinking.py')
+    raise UserError("--sweep is missing; e.g. --sweep=configs/sweeps/steps_vs_thinking.py")
   if not _NAME.value:
-    raise UserError('--name is missing; the sweep goes to runs/NAME')
-  if not re.fullmatch(r'[A-Za-z0-9_][A-Za-z0-9._-]*', _NAME.value):
-    raise UserError(f'--name={_NAME.value}: use letters, digits, dots, - and _ only')
+    raise UserError("--name is missing; the sweep goes to runs/NAME")
+  if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", _NAME.value):
+    raise UserError(f"--name={_NAME.value}: use letters, digits, dots, - and _ only")
   if _JOBS.value < 1:
-    raise UserError(f'--jobs={_JOBS.value} must be at least 1')
+    raise UserError(f"--jobs={_JOBS.value} must be at least 1")
   if _DRY_RUN.value + _STATUS.value + _COLLECT.value > 1:
-    raise UserError('--dry_run, --status and --collect exclude each other; give one')
+    raise UserError("--dry_run, --status and --collect exclude each other; give one")
   return _NAME.value
 
 
@@ -171,8 +182,8 @@ def _config_file(argv: Sequence[str]) -> str:
   """The last --config=FILE or --config FILE of a command line that was parsed before."""
   path = _DEFAULT_CONFIG
   for index, argument in enumerate(argv):
-    name, equals, value = argument.partition('=')
-    if name in ('--config', '-config'):
+    name, equals, value = argument.partition("=")
+    if name in ("--config", "-config"):
       path = value if equals else argv[index + 1]
   return path
 
@@ -185,10 +196,10 @@ def _differences(config: ml_collections.ConfigDict, config_file: str) -> dict[st
   """
   file = dict(command_line.fields(command_line.load_config(config_file)))
   changed = {n: value for n, value in command_line.fields(config) if value != file[n]}
-  if 'workdir' in changed:
-    raise UserError('--config.workdir: a sweep goes to runs/NAME; use --name=NAME')
+  if "workdir" in changed:
+    raise UserError("--config.workdir: a sweep goes to runs/NAME; use --name=NAME")
   return changed
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
   command_line.run(main, _DEFAULT_CONFIG, run_config.DESCRIPTIONS)

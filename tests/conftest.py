@@ -22,9 +22,9 @@ torch.set_num_threads(1)
 
 _compiled = []
 jax.monitoring.register_event_duration_secs_listener(
-    lambda event, duration, **_: _compiled.append(event)
-    if event == "/jax/core/compile/backend_compile_duration"
-    else None
+  lambda event, duration, **_: (
+    _compiled.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
+  )
 )
 
 

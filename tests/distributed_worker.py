@@ -46,9 +46,9 @@ def main():
   assert not results["cache"].keys.is_fully_addressable
   check_split_arguments(model, params)
   gathered = {
-      jax.tree_util.keystr(path): multihost_utils.process_allgather(x, tiled=True)
-      for path, x in jax.tree_util.tree_leaves_with_path(results)
-      if isinstance(x, jax.Array)
+    jax.tree_util.keystr(path): multihost_utils.process_allgather(x, tiled=True)
+    for path, x in jax.tree_util.tree_leaves_with_path(results)
+    if isinstance(x, jax.Array)
   }
   gathered["loss"] = results["loss"]  # a history is on the host already
   if jax.process_index() == 0:

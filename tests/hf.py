@@ -12,25 +12,25 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 # Every size differs from every other, so that swapped axes cannot pass unnoticed;
 # hidden_size != heads x head_dim as in the 0.6B, 4B and 32B models.
 SIZES = dict(
-    vocab_size=61,
-    hidden_size=20,
-    intermediate_size=36,
-    num_hidden_layers=3,
-    num_attention_heads=6,
-    num_key_value_heads=2,
-    head_dim=8,
-    max_position_embeddings=512,
+  vocab_size=61,
+  hidden_size=20,
+  intermediate_size=36,
+  num_hidden_layers=3,
+  num_attention_heads=6,
+  num_key_value_heads=2,
+  head_dim=8,
+  max_position_embeddings=512,
 )
 
 
 def make_checkpoint(
-    directory,
-    dtype: str = "float32",
-    tied: bool = False,
-    rope: dict[str, Any] | None = None,
-    seed: int = 0,
-    shard_size: str | None = None,
-    **sizes,
+  directory,
+  dtype: str = "float32",
+  tied: bool = False,
+  rope: dict[str, Any] | None = None,
+  seed: int = 0,
+  shard_size: str | None = None,
+  **sizes,
 ) -> pathlib.Path:
   """Saves a random Qwen3 with transformers and returns its directory.
 
@@ -44,9 +44,9 @@ def make_checkpoint(
     **sizes: replace entries of SIZES.
   """
   config = Qwen3Config(
-      **(SIZES | sizes),
-      tie_word_embeddings=tied,
-      rope_parameters=rope or {"rope_type": "default", "rope_theta": 1e4},
+    **(SIZES | sizes),
+    tie_word_embeddings=tied,
+    rope_parameters=rope or {"rope_type": "default", "rope_theta": 1e4},
   )
   model = Qwen3ForCausalLM(config)
   generator = torch.Generator().manual_seed(seed)
@@ -76,7 +76,7 @@ def rewrite(directory, drop=(), **changes) -> None:
 def reference_logits(directory, tokens: np.ndarray) -> np.ndarray:
   """float32 logits [B, T, V] that transformers computes for int tokens [B, T]."""
   model = Qwen3ForCausalLM.from_pretrained(
-      directory, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    directory, dtype=torch.float32, attn_implementation="eager", local_files_only=True
   )
   with torch.no_grad():
     return model.eval()(torch.from_numpy(np.asarray(tokens, np.int64))).logits.numpy()

@@ -6,15 +6,15 @@ import numpy as np
 import tttjax as tt
 
 CONFIG = tt.DecoderConfig(
-    vocab_size=96,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=8,
-    num_key_value_heads=4,
-    head_dim=8,
-    rope_theta=1e4,
-    max_position_embeddings=4096,
+  vocab_size=96,
+  hidden_size=32,
+  intermediate_size=64,
+  num_hidden_layers=2,
+  num_attention_heads=8,
+  num_key_value_heads=4,
+  head_dim=8,
+  rope_theta=1e4,
+  max_position_embeddings=4096,
 )
 # Slots of a context: 8 shards of 128. The contexts fill three of them.
 CAPACITY = 1024
@@ -35,7 +35,7 @@ def numbers():
 def place(model: tt.Decoder, params):
   """Host parameters on the model's mesh, by the shardings that `abstract_params` declares."""
   return jax.tree.map(
-      lambda x, like: jax.device_put(x, like.sharding), params, tt.abstract_params(model)
+    lambda x, like: jax.device_put(x, like.sharding), params, tt.abstract_params(model)
   )
 
 
@@ -59,25 +59,25 @@ def run(model: tt.Decoder, params, everything: bool = True):
   sampling = tt.SamplingConfig(max_new_tokens=6)
   result = tt.generate(model, params, fast, pair, suffixes, key, sampling, ROWS)
   results = {
-      "cache": pair,
-      "logits": logits,
-      "fast": fast,
-      "opt_state": opt_state,
-      "loss": history.loss,
-      "grad_norm": history.grad_norm,
-      "tokens": result.tokens,
-      "logprobs": result.logprobs,
+    "cache": pair,
+    "logits": logits,
+    "fast": fast,
+    "opt_state": opt_state,
+    "loss": history.loss,
+    "grad_norm": history.grad_norm,
+    "tokens": result.tokens,
+    "logprobs": result.logprobs,
   }
   if not everything:
     return results
   again, _, metrics = tt.ttt_step(
-      model, params, fast, opt_state, cache, contexts[:1], np.int32(130), TTT
+    model, params, fast, opt_state, cache, contexts[:1], np.int32(130), TTT
   )
   return results | {
-      "step": again,
-      "step_loss": metrics.loss,
-      "score": tt.score(model, params, fast, pair, suffixes, ROWS),
-      "mass": tt.mechanism.attention_mass(model, params, fast, pair, suffixes, ROWS, evidence),
+    "step": again,
+    "step_loss": metrics.loss,
+    "score": tt.score(model, params, fast, pair, suffixes, ROWS),
+    "mass": tt.mechanism.attention_mass(model, params, fast, pair, suffixes, ROWS, evidence),
   }
 
 

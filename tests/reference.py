@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import nn
-from transformers import Qwen3Config as HFConfig
 from transformers import DynamicCache, Qwen3ForCausalLM
+from transformers import Qwen3Config as HFConfig
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb, repeat_kv
 
 import tttjax as tt
@@ -43,17 +43,17 @@ def hf_model(shape: Shape, seed: int = 0, attention: str = "sdpa") -> Qwen3ForCa
   """
   rope = {"rope_theta": shape.theta, "rope_type": "default"}
   config = HFConfig(
-      vocab_size=shape.vocab,
-      hidden_size=shape.hidden,
-      intermediate_size=shape.mlp,
-      num_hidden_layers=shape.layers,
-      num_attention_heads=shape.heads,
-      num_key_value_heads=shape.kv_heads,
-      head_dim=shape.head_dim,
-      max_position_embeddings=shape.positions,
-      tie_word_embeddings=shape.tied,
-      rope_parameters=rope | (shape.yarn or {}),
-      attn_implementation=attention,
+    vocab_size=shape.vocab,
+    hidden_size=shape.hidden,
+    intermediate_size=shape.mlp,
+    num_hidden_layers=shape.layers,
+    num_attention_heads=shape.heads,
+    num_key_value_heads=shape.kv_heads,
+    head_dim=shape.head_dim,
+    max_position_embeddings=shape.positions,
+    tie_word_embeddings=shape.tied,
+    rope_parameters=rope | (shape.yarn or {}),
+    attn_implementation=attention,
   )
   model = Qwen3ForCausalLM(config).eval()
   generator = torch.Generator().manual_seed(seed)
@@ -77,17 +77,17 @@ def model_config(shape: Shape) -> tt.DecoderConfig:
     fields = {name: value for name, value in shape.yarn.items() if name != "rope_type"}
     yarn = tt.YarnConfig(**fields)
   return tt.DecoderConfig(
-      vocab_size=shape.vocab,
-      hidden_size=shape.hidden,
-      intermediate_size=shape.mlp,
-      num_hidden_layers=shape.layers,
-      num_attention_heads=shape.heads,
-      num_key_value_heads=shape.kv_heads,
-      head_dim=shape.head_dim,
-      rope_theta=shape.theta,
-      max_position_embeddings=shape.positions,
-      tie_word_embeddings=shape.tied,
-      yarn=yarn,
+    vocab_size=shape.vocab,
+    hidden_size=shape.hidden,
+    intermediate_size=shape.mlp,
+    num_hidden_layers=shape.layers,
+    num_attention_heads=shape.heads,
+    num_key_value_heads=shape.kv_heads,
+    head_dim=shape.head_dim,
+    rope_theta=shape.theta,
+    max_position_embeddings=shape.positions,
+    tie_word_embeddings=shape.tied,
+    yarn=yarn,
   )
 
 
@@ -102,41 +102,39 @@ def to_params(hf: Qwen3ForCausalLM, dtype=jnp.float32) -> dict:
     return jnp.asarray(np.stack([read(layer) for layer in hf.model.layers]), dtype)
 
   def heads_in(projection, heads):  # torch [heads * d, D] -> [D, heads, d]
-    return lambda layer: (
-        numpy(getattr(layer.self_attn, projection).weight).T.reshape(-1, heads, c.head_dim)
+    return lambda layer: numpy(getattr(layer.self_attn, projection).weight).T.reshape(
+      -1, heads, c.head_dim
     )
 
   def matrix(name):
     return lambda layer: numpy(getattr(layer.mlp, name).weight).T
 
   params = {
-      "embed": {"embedding": jnp.asarray(numpy(hf.model.embed_tokens.weight), dtype)},
-      "layers": {
-          "attention_norm": {"scale": stack(lambda layer: numpy(layer.input_layernorm.weight))},
-          "attention": {
-              "query": {"kernel": stack(heads_in("q_proj", c.num_attention_heads))},
-              "key": {"kernel": stack(heads_in("k_proj", c.num_key_value_heads))},
-              "value": {"kernel": stack(heads_in("v_proj", c.num_key_value_heads))},
-              "query_norm": {"scale": stack(lambda layer: numpy(layer.self_attn.q_norm.weight))},
-              "key_norm": {"scale": stack(lambda layer: numpy(layer.self_attn.k_norm.weight))},
-              "output": {
-                  "kernel": stack(
-                      lambda layer: numpy(layer.self_attn.o_proj.weight).T.reshape(
-                          c.num_attention_heads, c.head_dim, -1
-                      )
-                  )
-              },
-          },
-          "mlp_norm": {
-              "scale": stack(lambda layer: numpy(layer.post_attention_layernorm.weight))
-          },
-          "mlp": {
-              "gate": {"kernel": stack(matrix("gate_proj"))},
-              "up": {"kernel": stack(matrix("up_proj"))},
-              "down": {"kernel": stack(matrix("down_proj"))},
-          },
+    "embed": {"embedding": jnp.asarray(numpy(hf.model.embed_tokens.weight), dtype)},
+    "layers": {
+      "attention_norm": {"scale": stack(lambda layer: numpy(layer.input_layernorm.weight))},
+      "attention": {
+        "query": {"kernel": stack(heads_in("q_proj", c.num_attention_heads))},
+        "key": {"kernel": stack(heads_in("k_proj", c.num_key_value_heads))},
+        "value": {"kernel": stack(heads_in("v_proj", c.num_key_value_heads))},
+        "query_norm": {"scale": stack(lambda layer: numpy(layer.self_attn.q_norm.weight))},
+        "key_norm": {"scale": stack(lambda layer: numpy(layer.self_attn.k_norm.weight))},
+        "output": {
+          "kernel": stack(
+            lambda layer: numpy(layer.self_attn.o_proj.weight).T.reshape(
+              c.num_attention_heads, c.head_dim, -1
+            )
+          )
+        },
       },
-      "final_norm": {"scale": jnp.asarray(numpy(hf.model.norm.weight), dtype)},
+      "mlp_norm": {"scale": stack(lambda layer: numpy(layer.post_attention_layernorm.weight))},
+      "mlp": {
+        "gate": {"kernel": stack(matrix("gate_proj"))},
+        "up": {"kernel": stack(matrix("up_proj"))},
+        "down": {"kernel": stack(matrix("down_proj"))},
+      },
+    },
+    "final_norm": {"scale": jnp.asarray(numpy(hf.model.norm.weight), dtype)},
   }
   if not c.tie_word_embeddings:
     params["lm_head"] = {"kernel": jnp.asarray(numpy(hf.lm_head.weight).T, dtype)}
@@ -275,11 +273,11 @@ def torch_ttt(hf, tokens, starts, cfg: tt.TTTConfig) -> TorchRun:
   for w in weights:
     w.requires_grad_(True)
   optimizer = torch.optim.AdamW(
-      weights,
-      lr=cfg.learning_rate,
-      betas=(cfg.b1, cfg.b2),
-      eps=cfg.eps,
-      weight_decay=cfg.weight_decay,
+    weights,
+    lr=cfg.learning_rate,
+    betas=(cfg.b1, cfg.b2),
+    eps=cfg.eps,
+    weight_decay=cfg.weight_decay,
   )
   run = TorchRun([], [], np.zeros(()))
   for start in starts:

@@ -35,7 +35,7 @@ def _assert_close(got, wanted, rtol=1e-5):
 def test_history_has_one_entry_a_step(adapted):
   _, _, history = adapted
   assert {name: x.shape for name, x in vars(history).items()} == {
-      name: (6,) for name in ("loss", "grad_norm", "update_norm", "ok", "start")
+    name: (6,) for name in ("loss", "grad_norm", "update_norm", "ok", "start")
   }
   assert history.ok.all()
 
@@ -48,7 +48,7 @@ def test_adapt_equals_single_steps_with_the_same_starts(small, context, adapted)
   steps = []
   for start in adapted[2].start:
     fast, opt_state, metrics = tt.ttt_step(
-        model, params, fast, opt_state, cache, tokens, start, _CFG
+      model, params, fast, opt_state, cache, tokens, start, _CFG
     )
     steps.append(metrics)
   history = jax.tree.map(lambda *x: np.asarray(x), *steps)
@@ -60,9 +60,7 @@ def test_adapt_equals_single_steps_with_the_same_starts(small, context, adapted)
 def test_given_starts_replace_the_drawn_ones(small, context, adapted):
   _, model, params = small
   tokens, cache = context
-  fast, _, history = tt.adapt(
-      model, params, cache, tokens, None, _CFG, starts=adapted[2].start
-  )
+  fast, _, history = tt.adapt(model, params, cache, tokens, None, _CFG, starts=adapted[2].start)
   _assert_close(history, adapted[2])
   assert norm_error(delta(fast), delta(adapted[0])) < 1e-5
 
@@ -74,7 +72,7 @@ def test_a_resumed_run_equals_one_run(small, context, adapted):
   fast, opt_state, histories = None, None, []
   for first in (0, 2, 4):
     fast, opt_state, history = tt.adapt(
-        model, params, cache, tokens, _KEY, part, None, fast, opt_state, first
+      model, params, cache, tokens, _KEY, part, None, fast, opt_state, first
     )
     histories.append(history)
   joined = jax.tree.map(lambda *x: np.concatenate(x), *histories)
@@ -103,9 +101,7 @@ def test_no_steps_are_exactly_plain_inference(small, context, dtype):
   assert history.loss.shape == (0,) and not np.asarray(delta(fast)).any()
   prompt = random_tokens(np.random.default_rng(1), 2, 9)
   sampling = tt.SamplingConfig(max_new_tokens=16, temperature=0.8)
-  plain, zero = (
-      tt.generate(model, params, f, cache, prompt, _KEY, sampling) for f in (None, fast)
-  )
+  plain, zero = (tt.generate(model, params, f, cache, prompt, _KEY, sampling) for f in (None, fast))
   jax.tree.map(np.testing.assert_array_equal, plain, zero)
   assert zero.logprobs.dtype == jnp.float32
 
@@ -134,16 +130,16 @@ def test_weight_decay_pulls_base_plus_delta_to_zero(small, context):
   tokens, cache = context
   # One step from zero moments: decay is the only difference, lr x decay x (W_Q + Delta).
   runs = [
-      tt.adapt(
-          model,
-          params,
-          cache,
-          tokens,
-          None,
-          tt.TTTConfig(span=_SPAN, learning_rate=1e-3, weight_decay=decay),
-          starts=np.asarray([91]),
-      )[0]
-      for decay in (0.0, 100.0)
+    tt.adapt(
+      model,
+      params,
+      cache,
+      tokens,
+      None,
+      tt.TTTConfig(span=_SPAN, learning_rate=1e-3, weight_decay=decay),
+      starts=np.asarray([91]),
+    )[0]
+    for decay in (0.0, 100.0)
   ]
   kernel = np.asarray(params["layers"]["attention"]["query"]["kernel"])
   np.testing.assert_allclose(delta(runs[1]) - delta(runs[0]), -0.1 * kernel, atol=1e-6)
@@ -153,8 +149,14 @@ def test_weight_decay_pulls_base_plus_delta_to_zero(small, context):
 def test_the_schedule_scales_the_updates(schedule):
   # With b1 = 0 and a huge eps AdamW's update is proportional to the gradient.
   cfg = tt.TTTConfig(
-      steps=4, learning_rate=1e-3, weight_decay=0.0, b1=0.0, eps=1e6, schedule=schedule,
-      warmup_steps=1, clip=np.inf,
+    steps=4,
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    b1=0.0,
+    eps=1e6,
+    schedule=schedule,
+    warmup_steps=1,
+    clip=np.inf,
   )
   weights = jnp.ones(3)
   state = tt.init_optimizer(cfg, weights)
@@ -248,9 +250,7 @@ def test_a_question_encoded_before_adaptation_is_read_by_adapted_queries(small, 
   kernels = tt.merge(model, params, adapted[0])["layers"]["attention"]["query"]["kernel"]
   reference.set_query_kernels(merged, kernels)
   past = reference.hf_cache(hf, asked[:, :-1])
-  wanted = reference.token_logprobs(
-      reference.hf_logits(merged, rest, past_key_values=past), rest
-  )
+  wanted = reference.token_logprobs(reference.hf_logits(merged, rest, past_key_values=past), rest)
   assert relative_error(before, wanted) < 1e-4
   # The default encodes the question after adaptation, and that is not the same.
   whole = np.concatenate([question, answer], axis=1)
@@ -264,9 +264,9 @@ def test_merged_params_equal_base_params_with_fast_weights(small, context, adapt
   suffix = random_tokens(np.random.default_rng(3), 1, 20)
   merged = tt.merge(model, params, adapted[0])
   np.testing.assert_allclose(
-      tt.score(model, merged, None, cache, suffix),
-      tt.score(model, params, adapted[0], cache, suffix),
-      atol=1e-4,
+    tt.score(model, merged, None, cache, suffix),
+    tt.score(model, params, adapted[0], cache, suffix),
+    atol=1e-4,
   )
 
 

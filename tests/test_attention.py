@@ -26,13 +26,13 @@ def problem():
   limit[0, :3] = [0, 1, _S]  # an empty row, a single slot, everything
   limit[1, :3] = [37, 20, 38]  # empty by first, limit below first, a single slot
   return {
-      "q": f32(_B, _K, _R, _D),
-      "keys": f32(2, _B, _K, _S, _D),
-      "values": f32(2, _B, _K, _S, _D),
-      "first": first,
-      "limit": limit,
-      "do": f32(_B, _K, _R, _D),
-      "dlse": f32(_B, _K, _R),
+    "q": f32(_B, _K, _R, _D),
+    "keys": f32(2, _B, _K, _S, _D),
+    "values": f32(2, _B, _K, _S, _D),
+    "first": first,
+    "limit": limit,
+    "do": f32(_B, _K, _R, _D),
+    "dlse": f32(_B, _K, _R),
   }
 
 
@@ -52,9 +52,7 @@ def _torch_attention(q, k, v, first, limit):
 def expected(problem):
   """o, lse, dq, dk, dv in float64 from torch autograd; cotangents of empty rows' lse left out."""
   leaf = lambda x: torch.tensor(x, dtype=torch.float64, requires_grad=True)
-  q, k, v = (
-      leaf(x) for x in (problem["q"], problem["keys"][_LAYER], problem["values"][_LAYER])
-  )
+  q, k, v = (leaf(x) for x in (problem["q"], problem["keys"][_LAYER], problem["values"][_LAYER]))
   o, lse, seen = _torch_attention(q, k, v, problem["first"], problem["limit"])
   loss = (o * torch.tensor(problem["do"])).sum()
   loss = loss + torch.where(seen, lse * torch.tensor(problem["dlse"]), 0.0).sum()
@@ -83,7 +81,7 @@ def _pulled(function, problem):
 
 @pytest.mark.parametrize("block", [8, 32, 96])
 def test_chunked_attention_and_its_query_gradient_equal_autodiff(
-    problem, expected, block, monkeypatch
+  problem, expected, block, monkeypatch
 ):
   monkeypatch.setattr(chunked, "_MAX_BLOCK", block)
   assert chunked.block_size(_R, _S) == block
@@ -111,7 +109,7 @@ def test_the_cotangent_of_the_logsumexp_matters(problem, expected):
 def test_the_layer_may_be_traced(problem, expected):
   p = problem
   traced = jax.jit(
-      lambda layer: attend_cache(p["q"], p["keys"], p["values"], layer, p["first"], p["limit"])
+    lambda layer: attend_cache(p["q"], p["keys"], p["values"], layer, p["first"], p["limit"])
   )
   _check_forward(*traced(_LAYER), expected)
 
@@ -122,9 +120,9 @@ def test_slots_outside_every_window_are_never_read_into_the_result(problem):
   windows = (slots >= problem["first"][:, None, None]) & (slots < problem["limit"][:, :, None])
   unseen = ~windows.any(1)[None, :, None, :, None]
   spoiled = dict(
-      problem,
-      keys=np.where(unseen, np.float32(1e4), problem["keys"]),
-      values=np.where(unseen, np.float32(1e4), problem["values"]),
+    problem,
+    keys=np.where(unseen, np.float32(1e4), problem["keys"]),
+    values=np.where(unseen, np.float32(1e4), problem["values"]),
   )
   for a, b in zip(before, _cached(spoiled, problem["q"])):
     np.testing.assert_array_equal(a, b)
@@ -137,8 +135,8 @@ def test_large_scores_do_not_overflow(problem):
 
 def test_bfloat16_attention_is_within_bfloat16_rounding(problem, expected):
   rounded = {
-      name: jnp.asarray(x, jnp.bfloat16) if name in ("q", "keys", "values") else x
-      for name, x in problem.items()
+    name: jnp.asarray(x, jnp.bfloat16) if name in ("q", "keys", "values") else x
+    for name, x in problem.items()
   }
   o, lse, dq = _pulled(lambda q: _cached(rounded, q), rounded)
   assert (o.dtype, lse.dtype, dq.dtype) == (jnp.float32, jnp.float32, jnp.bfloat16)
@@ -153,11 +151,11 @@ def _parts(problem, q, *edges):
   k, v = problem["keys"][_LAYER], problem["values"][_LAYER]
   for low, high in itertools.pairwise(edges):
     yield attend_dense(
-        q,
-        k,
-        v,
-        jnp.full((_B,), low, jnp.int32),
-        jnp.full((_B, _R), high, jnp.int32),
+      q,
+      k,
+      v,
+      jnp.full((_B,), low, jnp.int32),
+      jnp.full((_B, _R), high, jnp.int32),
     )
 
 

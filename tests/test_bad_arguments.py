@@ -40,16 +40,16 @@ def _ids(*shape, value=1):
 
 
 @pytest.mark.parametrize(
-    "tokens, words",
-    [
-        (_ids(1, 0), "empty"),
-        (_ids(0, 5), "empty"),
-        (_ids(5), "shape"),
-        (_ids(1, 5, value=97), "token id 97, outside the model's vocabulary of 97"),
-        (_ids(1, 5, value=-1), "token id -1, outside"),
-        (np.ones((1, 5)), "integer"),
-    ],
-    ids=["empty", "no rows", "one axis", "id too large", "id negative", "not integers"],
+  "tokens, words",
+  [
+    (_ids(1, 0), "empty"),
+    (_ids(0, 5), "empty"),
+    (_ids(5), "shape"),
+    (_ids(1, 5, value=97), "token id 97, outside the model's vocabulary of 97"),
+    (_ids(1, 5, value=-1), "token id -1, outside"),
+    (np.ones((1, 5)), "integer"),
+  ],
+  ids=["empty", "no rows", "one axis", "id too large", "id negative", "not integers"],
 )
 class TestTokens:
   """Every function that takes tokens checks them."""
@@ -65,16 +65,12 @@ class TestTokens:
   def test_generate(self, case, rejects, tokens, words):
     model, params, _, cache = case
     sampling = tt.SamplingConfig()
-    rejects(
-        words, lambda: tt.generate(model, params, None, cache, tokens, _KEY, sampling)
-    )
+    rejects(words, lambda: tt.generate(model, params, None, cache, tokens, _KEY, sampling))
 
   def test_stream(self, case, rejects, tokens, words):
     model, params, _, cache = case
     sampling = tt.SamplingConfig()
-    rejects(
-        words, lambda: next(tt.stream(model, params, None, cache, tokens, _KEY, sampling))
-    )
+    rejects(words, lambda: next(tt.stream(model, params, None, cache, tokens, _KEY, sampling)))
 
   def test_score(self, case, rejects, tokens, words):
     model, params, _, cache = case
@@ -84,8 +80,8 @@ class TestTokens:
     model, params, _, cache = case
     marks = np.zeros((1, _T), bool)
     rejects(
-        words,
-        lambda: tt.mechanism.attention_mass(model, params, None, cache, tokens, None, marks),
+      words,
+      lambda: tt.mechanism.attention_mass(model, params, None, cache, tokens, None, marks),
     )
 
 
@@ -95,23 +91,23 @@ def test_lengths_that_do_not_fit_the_tokens(case, rejects, lengths):
   lengths = np.asarray(lengths)
   rejects("lengths of the context", lambda: tt.prefill(model, params, _ids(1, 5), lengths))
   rejects(
-      "lengths of the prompt", lambda: tt.score(model, params, None, cache, _ids(1, 5), lengths)
+    "lengths of the prompt", lambda: tt.score(model, params, None, cache, _ids(1, 5), lengths)
   )
 
 
 def test_capacity_exceeded(case, rejects):
   model, params, tokens, _ = case
   rejects(
-      "capacity 128 is exceeded: the context has 200 tokens; give a capacity of at least 256",
-      lambda: tt.prefill(model, params, tokens, capacity=128),
+    "capacity 128 is exceeded: the context has 200 tokens; give a capacity of at least 256",
+    lambda: tt.prefill(model, params, tokens, capacity=128),
   )
 
 
 def test_capacity_not_in_whole_blocks(case, rejects):
   model, params, tokens, _ = case
   rejects(
-      "capacity 250 is not a multiple of 128.*use 256",
-      lambda: tt.prefill(model, params, tokens, capacity=250),
+    "capacity 250 is not a multiple of 128.*use 256",
+    lambda: tt.prefill(model, params, tokens, capacity=250),
   )
 
 
@@ -130,8 +126,8 @@ def test_positions_beyond_max_position_embeddings(case, rejects):
 def test_positions_of_another_shape(case, rejects):
   model, params, tokens, _ = case
   rejects(
-      "positions must have the shape",
-      lambda: tt.prefill(model, params, tokens, positions=np.arange(_T)),
+    "positions must have the shape",
+    lambda: tt.prefill(model, params, tokens, positions=np.arange(_T)),
   )
 
 
@@ -139,8 +135,8 @@ def test_generation_beyond_max_position_embeddings(case, rejects):
   model, params, _, cache = case
   sampling = tt.SamplingConfig(max_new_tokens=4096)
   rejects(
-      "reach position 4301 but max_position_embeddings",
-      lambda: tt.generate(model, params, None, cache, _ids(1, 5), _KEY, sampling),
+    "reach position 4301 but max_position_embeddings",
+    lambda: tt.generate(model, params, None, cache, _ids(1, 5), _KEY, sampling),
   )
 
 
@@ -178,8 +174,8 @@ def test_starts_that_are_not_a_list(case, rejects):
   model, params, tokens, cache = case
   cfg = tt.TTTConfig(span=16)
   rejects(
-      "starts must have shape",
-      lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg, starts=np.asarray(3)),
+    "starts must have shape",
+    lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg, starts=np.asarray(3)),
   )
 
 
@@ -201,49 +197,49 @@ def test_context_tokens_that_are_not_those_of_the_cache(case, rejects):
 
 def test_evidence_of_another_shape(case, rejects):
   model, params, _, cache = case
-  run = lambda marks: lambda: tt.mechanism.attention_mass(
-      model, params, None, cache, _ids(2, 5), None, marks
+  run = lambda marks: (
+    lambda: tt.mechanism.attention_mass(model, params, None, cache, _ids(2, 5), None, marks)
   )
   rejects("evidence must be bool", run(np.zeros((1, _T), bool)))
   rejects("evidence marks 300 slots", run(np.zeros((2, 300), bool)))
 
 
 @pytest.mark.parametrize(
-    "fields, words",
-    [
-        ({"span": 0}, "span must be at least 1"),
-        ({"span": 1.5}, "span must be an integer"),
-        ({"steps": -1}, "steps must be at least 0"),
-        ({"learning_rate": -1e-3}, "learning_rate must be at least 0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be at least 0"),
-        ({"weight_decay": -1}, "weight_decay must be at least 0"),
-        ({"clip": 0.0}, "clip must be above 0"),
-        ({"schedule": "step"}, "choose one of constant, linear, cosine"),
-        ({"span_kv": "both"}, "choose one of frozen, recomputed"),
-    ],
-    ids=str,
+  "fields, words",
+  [
+    ({"span": 0}, "span must be at least 1"),
+    ({"span": 1.5}, "span must be an integer"),
+    ({"steps": -1}, "steps must be at least 0"),
+    ({"learning_rate": -1e-3}, "learning_rate must be at least 0"),
+    ({"learning_rate": float("nan")}, "learning_rate must be at least 0"),
+    ({"weight_decay": -1}, "weight_decay must be at least 0"),
+    ({"clip": 0.0}, "clip must be above 0"),
+    ({"schedule": "step"}, "choose one of constant, linear, cosine"),
+    ({"span_kv": "both"}, "choose one of frozen, recomputed"),
+  ],
+  ids=str,
 )
 def test_ttt_config(rejects, fields, words):
   rejects(words, lambda: tt.TTTConfig(**fields))
 
 
 @pytest.mark.parametrize(
-    "fields, words",
-    [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"temperature": -0.1}, "temperature is -0.1"),
-        ({"top_p": 1.1}, "top_p is 1.1"),
-        ({"top_k": -1}, "top_k is -1"),
-        ({"min_p": 2}, "min_p is 2"),
-        ({"stop_ids": tuple(range(17))}, "stop_ids holds more than 16"),
-        ({"thinking_budget": 5}, "thinking_budget needs end_think_id"),
-        (
-            {"thinking_budget": 5, "end_think_id": 3, "forced_stop_ids": (3, 4)},
-            "must end with end_think_id",
-        ),
-        ({"max_answer_tokens": 0}, "max_answer_tokens is 0"),
-    ],
-    ids=str,
+  "fields, words",
+  [
+    ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+    ({"temperature": -0.1}, "temperature is -0.1"),
+    ({"top_p": 1.1}, "top_p is 1.1"),
+    ({"top_k": -1}, "top_k is -1"),
+    ({"min_p": 2}, "min_p is 2"),
+    ({"stop_ids": tuple(range(17))}, "stop_ids holds more than 16"),
+    ({"thinking_budget": 5}, "thinking_budget needs end_think_id"),
+    (
+      {"thinking_budget": 5, "end_think_id": 3, "forced_stop_ids": (3, 4)},
+      "must end with end_think_id",
+    ),
+    ({"max_answer_tokens": 0}, "max_answer_tokens is 0"),
+  ],
+  ids=str,
 )
 def test_sampling_config(rejects, fields, words):
   rejects(words, lambda: tt.SamplingConfig(**fields))

@@ -25,8 +25,8 @@ def case(small):
   cache, _ = tt.prefill(model, params, tokens, lengths=lengths)
   prompt, prompt_lengths = random_tokens(rng, 4, 9), np.asarray([5, 9, 1, 7])
   rows = [
-      np.concatenate([tokens[r // 2, : lengths[r // 2]], prompt[r, : prompt_lengths[r]]])
-      for r in range(4)
+    np.concatenate([tokens[r // 2, : lengths[r // 2]], prompt[r, : prompt_lengths[r]]])
+    for r in range(4)
   ]
   return rows, cache, prompt, prompt_lengths
 
@@ -36,7 +36,7 @@ def _search(small, case, num_beams, fast=None, length_penalty=1.0, **sampling):
   _, cache, prompt, lengths = case
   sampling = tt.SamplingConfig(max_new_tokens=_NEW, **sampling)
   return beam_search(
-      model, params, fast, cache, prompt, sampling, num_beams, lengths, length_penalty
+    model, params, fast, cache, prompt, sampling, num_beams, lengths, length_penalty
   )
 
 
@@ -48,16 +48,16 @@ def _transformers(hf, rows, num_beams, stop_ids, length_penalty):
     ids[i, -len(row) :] = row
     mask[i, -len(row) :] = 1
   out = hf.generate(
-      torch.tensor(ids),
-      attention_mask=torch.tensor(mask),
-      do_sample=False,
-      num_beams=num_beams,
-      max_new_tokens=_NEW,
-      eos_token_id=list(stop_ids) or None,
-      pad_token_id=0,
-      length_penalty=length_penalty,
-      return_dict_in_generate=True,
-      output_scores=True,
+    torch.tensor(ids),
+    attention_mask=torch.tensor(mask),
+    do_sample=False,
+    num_beams=num_beams,
+    max_new_tokens=_NEW,
+    eos_token_id=list(stop_ids) or None,
+    pad_token_id=0,
+    length_penalty=length_penalty,
+    return_dict_in_generate=True,
+    output_scores=True,
   )
   sequences = []
   for tokens in out.sequences[:, width:].tolist():
@@ -119,10 +119,10 @@ _END, _INSERTED = 43, (95, 96, 43)
 def _thinking(budget=6, answer=5):
   """Closing tokens that beams do choose by themselves, and three inserted ones otherwise."""
   return {
-      "thinking_budget": budget,
-      "end_think_id": _END,
-      "forced_stop_ids": _INSERTED,
-      "max_answer_tokens": answer,
+    "thinking_budget": budget,
+    "end_think_id": _END,
+    "forced_stop_ids": _INSERTED,
+    "max_answer_tokens": answer,
   }
 
 
@@ -175,16 +175,14 @@ def _plain_search(hf, row, num_beams, stop_ids, budget, answer, length_penalty):
 
 @pytest.mark.parametrize("budget, answer, penalty", [(6, 5, 1.0), (0, 4, 0.0), (9, 30, 1.0)])
 def test_search_with_a_thinking_budget_equals_a_plain_one(
-    small, case, stops, budget, answer, penalty
+  small, case, stops, budget, answer, penalty
 ):
   ids = stops[1]
   result = _search(
-      small, case, 4, stop_ids=ids, length_penalty=penalty, **_thinking(budget, answer)
+    small, case, 4, stop_ids=ids, length_penalty=penalty, **_thinking(budget, answer)
   )
   for i, tokens in enumerate(_sequences(result)):
-    expected, thought, score = _plain_search(
-        small[0], case[0][i], 4, ids, budget, answer, penalty
-    )
+    expected, thought, score = _plain_search(small[0], case[0][i], 4, ids, budget, answer, penalty)
     assert tokens == expected
     assert result.thinking_lengths[i] == (len(expected) if thought is None else thought)
     assert result.scores[i] == pytest.approx(score, abs=1e-4)
@@ -222,7 +220,7 @@ def test_one_beam_is_greedy(small, case, stops):
 def test_fast_weights_act_as_merged_ones(small, case):
   _, model, params = small
   fast = jax.tree.map(
-      lambda d: 0.1 * jax.random.normal(jax.random.key(0), d.shape), tt.init_fast(model, params)
+    lambda d: 0.1 * jax.random.normal(jax.random.key(0), d.shape), tt.init_fast(model, params)
   )
   adapted = _search(small, case, 4, fast)
   merged = _search((None, model, tt.merge(model, params, fast)), case, 4)
@@ -246,10 +244,10 @@ def test_the_prompt_is_encoded_once_a_row(small, case):
   _, cache, prompt, _ = case
   sampling = tt.SamplingConfig(max_new_tokens=_NEW)
   executed = flops.executed_flops(
-      lambda params, cache, prompt: beam_search(model, params, None, cache, prompt, sampling, 8),
-      *(params, cache, prompt),
-      # The prompt's attention over suffix and prefix; the steps, with both inside.
-      while_trips=(1, 1, _NEW - 1, 1, 1),
+    lambda params, cache, prompt: beam_search(model, params, None, cache, prompt, sampling, 8),
+    *(params, cache, prompt),
+    # The prompt's attention over suffix and prefix; the steps, with both inside.
+    while_trips=(1, 1, _NEW - 1, 1, 1),
   )
   count = functools.partial(flops.dense_decode, model.config, delta=False, slots=2 * 128)
   steps = count(8 * 4, 32, _NEW) - count(8 * 4, 32, 1)

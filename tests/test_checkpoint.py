@@ -31,15 +31,15 @@ def tokens(length: int = 160) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        dict(),
-        dict(tied=True),
-        dict(tied=True, rope=YARN),
-        dict(dtype="bfloat16", shard_size="20KB"),
-        dict(dtype="float16"),
-    ],
-    ids=["untied", "tied", "tied, YaRN", "bfloat16 shards", "float16"],
+  "options",
+  [
+    dict(),
+    dict(tied=True),
+    dict(tied=True, rope=YARN),
+    dict(dtype="bfloat16", shard_size="20KB"),
+    dict(dtype="float16"),
+  ],
+  ids=["untied", "tied", "tied, YaRN", "bfloat16 shards", "float16"],
 )
 def test_logits_equal_transformers(tmp_path, options):
   directory = hf.make_checkpoint(tmp_path, **options)
@@ -102,11 +102,11 @@ def test_tied_checkpoint_may_carry_an_equal_head_and_old_buffers(tmp_path):
   hf.make_checkpoint(tmp_path, tied=True)
   _, params = from_pretrained(tmp_path)
   hf.rewrite(
-      tmp_path,
-      **{
-          HEAD: load_file(tmp_path / WEIGHTS)[EMBEDDING],
-          "model.rotary_emb.inv_freq": np.ones(4, np.float32),
-      },
+    tmp_path,
+    **{
+      HEAD: load_file(tmp_path / WEIGHTS)[EMBEDDING],
+      "model.rotary_emb.inv_freq": np.ones(4, np.float32),
+    },
   )
   _, again = from_pretrained(tmp_path)
   jax.tree.map(np.testing.assert_array_equal, params, again)
@@ -156,15 +156,15 @@ MEMORY_PROBE = """
 def test_peak_memory_is_the_parameters_and_less_than_two_tensors(tmp_path):
   # A process of its own, whose allocator returns memory at once.
   environment = os.environ | {
-      "MALLOC_MMAP_THRESHOLD_": "65536",
-      "PYTHONPATH": str(pathlib.Path(__file__).parents[1]),
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "PYTHONPATH": str(pathlib.Path(__file__).parents[1]),
   }
   probe = subprocess.run(
-      [sys.executable, "-c", textwrap.dedent(MEMORY_PROBE), str(tmp_path)],
-      env=environment,
-      check=True,
-      capture_output=True,
-      text=True,
+    [sys.executable, "-c", textwrap.dedent(MEMORY_PROBE), str(tmp_path)],
+    env=environment,
+    check=True,
+    capture_output=True,
+    text=True,
   )
   for largest_tensors in map(float, probe.stdout.split()):
     assert largest_tensors < 2

@@ -40,7 +40,7 @@ def corrupt_header(edit):
 
 def set_bytes(change):
   return lambda directory: (directory / WEIGHTS).write_bytes(
-      change((directory / WEIGHTS).read_bytes())
+    change((directory / WEIGHTS).read_bytes())
   )
 
 
@@ -53,52 +53,52 @@ def shift_range(header):
 
 
 SINGLE_FILE_FAULTS = {
-    "no weights": (lambda d: (d / WEIGHTS).unlink(), ["neither", WEIGHTS, INDEX]),
-    "empty file": (set_bytes(lambda b: b""), [WEIGHTS, "truncated"]),
-    "truncated header": (set_bytes(lambda b: b[:100]), [WEIGHTS, "truncated"]),
-    "truncated data": (set_bytes(lambda b: b[:-1]), [WEIGHTS, "truncated"]),
-    "trailing bytes": (set_bytes(lambda b: b + b"\0"), [WEIGHTS, "corrupt", "describes"]),
-    "git-lfs pointer": (
-        set_bytes(lambda b: b"version https://git-lfs.github.com/spec/v1\n"),
-        [WEIGHTS, "pointer"],
-    ),
-    "header is not JSON": (
-        set_bytes(lambda b: b[:8] + b"x" + b[9:]),
-        [WEIGHTS, "corrupt", "not valid JSON"],
-    ),
-    "byte range too short for the shape": (
-        corrupt_header(lambda h: h[QUERY].update(shape=[49, 20])),
-        [QUERY, "corrupt", "needs 3920"],
-    ),
-    "byte ranges overlap": (corrupt_header(shift_range), [QUERY, "corrupt", "starts at"]),
-    "entry without dtype": (corrupt_header(lambda h: h[QUERY].pop("dtype")), [QUERY, "invalid"]),
-    "entry with a negative size": (
-        corrupt_header(lambda h: h[QUERY].update(shape=[-48, -20])),
-        [QUERY, "invalid"],
-    ),
-    "missing tensor": (set_tensors([QUERY]), [QUERY, "missing"]),
-    "missing head": (set_tensors([HEAD]), [HEAD, "missing", "tie_word_embeddings"]),
-    "unexpected tensor": (
-        set_tensors(**{"model.layers.0.self_attn.q_proj.bias": np.ones(48, np.float32)}),
-        ["unexpected", "q_proj.bias"],
-    ),
-    "more layers than configured": (
-        lambda d: hf.edit_config(d, num_hidden_layers=2),
-        ["unexpected", "model.layers.2."],
-    ),
-    "wrong shape": (
-        set_tensors(**{QUERY: np.ones((48, 21), np.float32)}),
-        [QUERY, "[48, 21]", "[48, 20]"],
-    ),
-    "transposed": (
-        set_tensors(**{QUERY: np.ones((20, 48), np.float32)}),
-        [QUERY, "[20, 48]", "[48, 20]"],
-    ),
-    "float64": (set_tensors(**{QUERY: np.ones((48, 20))}), [QUERY, "dtype F64", "BF16, F16, F32"]),
-    "tied, but the head differs": (
-        lambda d: hf.edit_config(d, tie_word_embeddings=True),
-        [HEAD, "differs"],
-    ),
+  "no weights": (lambda d: (d / WEIGHTS).unlink(), ["neither", WEIGHTS, INDEX]),
+  "empty file": (set_bytes(lambda b: b""), [WEIGHTS, "truncated"]),
+  "truncated header": (set_bytes(lambda b: b[:100]), [WEIGHTS, "truncated"]),
+  "truncated data": (set_bytes(lambda b: b[:-1]), [WEIGHTS, "truncated"]),
+  "trailing bytes": (set_bytes(lambda b: b + b"\0"), [WEIGHTS, "corrupt", "describes"]),
+  "git-lfs pointer": (
+    set_bytes(lambda b: b"version https://git-lfs.github.com/spec/v1\n"),
+    [WEIGHTS, "pointer"],
+  ),
+  "header is not JSON": (
+    set_bytes(lambda b: b[:8] + b"x" + b[9:]),
+    [WEIGHTS, "corrupt", "not valid JSON"],
+  ),
+  "byte range too short for the shape": (
+    corrupt_header(lambda h: h[QUERY].update(shape=[49, 20])),
+    [QUERY, "corrupt", "needs 3920"],
+  ),
+  "byte ranges overlap": (corrupt_header(shift_range), [QUERY, "corrupt", "starts at"]),
+  "entry without dtype": (corrupt_header(lambda h: h[QUERY].pop("dtype")), [QUERY, "invalid"]),
+  "entry with a negative size": (
+    corrupt_header(lambda h: h[QUERY].update(shape=[-48, -20])),
+    [QUERY, "invalid"],
+  ),
+  "missing tensor": (set_tensors([QUERY]), [QUERY, "missing"]),
+  "missing head": (set_tensors([HEAD]), [HEAD, "missing", "tie_word_embeddings"]),
+  "unexpected tensor": (
+    set_tensors(**{"model.layers.0.self_attn.q_proj.bias": np.ones(48, np.float32)}),
+    ["unexpected", "q_proj.bias"],
+  ),
+  "more layers than configured": (
+    lambda d: hf.edit_config(d, num_hidden_layers=2),
+    ["unexpected", "model.layers.2."],
+  ),
+  "wrong shape": (
+    set_tensors(**{QUERY: np.ones((48, 21), np.float32)}),
+    [QUERY, "[48, 21]", "[48, 20]"],
+  ),
+  "transposed": (
+    set_tensors(**{QUERY: np.ones((20, 48), np.float32)}),
+    [QUERY, "[20, 48]", "[48, 20]"],
+  ),
+  "float64": (set_tensors(**{QUERY: np.ones((48, 20))}), [QUERY, "dtype F64", "BF16, F16, F32"]),
+  "tied, but the head differs": (
+    lambda d: hf.edit_config(d, tie_word_embeddings=True),
+    [HEAD, "differs"],
+  ),
 }
 
 
@@ -123,22 +123,22 @@ def first_shard(directory):
 
 
 SHARD_FAULTS = {
-    "missing shard": (lambda d: first_shard(d).unlink(), ["model-00001", "shard is missing"]),
-    "truncated shard": (
-        lambda d: first_shard(d).write_bytes(first_shard(d).read_bytes()[:-3]),
-        ["model-00001", "truncated"],
-    ),
-    "tensor absent from its shard": (
-        edit_index(lambda m: m.update(ghost=m[QUERY])),
-        ["ghost", "missing", INDEX],
-    ),
-    "tensor not in the index": (edit_index(lambda m: m.pop(QUERY)), [QUERY, "does not list"]),
-    "path outside the directory": (
-        edit_index(lambda m: m.update({QUERY: "../x.safetensors"})),
-        [INDEX, "file name"],
-    ),
-    "no weight_map": (lambda d: (d / INDEX).write_text("{}"), [INDEX, "weight_map"]),
-    "index is not JSON": (lambda d: (d / INDEX).write_text("{"), [INDEX, "invalid JSON"]),
+  "missing shard": (lambda d: first_shard(d).unlink(), ["model-00001", "shard is missing"]),
+  "truncated shard": (
+    lambda d: first_shard(d).write_bytes(first_shard(d).read_bytes()[:-3]),
+    ["model-00001", "truncated"],
+  ),
+  "tensor absent from its shard": (
+    edit_index(lambda m: m.update(ghost=m[QUERY])),
+    ["ghost", "missing", INDEX],
+  ),
+  "tensor not in the index": (edit_index(lambda m: m.pop(QUERY)), [QUERY, "does not list"]),
+  "path outside the directory": (
+    edit_index(lambda m: m.update({QUERY: "../x.safetensors"})),
+    [INDEX, "file name"],
+  ),
+  "no weight_map": (lambda d: (d / INDEX).write_text("{}"), [INDEX, "weight_map"]),
+  "index is not JSON": (lambda d: (d / INDEX).write_text("{"), [INDEX, "invalid JSON"]),
 }
 
 

@@ -16,29 +16,27 @@ def _example(model, params, seed, length, steps, rate, temperature, budget, stop
   tokens = random_tokens(rng, 1, length)
   key = jax.random.key(seed)
   cfg = tt.TTTConfig(
-      steps=steps,
-      span=16,
-      learning_rate=rate,
-      weight_decay=rate,
-      clip=1 / steps,
-      warmup_steps=steps % 3,
+    steps=steps,
+    span=16,
+    learning_rate=rate,
+    weight_decay=rate,
+    clip=1 / steps,
+    warmup_steps=steps % 3,
   )
   cache, logits = tt.prefill(model, params, tokens)
   fast, opt_state, history = tt.adapt(model, params, cache, tokens, key, cfg)
-  fast, opt_state, _ = tt.ttt_step(
-      model, params, fast, opt_state, cache, tokens, length // 2, cfg
-  )
+  fast, opt_state, _ = tt.ttt_step(model, params, fast, opt_state, cache, tokens, length // 2, cfg)
   sampling = tt.SamplingConfig(
-      max_new_tokens=16,
-      temperature=temperature,
-      top_k=steps,
-      top_p=1 - rate,
-      min_p=rate,
-      stop_ids=stops,
-      thinking_budget=budget,
-      end_think_id=_END,
-      forced_stop_ids=(91,) * len(stops) + (_END,),
-      max_answer_tokens=steps,
+    max_new_tokens=16,
+    temperature=temperature,
+    top_k=steps,
+    top_p=1 - rate,
+    min_p=rate,
+    stop_ids=stops,
+    thinking_budget=budget,
+    end_think_id=_END,
+    forced_stop_ids=(91,) * len(stops) + (_END,),
+    max_answer_tokens=steps,
   )
   prompt = random_tokens(rng, 2, questions)
   result = tt.generate(model, params, fast, cache, prompt, key, sampling)
@@ -56,26 +54,31 @@ def first(small):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"length": 256, "seed": 1},
-        {"length": 131},
-        {"steps": 9},
-        {"rate": 1e-2},
-        {"temperature": 0.0},
-        {"budget": 7},
-        {"budget": None},
-        {"stops": (3, 4, 5, 6)},
-        {"questions": 17},
-    ],
-    ids=str,
+  "change",
+  [
+    {"length": 256, "seed": 1},
+    {"length": 131},
+    {"steps": 9},
+    {"rate": 1e-2},
+    {"temperature": 0.0},
+    {"budget": 7},
+    {"budget": None},
+    {"stops": (3, 4, 5, 6)},
+    {"questions": 17},
+  ],
+  ids=str,
 )
 def test_another_value_compiles_nothing_new(small, first, compilations, change):
   del first
   _, model, params = small
   base = {
-      "seed": 0, "length": 200, "steps": 5, "rate": 1e-3, "temperature": 0.7, "budget": 4,
-      "stops": (1, 2),
+    "seed": 0,
+    "length": 200,
+    "steps": 5,
+    "rate": 1e-3,
+    "temperature": 0.7,
+    "budget": 4,
+    "stops": (1, 2),
   }
   before = compilations()
   _example(model, params, **(base | change))

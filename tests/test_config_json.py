@@ -14,43 +14,43 @@ from tttjax.models.decoder_config import DecoderConfig, YarnConfig
 
 # As Qwen3-8B was released, by transformers 4.
 RELEASED = {
-    "architectures": ["Qwen3ForCausalLM"],
-    "attention_bias": False,
-    "attention_dropout": 0.0,
-    "bos_token_id": 151643,
-    "eos_token_id": 151645,
-    "head_dim": 128,
-    "hidden_act": "silu",
-    "hidden_size": 4096,
-    "initializer_range": 0.02,
-    "intermediate_size": 12288,
-    "max_position_embeddings": 40960,
-    "max_window_layers": 36,
-    "model_type": "qwen3",
-    "num_attention_heads": 32,
-    "num_hidden_layers": 36,
-    "num_key_value_heads": 8,
-    "rms_norm_eps": 1e-06,
-    "rope_scaling": None,
-    "rope_theta": 1000000,
-    "sliding_window": None,
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-    "transformers_version": "4.51.0",
-    "use_cache": True,
-    "use_sliding_window": False,
-    "vocab_size": 151936,
+  "architectures": ["Qwen3ForCausalLM"],
+  "attention_bias": False,
+  "attention_dropout": 0.0,
+  "bos_token_id": 151643,
+  "eos_token_id": 151645,
+  "head_dim": 128,
+  "hidden_act": "silu",
+  "hidden_size": 4096,
+  "initializer_range": 0.02,
+  "intermediate_size": 12288,
+  "max_position_embeddings": 40960,
+  "max_window_layers": 36,
+  "model_type": "qwen3",
+  "num_attention_heads": 32,
+  "num_hidden_layers": 36,
+  "num_key_value_heads": 8,
+  "rms_norm_eps": 1e-06,
+  "rope_scaling": None,
+  "rope_theta": 1000000,
+  "sliding_window": None,
+  "tie_word_embeddings": False,
+  "torch_dtype": "bfloat16",
+  "transformers_version": "4.51.0",
+  "use_cache": True,
+  "use_sliding_window": False,
+  "vocab_size": 151936,
 }
 EXPECTED = DecoderConfig(
-    vocab_size=151936,
-    hidden_size=4096,
-    intermediate_size=12288,
-    num_hidden_layers=36,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-    head_dim=128,
-    rope_theta=1e6,
-    max_position_embeddings=40960,
+  vocab_size=151936,
+  hidden_size=4096,
+  intermediate_size=12288,
+  num_hidden_layers=36,
+  num_attention_heads=32,
+  num_key_value_heads=8,
+  head_dim=128,
+  rope_theta=1e6,
+  max_position_embeddings=40960,
 )
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 
@@ -89,18 +89,18 @@ def test_absent_tie_flag_and_eps_are_transformers_defaults(tmp_path):
 
 @pytest.mark.parametrize("place", ["rope_scaling", "rope_parameters"])
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"attention_factor": 1.3},
-        {"beta_fast": 16, "beta_slow": 2.0, "truncate": False},
-        {"beta_fast": None, "attention_factor": None},
-        {"mscale": 0.7, "mscale_all_dim": 0.5},
-        {"mscale": 0.7},
-        {"factor": None},
-        {"factor": 1},
-    ],
-    ids=str,
+  "settings",
+  [
+    {},
+    {"attention_factor": 1.3},
+    {"beta_fast": 16, "beta_slow": 2.0, "truncate": False},
+    {"beta_fast": None, "attention_factor": None},
+    {"mscale": 0.7, "mscale_all_dim": 0.5},
+    {"mscale": 0.7},
+    {"factor": None},
+    {"factor": 1},
+  ],
+  ids=str,
 )
 def test_yarn_is_resolved_as_in_transformers(tmp_path, place, settings):
   write(tmp_path, **{place: YARN | settings})
@@ -122,14 +122,14 @@ def test_old_type_key_and_default_original_length(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        EXPECTED,
-        replaced(tie_word_embeddings=True, head_dim=64, rope_theta=1e7, rms_norm_eps=1e-5),
-        replaced(yarn=YarnConfig(4.0, 32768)),
-        replaced(yarn=YarnConfig(2.5, 32768, 16.0, 2.0, attention_factor=1.2, truncate=False)),
-    ],
-    ids=["plain", "tied", "yarn", "yarn with all fields"],
+  "config",
+  [
+    EXPECTED,
+    replaced(tie_word_embeddings=True, head_dim=64, rope_theta=1e7, rms_norm_eps=1e-5),
+    replaced(yarn=YarnConfig(4.0, 32768)),
+    replaced(yarn=YarnConfig(2.5, 32768, 16.0, 2.0, attention_factor=1.2, truncate=False)),
+  ],
+  ids=["plain", "tied", "yarn", "yarn with all fields"],
 )
 def test_written_config_is_read_back_and_by_transformers(tmp_path, config):
   (tmp_path / "config.json").write_text(json.dumps(write_config(config, jnp.bfloat16)))
@@ -146,52 +146,52 @@ def test_written_config_is_read_back_and_by_transformers(tmp_path, config):
 
 
 REFUSED = {
-    "Llama": (dict(model_type="llama"), "model_type", "'llama'"),
-    "MoE": (dict(model_type="qwen3_moe"), "model_type", "mixture of experts"),
-    "Qwen3-Next": (dict(model_type="qwen3_next"), "model_type", "DeltaNet"),
-    "Qwen3.5": (dict(model_type="qwen3_5"), "model_type", "Qwen3.5 is a hybrid"),
-    "unheard of": (dict(model_type="gpt_9"), "model_type", "only 'qwen3'"),
-    "classifier": (
-        dict(architectures=["Qwen3ForSequenceClassification"]),
-        "architectures",
-        "Qwen3ForCausalLM",
-    ),
-    "biases": (dict(attention_bias=True), "attention_bias", "biases"),
-    "sliding window": (dict(use_sliding_window=True), "use_sliding_window", "full attention"),
-    "sliding layers": (dict(layer_types=["sliding_attention"]), "layer_types", "full attention"),
-    "activation": (dict(hidden_act="gelu"), "hidden_act", "'silu'"),
-    "quantised": (dict(quantization_config={"bits": 8}), "quantization_config", "bfloat16"),
-    "no theta": (dict(rope_theta=None), "rope_theta", "never assumed"),
-    "theta disagrees": (
-        dict(rope_parameters={"rope_theta": 5e6, "rope_type": "default"}),
-        "rope_theta",
-        "contradicting",
-    ),
-    "theta is text": (dict(rope_theta="1e6"), "rope_theta", "number"),
-    "theta is negative": (dict(rope_theta=-1.0), "rope_theta", "positive"),
-    "rope type": (
-        dict(rope_scaling={"rope_type": "llama3", "factor": 8}),
-        "rope_scaling.rope_type",
-        "'yarn'",
-    ),
-    "partial rotary": (dict(partial_rotary_factor=0.5), "partial_rotary_factor", "not 1"),
-    "rope is a list": (dict(rope_scaling=[1]), "rope_scaling", "an object"),
-    "no factor": (dict(rope_scaling={"rope_type": "yarn"}), "rope_scaling.factor", "missing"),
-    "factor below 1": (dict(rope_scaling=YARN | {"factor": 0.5}), "rope_scaling.factor", "1"),
-    "unknown YaRN field": (dict(rope_scaling=YARN | {"bata": 1}), "rope_scaling.bata", "remove"),
-    "betas swapped": (
-        dict(rope_scaling=YARN | {"beta_fast": 1, "beta_slow": 32}),
-        "rope_scaling.beta_fast",
-        "beta_slow",
-    ),
-    "heads": (dict(num_key_value_heads=5), "num_key_value_heads", "divide"),
-    "odd head_dim": (dict(head_dim=127), "head_dim", "even"),
-    "size is text": (dict(hidden_size="4096"), "hidden_size", "positive integer"),
-    "size is a float": (dict(hidden_size=4096.5), "hidden_size", "positive integer"),
-    "size is a flag": (dict(num_hidden_layers=True), "num_hidden_layers", "positive integer"),
-    "size is zero": (dict(num_hidden_layers=0), "num_hidden_layers", "positive integer"),
-    "flag is a number": (dict(tie_word_embeddings=1), "tie_word_embeddings", "true or false"),
-    "eps is infinite": (dict(rms_norm_eps=math.inf), "rms_norm_eps", "positive"),
+  "Llama": (dict(model_type="llama"), "model_type", "'llama'"),
+  "MoE": (dict(model_type="qwen3_moe"), "model_type", "mixture of experts"),
+  "Qwen3-Next": (dict(model_type="qwen3_next"), "model_type", "DeltaNet"),
+  "Qwen3.5": (dict(model_type="qwen3_5"), "model_type", "Qwen3.5 is a hybrid"),
+  "unheard of": (dict(model_type="gpt_9"), "model_type", "only 'qwen3'"),
+  "classifier": (
+    dict(architectures=["Qwen3ForSequenceClassification"]),
+    "architectures",
+    "Qwen3ForCausalLM",
+  ),
+  "biases": (dict(attention_bias=True), "attention_bias", "biases"),
+  "sliding window": (dict(use_sliding_window=True), "use_sliding_window", "full attention"),
+  "sliding layers": (dict(layer_types=["sliding_attention"]), "layer_types", "full attention"),
+  "activation": (dict(hidden_act="gelu"), "hidden_act", "'silu'"),
+  "quantised": (dict(quantization_config={"bits": 8}), "quantization_config", "bfloat16"),
+  "no theta": (dict(rope_theta=None), "rope_theta", "never assumed"),
+  "theta disagrees": (
+    dict(rope_parameters={"rope_theta": 5e6, "rope_type": "default"}),
+    "rope_theta",
+    "contradicting",
+  ),
+  "theta is text": (dict(rope_theta="1e6"), "rope_theta", "number"),
+  "theta is negative": (dict(rope_theta=-1.0), "rope_theta", "positive"),
+  "rope type": (
+    dict(rope_scaling={"rope_type": "llama3", "factor": 8}),
+    "rope_scaling.rope_type",
+    "'yarn'",
+  ),
+  "partial rotary": (dict(partial_rotary_factor=0.5), "partial_rotary_factor", "not 1"),
+  "rope is a list": (dict(rope_scaling=[1]), "rope_scaling", "an object"),
+  "no factor": (dict(rope_scaling={"rope_type": "yarn"}), "rope_scaling.factor", "missing"),
+  "factor below 1": (dict(rope_scaling=YARN | {"factor": 0.5}), "rope_scaling.factor", "1"),
+  "unknown YaRN field": (dict(rope_scaling=YARN | {"bata": 1}), "rope_scaling.bata", "remove"),
+  "betas swapped": (
+    dict(rope_scaling=YARN | {"beta_fast": 1, "beta_slow": 32}),
+    "rope_scaling.beta_fast",
+    "beta_slow",
+  ),
+  "heads": (dict(num_key_value_heads=5), "num_key_value_heads", "divide"),
+  "odd head_dim": (dict(head_dim=127), "head_dim", "even"),
+  "size is text": (dict(hidden_size="4096"), "hidden_size", "positive integer"),
+  "size is a float": (dict(hidden_size=4096.5), "hidden_size", "positive integer"),
+  "size is a flag": (dict(num_hidden_layers=True), "num_hidden_layers", "positive integer"),
+  "size is zero": (dict(num_hidden_layers=0), "num_hidden_layers", "positive integer"),
+  "flag is a number": (dict(tie_word_embeddings=1), "tie_word_embeddings", "true or false"),
+  "eps is infinite": (dict(rms_norm_eps=math.inf), "rms_norm_eps", "positive"),
 }
 
 
@@ -203,18 +203,18 @@ def test_refuses_with_file_field_and_reason(tmp_path, changes, field, reason):
 
 
 @pytest.mark.parametrize(
-    "field",
-    [
-        "model_type",
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "max_position_embeddings",
-        "rope_theta",
-    ],
+  "field",
+  [
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "rope_theta",
+  ],
 )
 def test_missing_field_is_named(tmp_path, field):
   write(tmp_path, remove=[field])
@@ -228,8 +228,8 @@ def test_missing_directory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, reason",
-    [(None, "no such file"), (b'{"a": ', "invalid JSON"), (b"[]", "object"), (b"\xff\xfe", "text")],
+  "content, reason",
+  [(None, "no such file"), (b'{"a": ', "invalid JSON"), (b"[]", "object"), (b"\xff\xfe", "text")],
 )
 def test_unreadable_file(tmp_path, content, reason):
   if content is not None:

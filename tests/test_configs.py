@@ -16,80 +16,94 @@ from tttjax.experiment import work
 from tttjax.models.decoder_config import DecoderConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PAPER = sorted(path.name for path in (ROOT / 'configs' / 'paper').glob('*.py'))
-OTHERS = ('quickstart.py', 'sandbox.py', 'honest.py')
+PAPER = sorted(path.name for path in (ROOT / "configs" / "paper").glob("*.py"))
+OTHERS = ("quickstart.py", "sandbox.py", "honest.py")
 
 
 def smoke(monkeypatch, name, workdir):
   """Rows of the config's smoke run."""
-  monkeypatch.setattr(sys, 'argv', [
-      'main.py', f'--config=configs/{name}', '--config.smoke=true', f'--workdir={workdir}'])
+  monkeypatch.setattr(
+    sys,
+    "argv",
+    ["main.py", f"--config=configs/{name}", "--config.smoke=true", f"--workdir={workdir}"],
+  )
   absl_flags.FLAGS.unparse_flags()
-  for flag in ('workdir', 'retry_failed'):
+  for flag in ("workdir", "retry_failed"):
     absl_flags.FLAGS[flag].unparse()
   with pytest.raises(SystemExit) as exit_:
-    flags.run(job.main, 'configs/quickstart.py', run_config.DESCRIPTIONS)
+    flags.run(job.main, "configs/quickstart.py", run_config.DESCRIPTIONS)
   assert not exit_.value.code
-  assert (workdir / 'report.html').is_file() and list((workdir / 'figures').iterdir())
-  (path,) = workdir.glob('samples_*.jsonl')
-  return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+  assert (workdir / "report.html").is_file() and list((workdir / "figures").iterdir())
+  (path,) = workdir.glob("samples_*.jsonl")
+  return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def check_rows(name, rows):
-  plan = run_config.check(flags.load_config(f'configs/{name}'))
-  cells = {(row['task'], row['strategy'], row['length']) for row in rows}
+  plan = run_config.check(flags.load_config(f"configs/{name}"))
+  cells = {(row["task"], row["strategy"], row["length"]) for row in rows}
   lengths = [min(plan.config.lengths)]
   assert cells == {
-      (task, strategy, length) for task in plan.tasks for strategy in plan.strategies
-      for length in lengths}
-  assert [row['error'] for row in rows if row['error']] == []
+    (task, strategy, length)
+    for task in plan.tasks
+    for strategy in plan.strategies
+    for length in lengths
+  }
+  assert [row["error"] for row in rows if row["error"]] == []
 
 
-@pytest.mark.parametrize('name', PAPER)
+@pytest.mark.parametrize("name", PAPER)
 def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
-  check_rows(f'paper/{name}', smoke(monkeypatch, f'paper/{name}', tmp_path / 'run'))
+  check_rows(f"paper/{name}", smoke(monkeypatch, f"paper/{name}", tmp_path / "run"))
 
 
 def test_sandbox_runs_every_task_and_strategy_in_smoke_size(monkeypatch, tmp_path):
-  check_rows('sandbox.py', smoke(monkeypatch, 'sandbox.py', tmp_path / 'run'))
+  check_rows("sandbox.py", smoke(monkeypatch, "sandbox.py", tmp_path / "run"))
 
 
-@pytest.mark.parametrize('name', OTHERS)
+@pytest.mark.parametrize("name", OTHERS)
 def test_config_passes_its_checks(name):
-  plan = run_config.check(flags.load_config(f'configs/{name}'))
+  plan = run_config.check(flags.load_config(f"configs/{name}"))
   assert work.estimate(plan).flops > 0
 
 
 # Qwen3-4B as it is published.
 _QWEN3_4B = DecoderConfig(
-    vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36,
-    num_attention_heads=32, num_key_value_heads=8, head_dim=128, rope_theta=1e6,
-    max_position_embeddings=40960, tie_word_embeddings=True)
+  vocab_size=151936,
+  hidden_size=2560,
+  intermediate_size=9728,
+  num_hidden_layers=36,
+  num_attention_heads=32,
+  num_key_value_heads=8,
+  head_dim=128,
+  rope_theta=1e6,
+  max_position_embeddings=40960,
+  tie_word_embeddings=True,
+)
 
 
-@pytest.mark.parametrize('name', PAPER)
+@pytest.mark.parametrize("name", PAPER)
 def test_papers_own_size_passes_its_checks(name, monkeypatch):
   """All but the weights and the fetched source tree, which are not here."""
   stock = run_config.Model(EMBEDDED, _QWEN3_4B)
-  monkeypatch.setattr(run_config, '_model', lambda name: stock)
-  config = flags.load_config(f'configs/paper/{name}:paper')
-  config.tasks = tuple(task.replace('source=olmo', 'source=optax') for task in config.tasks)
+  monkeypatch.setattr(run_config, "_model", lambda name: stock)
+  config = flags.load_config(f"configs/paper/{name}:paper")
+  config.tasks = tuple(task.replace("source=olmo", "source=optax") for task in config.tasks)
   plan = run_config.check(config)
   assert plan.config.seeds in ((0,), (1,))
   if plan.in_tokens:
     assert work.estimate(plan).flops > 1e15
-  config.unit, config.lengths, config.contexts = 'tokens', (40900,), (1,)
+  config.unit, config.lengths, config.contexts = "tokens", (40900,), (1,)
   with pytest.raises(UserError, match="exceed the model's 40960 positions"):
     work.estimate(run_config.check(config))  # no room for question and answer
 
 
-@pytest.mark.parametrize('name', PAPER + ['../sandbox.py', '../honest.py', '../quickstart.py'])
+@pytest.mark.parametrize("name", PAPER + ["../sandbox.py", "../honest.py", "../quickstart.py"])
 def test_docstring_gives_the_command(name):
-  text = (ROOT / 'configs' / 'paper' / name).read_text(encoding='utf-8')
-  path = (ROOT / 'configs' / 'paper' / name).resolve().relative_to(ROOT)
-  assert f'python -m tttjax.main --config={path}' in text.split('"""')[1]
+  text = (ROOT / "configs" / "paper" / name).read_text(encoding="utf-8")
+  path = (ROOT / "configs" / "paper" / name).resolve().relative_to(ROOT)
+  assert f"python -m tttjax.main --config={path}" in text.split('"""')[1]
 
 
 def test_unknown_size_is_refused():
-  with pytest.raises(UserError, match='--config=FILE:paper'):
-    flags.load_config('configs/paper/fig1b.py:large')
+  with pytest.raises(UserError, match="--config=FILE:paper"):
+    flags.load_config("configs/paper/fig1b.py:large")

@@ -25,24 +25,24 @@ def _free_port() -> int:
 def test_two_processes_equal_one(tmp_path):
   out = tmp_path / "results.npz"
   env = os.environ | {
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-      "PYTHONPATH": os.pathsep.join([str(_HERE.parent), str(_HERE)]),
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    "PYTHONPATH": os.pathsep.join([str(_HERE.parent), str(_HERE)]),
   }
   port = _free_port()
   workers = [
-      subprocess.Popen(
-          [sys.executable, _HERE / "distributed_worker.py", str(port), "2", str(i), out],
-          env=env,
-          stdout=subprocess.PIPE,
-          stderr=subprocess.STDOUT,
-          text=True,
-      )
-      for i in range(2)
+    subprocess.Popen(
+      [sys.executable, _HERE / "distributed_worker.py", str(port), "2", str(i), out],
+      env=env,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for i in range(2)
   ]
   try:
     expected = mesh_flow.run(
-        tt.Decoder(mesh_flow.CONFIG), mesh_flow.host_params(), everything=False
+      tt.Decoder(mesh_flow.CONFIG), mesh_flow.host_params(), everything=False
     )
     logs = [worker.communicate(timeout=_SECONDS)[0] for worker in workers]
   finally:

@@ -43,9 +43,9 @@ def _source(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [dict(), dict(tied=True, rope=YARN), dict(dtype="bfloat16")],
-    ids=["untied", "tied, YaRN", "bfloat16"],
+  "options",
+  [dict(), dict(tied=True, rope=YARN), dict(dtype="bfloat16")],
+  ids=["untied", "tied, YaRN", "bfloat16"],
 )
 def test_round_trip_changes_no_logit_in_transformers(tmp_path, options):
   source = hf.make_checkpoint(tmp_path / "source", **options)
@@ -76,7 +76,7 @@ def test_sharded_parameters_are_exported_in_shards(tmp_path, source, monkeypatch
   for name, x in stored.items():
     np.testing.assert_array_equal(written[name], x, err_msg=name)
   np.testing.assert_array_equal(
-      hf.reference_logits(out, tokens()), hf.reference_logits(source, tokens())
+    hf.reference_logits(out, tokens()), hf.reference_logits(source, tokens())
   )
 
 
@@ -85,10 +85,10 @@ def test_bfloat16_export_prints_how_much_of_delta_it_loses(tmp_path, source, cap
   fast = random_fast(params, 1e-4)
   out = export(tmp_path / "out", model, params, fast, dtype=jnp.bfloat16)
   merged = np.stack(
-      [
-          load_file(out / "model.safetensors")[f"model.layers.{i}.self_attn.q_proj.weight"].T
-          for i in range(3)
-      ]
+    [
+      load_file(out / "model.safetensors")[f"model.layers.{i}.self_attn.q_proj.weight"].T
+      for i in range(3)
+    ]
   ).astype(np.float32)
   kernel = np.asarray(params["layers"]["attention"]["query"]["kernel"])
   delta = np.asarray(fast["layers"]["attention"]["query"]["delta"])
@@ -153,10 +153,10 @@ def test_other_faults_are_named(tmp_path, source):
   stacked = jax.tree.map(lambda x: x[None], fast)
   (tmp_path / "file").write_text("")
   for arguments, words in [
-      (dict(path_out=tmp_path / "out", dtype=jnp.int8), ["dtype", "float32"]),
-      (dict(path_out=tmp_path / "out", source=tmp_path / "no"), [tmp_path / "no", "source"]),
-      (dict(path_out=tmp_path / "out", fast=stacked), ["[1, 3, 20, 6, 8]", "[3, 20, 6, 8]"]),
-      (dict(path_out=tmp_path / "file" / "out"), [tmp_path / "file", "cannot be written"]),
+    (dict(path_out=tmp_path / "out", dtype=jnp.int8), ["dtype", "float32"]),
+    (dict(path_out=tmp_path / "out", source=tmp_path / "no"), [tmp_path / "no", "source"]),
+    (dict(path_out=tmp_path / "out", fast=stacked), ["[1, 3, 20, 6, 8]", "[3, 20, 6, 8]"]),
+    (dict(path_out=tmp_path / "file" / "out"), [tmp_path / "file", "cannot be written"]),
   ]:
     with user_error(*words):
       export(model=model, params=params, **arguments)
@@ -227,8 +227,8 @@ def test_restore_puts_the_state_on_the_mesh_of_like(tmp_path):
   sharding = jax.NamedSharding(mesh, jax.P(None, "fsdp", "tensor"))
   whole = jax.NamedSharding(mesh, jax.P())
   like = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding if x.ndim else whole),
-      fast_state(0),
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding if x.ndim else whole),
+    fast_state(0),
   )
   fast, opt_state, _ = restore_fast(tmp_path, like)
   for x in jax.tree.leaves((fast, opt_state)):

@@ -13,13 +13,16 @@ from tttjax.report import figures, summary
 from tttjax.report.figures import costs, evidence, lengths, style, sweeps
 from tttjax.report.runs import Run
 
-UNIT = style.Lengths('tokens')
+UNIT = style.Lengths("tokens")
 
 
 def cells_of(*groups):
-  return summary.cells([
-      Run(f'run{i}' if len(groups) > 1 else '', pathlib.Path('x'), {}, rows, 's')
-      for i, rows in enumerate(groups)])
+  return summary.cells(
+    [
+      Run(f"run{i}" if len(groups) > 1 else "", pathlib.Path("x"), {}, rows, "s")
+      for i, rows in enumerate(groups)
+    ]
+  )
 
 
 @pytest.fixture
@@ -27,103 +30,125 @@ def drawn(monkeypatch):
   """The matplotlib figures that are saved, kept instead of written."""
   kept = []
   for module in (sweeps, costs, lengths, evidence):
-    monkeypatch.setattr(module, 'save', lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(module, "save", lambda figure, path: kept.append(figure))
   yield kept
-  plt.close('all')
+  plt.close("all")
 
 
 def names(cells, tmp_path):
-  made = figures.draw(cells, tmp_path, {cell.task: 'tokens' for cell in cells})
+  made = figures.draw(cells, tmp_path, {cell.task: "tokens" for cell in cells})
   paths = [figure.path for group in made.values() for figure in group]
   assert all(path.is_file() for path in paths)
   return {path.stem for path in paths}
 
 
 def test_a_plain_run_gets_the_figures_it_has_data_for(tmp_path):
-  rows = synthetic_rows.rows(('in_context', 'qttt'), (256, 512))
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256, 512))
   assert names(cells_of(rows), tmp_path) == {
-      'accuracy', 'cost', 'mechanism', 'mass_by_layer', 'latency'}
+    "accuracy",
+    "cost",
+    "mechanism",
+    "mass_by_layer",
+    "latency",
+  }
 
 
 def test_one_cell_without_mechanism_gets_accuracy_and_seconds(tmp_path):
-  rows = synthetic_rows.rows(('qttt',), (256,), contexts=1, mechanism=False)
-  assert names(cells_of(rows), tmp_path) == {'accuracy', 'latency'}
+  rows = synthetic_rows.rows(("qttt",), (256,), contexts=1, mechanism=False)
+  assert names(cells_of(rows), tmp_path) == {"accuracy", "latency"}
 
 
 def test_rows_that_all_failed_are_drawn(tmp_path):
-  rows = [synthetic_rows.failed('x', context=c) for c in range(2)]
-  assert names(cells_of(rows), tmp_path) == {'accuracy'}
+  rows = [synthetic_rows.failed("x", context=c) for c in range(2)]
+  assert names(cells_of(rows), tmp_path) == {"accuracy"}
 
 
 def test_a_sweep_gets_budgets_grid_and_learning_rates(tmp_path):
-  strategies = ('in_context', 'thinking', 'qttt')
+  strategies = ("in_context", "thinking", "qttt")
   runs = [
-      synthetic_rows.rows(strategies, (256,), contexts=3, mechanism=False, steps=n, span=k,
-                          thinking_tokens=2 * n * k)
-      for n in (8, 32) for k in (16, 64)]
-  runs.append(synthetic_rows.rows(
-      strategies, (256,), contexts=3, mechanism=False, steps=8, span=16, learning_rate=1e-2))
-  assert names(cells_of(*runs), tmp_path) >= {'budgets', 'grid', 'learning_rate'}
+    synthetic_rows.rows(
+      strategies, (256,), contexts=3, mechanism=False, steps=n, span=k, thinking_tokens=2 * n * k
+    )
+    for n in (8, 32)
+    for k in (16, 64)
+  ]
+  runs.append(
+    synthetic_rows.rows(
+      strategies, (256,), contexts=3, mechanism=False, steps=8, span=16, learning_rate=1e-2
+    )
+  )
+  assert names(cells_of(*runs), tmp_path) >= {"budgets", "grid", "learning_rate"}
 
 
 def test_several_tasks_have_their_own_files(tmp_path):
-  rows = synthetic_rows.rows(('in_context',), (256,), contexts=2, mechanism=False)
+  rows = synthetic_rows.rows(("in_context",), (256,), contexts=2, mechanism=False)
   rows += synthetic_rows.rows(
-      ('in_context',), (256,), contexts=2, mechanism=False, task='code_bugs(kind=x)')
+    ("in_context",), (256,), contexts=2, mechanism=False, task="code_bugs(kind=x)"
+  )
   assert names(cells_of(rows), tmp_path) == {
-      f'{kind}_{task}_embedded' for kind in ('accuracy', 'latency')
-      for task in ('bank_log', 'code_bugs_kind_x')}
+    f"{kind}_{task}_embedded"
+    for kind in ("accuracy", "latency")
+    for task in ("bank_log", "code_bugs_kind_x")
+  }
 
 
 def test_files_are_small_pngs_that_are_not_blank(tmp_path):
-  rows = synthetic_rows.rows(('in_context', 'qttt'), (256, 512), mechanism=False)
-  lengths.accuracy(cells_of(rows), tmp_path / 'a.png', UNIT)
-  with Image.open(tmp_path / 'a.png') as image:
-    assert image.format == 'PNG' and min(image.size) > 300
-    assert np.asarray(image.convert('L')).std() > 5
-  assert (tmp_path / 'a.png').stat().st_size < 150_000
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256, 512), mechanism=False)
+  lengths.accuracy(cells_of(rows), tmp_path / "a.png", UNIT)
+  with Image.open(tmp_path / "a.png") as image:
+    assert image.format == "PNG" and min(image.size) > 300
+    assert np.asarray(image.convert("L")).std() > 5
+  assert (tmp_path / "a.png").stat().st_size < 150_000
 
 
 def test_accuracy_draws_the_cells_with_one_standard_error(drawn):
-  cells = cells_of(synthetic_rows.rows(('in_context', 'qttt'), (256, 512, 1024)))
-  lengths.accuracy(cells, pathlib.Path('unused'), UNIT)
+  cells = cells_of(synthetic_rows.rows(("in_context", "qttt"), (256, 512, 1024)))
+  lengths.accuracy(cells, pathlib.Path("unused"), UNIT)
   left, right = drawn[0].axes
-  own = [c for c in cells if c.strategy == 'qttt']
-  bars = next(c for c in left.containers if c.get_label() == 'qTTT')
+  own = [c for c in cells if c.strategy == "qttt"]
+  bars = next(c for c in left.containers if c.get_label() == "qTTT")
   assert bars.lines[0].get_ydata() == pytest.approx([c.accuracy.mean for c in own])
   halves = [np.ptp(segment[:, 1]) / 2 for segment in bars.lines[2][0].get_segments()]
   assert halves == pytest.approx([c.accuracy.stderr for c in own])
-  gains = next(c for c in right.containers if c.get_label() == 'qTTT')
+  gains = next(c for c in right.containers if c.get_label() == "qTTT")
   assert gains.lines[0].get_ydata() == pytest.approx([c.gain.gain.mean for c in own])
 
 
 def test_many_strategies_are_cut_to_a_readable_number_and_drawn_apart(drawn):
-  many = ['in_context', 'thinking', 'qttt'] + [f'qttt(steps={n})' for n in range(1, 13)]
+  many = ["in_context", "thinking", "qttt"] + [f"qttt(steps={n})" for n in range(1, 13)]
   cells = cells_of(synthetic_rows.rows(many, (256, 512), contexts=3, mechanism=False))
-  figure = lengths.accuracy(cells, pathlib.Path('unused'), UNIT)
+  figure = lengths.accuracy(cells, pathlib.Path("unused"), UNIT)
   assert len(drawn[0].axes[0].containers) == style.MAX_SERIES
-  assert '7 more strategies' in figure.caption
-  assert lengths.variants(cells, pathlib.Path('unused'), UNIT)
+  assert "7 more strategies" in figure.caption
+  assert lengths.variants(cells, pathlib.Path("unused"), UNIT)
   assert all(len(axes.containers) <= style.MAX_SERIES for axes in drawn[1].axes)
 
 
 def test_series_have_different_looks_and_in_context_is_black():
-  many = ['in_context', 'thinking', 'qttt', 'qttt_other_context', 'self_consistency(n=8)',
-          'self_consistency(n=16)', 'qttt(steps=2)', 'beam(n=8)']
+  many = [
+    "in_context",
+    "thinking",
+    "qttt",
+    "qttt_other_context",
+    "self_consistency(n=8)",
+    "self_consistency(n=16)",
+    "qttt(steps=2)",
+    "beam(n=8)",
+  ]
   series = style.series_of(cells_of(synthetic_rows.rows(many, (256,), contexts=2)))
   assert len({(s.colour, s.marker) for s in series}) == len(many)
-  assert series[0].colour == '#000000'
+  assert series[0].colour == "#000000"
 
 
 def test_a_run_that_repeats_anothers_results_is_drawn_once():
-  rows = synthetic_rows.rows(('in_context',), (256,))
+  rows = synthetic_rows.rows(("in_context",), (256,))
   assert len(style.series_of(cells_of(rows, rows))) == 1
 
 
 def test_labels_at_the_lines_ends_do_not_overlap():
-  figure, axes = plt.subplots(figsize=(5, 4), layout='constrained')
+  figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
   axes.set_ylim(0, 1)
-  style.end_labels(axes, [(y, f'label {y}', 'black') for y in (0.0, 0.01, 0.02, 0.02, 0.9, 1.0)])
+  style.end_labels(axes, [(y, f"label {y}", "black") for y in (0.0, 0.01, 0.02, 0.02, 0.9, 1.0)])
   figure.draw_without_rendering()
   # Text's own extent: an annotation's holds its arrow too.
   boxes = sorted((text.Text.get_window_extent(t) for t in axes.texts), key=lambda box: box.y0)
@@ -135,39 +160,40 @@ def test_ticks_of_close_lengths_are_thinned():
   figure, axes = plt.subplots(1, 4, figsize=(10, 3))
   style.length_axis(axes[0], [1000, 1050, 1100, 1150, 9000], UNIT)
   shown = [label.get_text() for label in axes[0].get_xticklabels()]
-  assert shown[0] == '9,000' and len(shown) < 5
+  assert shown[0] == "9,000" and len(shown) < 5
   plt.close(figure)
 
 
 def test_the_pareto_front_is_what_no_other_point_beats():
   points = [(1, 0.5), (2, 0.4), (2, 0.7), (3, 0.7), (4, 0.9), (1, 0.2)]
   beaten = lambda p: any(
-      q[0] <= p[0] and q[1] >= p[1] and (q[0] < p[0] or q[1] > p[1]) for q in points)
+    q[0] <= p[0] and q[1] >= p[1] and (q[0] < p[0] or q[1] > p[1]) for q in points
+  )
   assert costs.pareto_front(points) == sorted(p for p in points if not beaten(p))
 
 
 def test_the_lead_panel_shows_what_masses_need(drawn):
-  cells = cells_of(synthetic_rows.rows(('in_context',), (256, 1024)))
-  evidence.mechanism(cells, pathlib.Path('unused'), UNIT)
-  axes = next(a for a in drawn[0].axes if 'lead' in a.get_ylabel())
+  cells = cells_of(synthetic_rows.rows(("in_context",), (256, 1024)))
+  evidence.mechanism(cells, pathlib.Path("unused"), UNIT)
+  axes = next(a for a in drawn[0].axes if "lead" in a.get_ylabel())
   tokens = np.array([253, 1021])  # the contexts' mean numbers of tokens
-  needed = {
-      eps: np.log((tokens - 1) * (1 - eps) / eps) for eps in (0.5, 0.1)}
-  lines = [line.get_ydata() for line in axes.lines if line.get_linestyle() == '-.']
+  needed = {eps: np.log((tokens - 1) * (1 - eps) / eps) for eps in (0.5, 0.1)}
+  lines = [line.get_ydata() for line in axes.lines if line.get_linestyle() == "-."]
   assert lines[0] == pytest.approx(needed[0.5]) and lines[1] == pytest.approx(needed[0.1])
-  margin = next(a for a in drawn[0].axes if 'margin' in a.get_ylabel())
+  margin = next(a for a in drawn[0].axes if "margin" in a.get_ylabel())
   assert any(list(line.get_ydata()) == [0, 0] for line in margin.lines)
 
 
 def test_budgets_that_are_matched_context_by_context_are_one_budget(drawn):
-  runs = [synthetic_rows.rows(('thinking',), (256,), contexts=2, thinking_tokens=m)
-          for m in (1000, 1004)]
-  assert sweeps.budgets(cells_of(*runs), pathlib.Path('unused'), UNIT) is None
+  runs = [
+    synthetic_rows.rows(("thinking",), (256,), contexts=2, thinking_tokens=m) for m in (1000, 1004)
+  ]
+  assert sweeps.budgets(cells_of(*runs), pathlib.Path("unused"), UNIT) is None
 
 
 def test_bars_of_latency_are_the_phases_seconds(drawn):
-  cells = cells_of(synthetic_rows.rows(('in_context', 'qttt'), (256,)))
-  costs.latency(cells, pathlib.Path('unused'), UNIT)
+  cells = cells_of(synthetic_rows.rows(("in_context", "qttt"), (256,)))
+  costs.latency(cells, pathlib.Path("unused"), UNIT)
   widths = [bar.get_width() for bar in drawn[0].axes[0].patches]
-  expected = [cell.seconds[p] for cell in cells for p in ('prefill', 'adapt', 'generate')]
+  expected = [cell.seconds[p] for cell in cells for p in ("prefill", "adapt", "generate")]
   assert widths == pytest.approx(expected)

@@ -29,38 +29,38 @@ from tttjax.ttt.weights import init_fast
 # A row of logits: 2*4*7 = 56. One attention product of one pair: 2 heads * 2*3 = 12, 24 over both
 # layers.
 TINY = DecoderConfig(
-    vocab_size=7,
-    hidden_size=4,
-    intermediate_size=5,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    head_dim=3,
-    rope_theta=1e4,
-    max_position_embeddings=512,
+  vocab_size=7,
+  hidden_size=4,
+  intermediate_size=5,
+  num_hidden_layers=2,
+  num_attention_heads=2,
+  num_key_value_heads=1,
+  head_dim=3,
+  rope_theta=1e4,
+  max_position_embeddings=512,
 )
 # All sizes different, so that no two terms can be confused; head_dim even for RoPE.
 SMALL = dataclasses.replace(
-    TINY,
-    vocab_size=53,
-    hidden_size=10,
-    intermediate_size=17,
-    num_hidden_layers=3,
-    num_attention_heads=6,
-    num_key_value_heads=2,
-    head_dim=4,
+  TINY,
+  vocab_size=53,
+  hidden_size=10,
+  intermediate_size=17,
+  num_hidden_layers=3,
+  num_attention_heads=6,
+  num_key_value_heads=2,
+  head_dim=4,
 )
 QWEN3_4B = DecoderConfig(
-    vocab_size=151936,
-    hidden_size=2560,
-    intermediate_size=9728,
-    num_hidden_layers=36,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-    head_dim=128,
-    rope_theta=1e6,
-    max_position_embeddings=40960,
-    tie_word_embeddings=True,
+  vocab_size=151936,
+  hidden_size=2560,
+  intermediate_size=9728,
+  num_hidden_layers=36,
+  num_attention_heads=32,
+  num_key_value_heads=8,
+  head_dim=128,
+  rope_theta=1e6,
+  max_position_embeddings=40960,
+  tie_word_embeddings=True,
 )
 
 
@@ -122,12 +122,14 @@ def test_leading_terms_are_those_of_the_performance_model():
   vocabulary = c.hidden_size * c.vocab_size
   mean_pairs = span * context // 2
   assert flops.ttt_step(c, context, span) == (
-      span * (4 * without_kv + 4 * vocabulary + 2 * query + 4 * query)
-      + 10 * layers * wide * mean_pairs
+    span * (4 * without_kv + 4 * vocabulary + 2 * query + 4 * query)
+    + 10 * layers * wide * mean_pairs
   )
 
 
-@pytest.mark.parametrize("count", [
+@pytest.mark.parametrize(
+  "count",
+  [
     lambda n: flops.prefill(SMALL, n),
     lambda n: flops.decode(SMALL, n, 2, 3, delta=True),
     lambda n: flops.decode(SMALL, 5, n, 3, delta=False),
@@ -138,7 +140,8 @@ def test_leading_terms_are_those_of_the_performance_model():
     lambda n: flops.adapt(SMALL, 40, 4, n),
     lambda n: flops.thinking(SMALL, 40, 2, n, 1),
     lambda n: flops.full_ttt_step(SMALL, 1 + n),
-])
+  ],
+)
 def test_counts_grow(count):
   values = [count(n) for n in range(1, 20)]
   assert all(isinstance(value, int) for value in values)
@@ -214,10 +217,10 @@ def test_prefill_executes_dense_count(backend, tied):
   model = _model(backend, tie_word_embeddings=tied)
   params, _ = _weights(model)
   executed = flops.executed_flops(
-      lambda params, tokens: prefill(model, params, tokens),
-      params,
-      _ints(2, 100),  # padded to the capacity, one chunk
-      while_trips=(1, *_block_loops(backend, 1)),
+    lambda params, tokens: prefill(model, params, tokens),
+    params,
+    _ints(2, 100),  # padded to the capacity, one chunk
+    while_trips=(1, *_block_loops(backend, 1)),
   )
   assert executed == flops.dense_prefill(model.config, 2, CAPACITY, CAPACITY)
 
@@ -229,18 +232,18 @@ def test_adaptation_executes_dense_count(backend, span_kv):
   cfg = TTTConfig(span=11, steps=5, span_kv=span_kv)
   opt_state = jax.eval_shape(lambda fast: init_optimizer(cfg, fast), fast)
   dense_step = flops.dense_ttt_step(
-      model.config, 11, CAPACITY, span_kv, recompute_scores=backend == "cached"
+    model.config, 11, CAPACITY, span_kv, recompute_scores=backend == "cached"
   )
   executed = flops.executed_flops(
-      lambda *args: ttt_step(model, *args, cfg),
-      *(params, fast, opt_state, _cache(1), _ints(1, 100), _ints()),
-      while_trips=_block_loops(backend, 2),  # forward and backward
+    lambda *args: ttt_step(model, *args, cfg),
+    *(params, fast, opt_state, _cache(1), _ints(1, 100), _ints()),
+    while_trips=_block_loops(backend, 2),  # forward and backward
   )
   assert executed == dense_step
   executed = flops.executed_flops(
-      lambda params, cache, tokens: adapt(model, params, cache, tokens, jax.random.key(0), cfg),
-      *(params, _cache(1), _ints(1, 100)),
-      while_trips=(5, *_block_loops(backend, 2)),
+    lambda params, cache, tokens: adapt(model, params, cache, tokens, jax.random.key(0), cfg),
+    *(params, _cache(1), _ints(1, 100)),
+    while_trips=(5, *_block_loops(backend, 2)),
   )
   assert executed == 5 * dense_step
 
@@ -251,12 +254,12 @@ def test_generate_executes_dense_count(backend, delta):
   params, fast = _weights(model)
   sampling = SamplingConfig(max_new_tokens=9, temperature=0.6, top_k=5, top_p=0.9)
   executed = flops.executed_flops(
-      lambda params, fast, cache, prompt: generate(
-          model, params, fast, cache, prompt, jax.random.key(0), sampling
-      ),
-      *(params, fast if delta else None, _cache(2), _ints(4, 32)),  # 2 rows share each prefix
-      # Suffix and prefix attention of the prompt; the loop over new tokens, with both inside.
-      while_trips=(*_block_loops(backend, 2), 8, *_block_loops(backend, 2)),
+    lambda params, fast, cache, prompt: generate(
+      model, params, fast, cache, prompt, jax.random.key(0), sampling
+    ),
+    *(params, fast if delta else None, _cache(2), _ints(4, 32)),  # 2 rows share each prefix
+    # Suffix and prefix attention of the prompt; the loop over new tokens, with both inside.
+    while_trips=(*_block_loops(backend, 2), 8, *_block_loops(backend, 2)),
   )
   assert executed == flops.dense_decode(model.config, 4, 32, 9, delta, slots=2 * CAPACITY)
 
@@ -419,8 +422,14 @@ def test_beams_share_the_prompt_and_then_pay_each(beams, steps):
 
 def test_rows_encoded_without_delta_do_not_pay_for_it():
   with_delta = flops.decode(SMALL, 50, 7, 3, delta=True)
-  saved = 6 * 2 * SMALL.num_hidden_layers * SMALL.hidden_size * (
-      SMALL.num_attention_heads * SMALL.head_dim)
+  saved = (
+    6
+    * 2
+    * SMALL.num_hidden_layers
+    * SMALL.hidden_size
+    * (SMALL.num_attention_heads * SMALL.head_dim)
+  )
   assert flops.decode(SMALL, 50, 7, 3, delta=True, plain_rows=6) == with_delta - saved
   assert flops.decode(SMALL, 50, 7, 3, delta=False, plain_rows=6) == flops.decode(
-      SMALL, 50, 7, 3, delta=False)
+    SMALL, 50, 7, 3, delta=False
+  )

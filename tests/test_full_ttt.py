@@ -26,11 +26,11 @@ def _torch_full_ttt(hf, tokens, cfg):
   hf = copy.deepcopy(hf).requires_grad_(True)
   weights = list(hf.parameters())
   optimizer = torch.optim.AdamW(
-      weights,
-      lr=cfg.learning_rate,
-      betas=(cfg.b1, cfg.b2),
-      eps=cfg.eps,
-      weight_decay=cfg.weight_decay,
+    weights,
+    lr=cfg.learning_rate,
+    betas=(cfg.b1, cfg.b2),
+    eps=cfg.eps,
+    weight_decay=cfg.weight_decay,
   )
   ids = reference.torch_ids(tokens)
   losses, norms = [], []
@@ -140,9 +140,9 @@ def test_what_varies_within_a_capacity_compiles_nothing(small, trained, compilat
 def test_executed_flops_are_the_count_with_dense_pairs_and_what_is_computed_again(small, context):
   _, model, params = small
   executed = flops.executed_flops(
-      lambda params, tokens: full_ttt(model, params, tokens, None, _CFG),
-      *(params, context[0]),
-      while_trips=_STEPS,
+    lambda params, tokens: full_ttt(model, params, tokens, None, _CFG),
+    *(params, context[0]),
+    while_trips=_STEPS,
   )
   c, rows = model.config, 256
   linear = terms.forward(c, rows, 0, rows, delta=False)
@@ -157,10 +157,10 @@ def test_mistakes_are_refused(small):
   _, model, params = small
   tokens = np.zeros((2, 5000), np.int32)
   for given, lengths, message in (
-      (tokens, None, "one context, not tokens of batch 2"),
-      (tokens[:1], [1], "at least 2 tokens, not 1"),
-      (tokens[:1], None, "5000 tokens but max_position_embeddings in config.json is 4096"),
-      (tokens[:1] + 97, None, "token id 97"),
+    (tokens, None, "one context, not tokens of batch 2"),
+    (tokens[:1], [1], "at least 2 tokens, not 1"),
+    (tokens[:1], None, "5000 tokens but max_position_embeddings in config.json is 4096"),
+    (tokens[:1] + 97, None, "token id 97"),
   ):
     lengths = None if lengths is None else np.asarray(lengths)
     with pytest.raises(tt.UserError, match=message):

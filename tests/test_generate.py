@@ -52,11 +52,11 @@ def test_greedy_equals_transformers_generate_for_256_tokens(small, case, greedy)
     ids[row, -len(_row(case, row)) :] = _row(case, row)
     mask[row, -len(_row(case, row)) :] = 1
   expected = small[0].generate(
-      torch.tensor(ids),
-      attention_mask=torch.tensor(mask),
-      do_sample=False,
-      max_new_tokens=256,
-      pad_token_id=0,
+    torch.tensor(ids),
+    attention_mask=torch.tensor(mask),
+    do_sample=False,
+    max_new_tokens=256,
+    pad_token_id=0,
   )[:, width:]
   np.testing.assert_array_equal(greedy.tokens, expected)
   assert greedy.lengths.tolist() == [256, 256]
@@ -77,15 +77,13 @@ def test_cached_decoding_equals_the_uncached_forward(small, case, greedy):
       chosen = np.asarray(logits)[row, start : start + _NEW].argmax(-1)
       np.testing.assert_array_equal(chosen, greedy.tokens[row])
       np.testing.assert_allclose(
-          greedy.logprobs[row], logprobs[row, start : start + _NEW], atol=1e-4
+        greedy.logprobs[row], logprobs[row, start : start + _NEW], atol=1e-4
       )
 
 
 def test_decoding_with_fast_weights_equals_decoding_with_merged_ones(small, case, greedy):
   _, model, params = small
-  fast = jax.tree.map(
-      lambda d: 0.1 * jax.random.normal(_KEY, d.shape), tt.init_fast(model, params)
-  )
+  fast = jax.tree.map(lambda d: 0.1 * jax.random.normal(_KEY, d.shape), tt.init_fast(model, params))
   adapted = _generate(small, case, fast)
   merged = _generate((None, model, tt.merge(model, params, fast)), case)
   np.testing.assert_array_equal(adapted.tokens, merged.tokens)
@@ -109,9 +107,9 @@ def _thinking(free, **changes):
   """A thinking budget of 7 whose closing tokens the free run does not produce early."""
   absent = [i for i in range(97) if i not in free[:, :40]]
   fields = {
-      "thinking_budget": 7,
-      "end_think_id": absent[0],
-      "forced_stop_ids": (absent[1], absent[2], absent[0]),
+    "thinking_budget": 7,
+    "end_think_id": absent[0],
+    "forced_stop_ids": (absent[1], absent[2], absent[0]),
   }
   return fields | changes
 
@@ -120,11 +118,11 @@ def _greedy_after(small, prefix, count):
   """transformers' greedy continuation of a list of tokens."""
   ids = torch.tensor(np.asarray(prefix)[None]).long()
   out = small[0].generate(
-      ids,
-      attention_mask=torch.ones_like(ids),
-      do_sample=False,
-      max_new_tokens=count,
-      pad_token_id=0,
+    ids,
+    attention_mask=torch.ones_like(ids),
+    do_sample=False,
+    max_new_tokens=count,
+    pad_token_id=0,
   )
   return out[0, len(prefix) :].tolist()
 
@@ -238,7 +236,7 @@ def test_the_last_of_a_stream_equals_generate(small, case, greedy, stopped):
     fields = {"stop_ids": (int(greedy.tokens[0, 10]), int(greedy.tokens[1, 12]))}
   sampling = tt.SamplingConfig(max_new_tokens=_NEW, **fields)
   parts = list(
-      tt.stream(model, params, None, cache, prompt, _KEY, sampling, prompt_lengths, every=5)
+    tt.stream(model, params, None, cache, prompt, _KEY, sampling, prompt_lengths, every=5)
   )
   whole = _generate(small, case, **fields)
   np.testing.assert_array_equal(parts[-1].tokens, whole.tokens)
@@ -271,7 +269,7 @@ def test_question_encoded_before_adaptation_equals_one_that_was_prefilled(small,
   _, model, params = small
   tokens, lengths, cache, prompt, prompt_lengths = case
   fast = jax.tree.map(
-      lambda x: 0.1 * jax.random.normal(jax.random.key(5), x.shape), tt.init_fast(model, params)
+    lambda x: 0.1 * jax.random.normal(jax.random.key(5), x.shape), tt.init_fast(model, params)
   )
   sampling = tt.SamplingConfig(max_new_tokens=_NEW, max_answer_tokens=8)
   run = functools.partial(tt.generate, model, params, fast)

@@ -46,7 +46,7 @@ def _check(small, case, fast, merged):
   hf, model, params = small
   context, cache, suffix, lengths, evidence = case
   statistics = tt.mechanism.attention_statistics(
-      model, params, fast, cache, suffix, lengths, evidence
+    model, params, fast, cache, suffix, lengths, evidence
   )
   c = model.config
   for row in range(2):
@@ -69,7 +69,7 @@ def test_statistics_equal_transformers_attentions(small, case):
 def test_statistics_after_adaptation_equal_transformers_with_merged_weights(small, case):
   hf, model, params = small
   fast = jax.tree.map(
-      lambda d: 0.1 * jax.random.normal(jax.random.key(1), d.shape), tt.init_fast(model, params)
+    lambda d: 0.1 * jax.random.normal(jax.random.key(1), d.shape), tt.init_fast(model, params)
   )
   merged = copy.deepcopy(hf)
   kernels = tt.merge(model, params, fast)["layers"]["attention"]["query"]["kernel"]
@@ -92,7 +92,7 @@ def test_mass_on_the_whole_context_and_its_complement_add_up(small, case):
   _, model, params = small
   _, cache, suffix, _, evidence = case
   mass = lambda marks: np.asarray(
-      tt.mechanism.attention_mass(model, params, None, cache, suffix, None, marks)
+    tt.mechanism.attention_mass(model, params, None, cache, suffix, None, marks)
   )
   whole = mass(np.ones_like(evidence))
   np.testing.assert_allclose(mass(evidence) + mass(~evidence), whole, atol=1e-5)
@@ -106,7 +106,7 @@ def test_without_evidence_the_mass_is_zero_and_margin_and_lead_are_minus_infinit
   evidence[1] = False
   evidence[1, 205] = True  # beyond the context: not there to be seen
   statistics = tt.mechanism.attention_statistics(
-      model, params, None, cache, suffix, lengths, evidence
+    model, params, None, cache, suffix, lengths, evidence
   )
   used = np.s_[1, :, :, : lengths[1]]
   assert (statistics.mass[used] == 0).all()

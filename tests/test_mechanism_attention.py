@@ -16,9 +16,7 @@ def _expected(q, keys, values, marks, layer, first, limit):
   for wanted in (True, False):
     o, lse, top = np.zeros((_B, _K, _N * _PER, _D)), *np.full((2, _B, _K, _N * _PER), MASKED)
     for b, k, r in np.ndindex(lse.shape):
-      slots = [
-          s for s in range(first[b], limit[b, r]) if marks[b, r // _PER, s] == wanted
-      ]
+      slots = [s for s in range(first[b], limit[b, r]) if marks[b, r // _PER, s] == wanted]
       if slots:
         scores = keys[layer, b, k, slots].astype(np.float64) @ q[b, k, r] / np.sqrt(_D)
         top[b, k, r] = scores.max()

@@ -18,7 +18,7 @@ def test_losses_equal_torch_before_and_after_adaptation(small, context):
   tokens, cache = context
   starts = np.array([0, 40, 183])
   fast = jax.tree.map(
-      lambda d: 0.1 * jax.random.normal(jax.random.key(1), d.shape), tt.init_fast(model, params)
+    lambda d: 0.1 * jax.random.normal(jax.random.key(1), d.shape), tt.init_fast(model, params)
   )
   merged = copy.deepcopy(hf)
   kernels = tt.merge(model, params, fast)["layers"]["attention"]["query"]["kernel"]

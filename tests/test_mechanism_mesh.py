@@ -9,8 +9,8 @@ import tttjax as tt
 from tttjax import mechanism
 
 _MESHES = {
-    "data2_context2_tensor2": dict(data=2, context=2, tensor=2),
-    "tensor8": dict(tensor=8),
+  "data2_context2_tensor2": dict(data=2, context=2, tensor=2),
+  "tensor8": dict(tensor=8),
 }
 
 
@@ -20,15 +20,13 @@ def _measure(model, params):
   one = jax.tree.map(lambda x: x[:1], (pair.positions, pair.lengths))
   one = tt.PrefixCache(pair.keys[:, :1], pair.values[:, :1], *one)
   fast = jax.tree.map(
-      lambda d: 0.1 * jax.random.normal(jax.random.key(1), d.shape), tt.init_fast(model, params)
+    lambda d: 0.1 * jax.random.normal(jax.random.key(1), d.shape), tt.init_fast(model, params)
   )
   rows = pair, suffixes, mesh_flow.ROWS, evidence
   return {
-      "statistics": mechanism.attention_statistics(model, params, fast, *rows),
-      "step": mechanism.query_step_check(model, params, fast, *rows, 1, np.array([0.5])),
-      "losses": mechanism.span_losses(
-          model, params, fast, one, contexts[:1], np.array([3, 250]), 24
-      ),
+    "statistics": mechanism.attention_statistics(model, params, fast, *rows),
+    "step": mechanism.query_step_check(model, params, fast, *rows, 1, np.array([0.5])),
+    "losses": mechanism.span_losses(model, params, fast, one, contexts[:1], np.array([3, 250]), 24),
   }
 
 

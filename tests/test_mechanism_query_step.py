@@ -66,7 +66,7 @@ def _by_torch(hf, context, suffix, evidence, etas, monkeypatch):
 
 @pytest.mark.parametrize("row", [0, 1])
 def test_gradient_and_gains_equal_autograd_on_transformers_queries(
-    small, case, step, row, monkeypatch
+  small, case, step, row, monkeypatch
 ):
   context, _, suffix, lengths, evidence = case
   suffix = suffix[row : row + 1, : lengths[row]]

@@ -50,8 +50,13 @@ def test_arrays_broadcast():
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: mass_bound(-1, 0), lambda: required_lead(1, 0.1),
-             lambda: required_lead(9, 0), lambda: margin_threshold([0.5, 1])]
+  "call",
+  [
+    lambda: mass_bound(-1, 0),
+    lambda: required_lead(1, 0.1),
+    lambda: required_lead(9, 0),
+    lambda: margin_threshold([0.5, 1]),
+  ],
 )
 def test_numbers_outside_their_range_are_refused(call):
   with pytest.raises(UserError, match="must"):

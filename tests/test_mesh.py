@@ -63,16 +63,16 @@ def test_abstract_params_name_the_sharding_of_every_parameter():
 
 
 @pytest.mark.parametrize(
-    "mesh, piece",
-    [
-        pytest.param(lambda d: tt.make_mesh(data=2, tensor=4), (1, 1, 1, 512, 8), id="data"),
-        pytest.param(
-            lambda d: Mesh(np.array(d).reshape(4, 2), ("context", "tensor")),
-            (1, 2, 2, 128, 8),
-            id="own_two_axes",
-        ),
-        pytest.param(lambda d: Mesh(np.array(d[:2]), ("data",)), (1, 1, 4, 512, 8), id="own_data"),
-    ],
+  "mesh, piece",
+  [
+    pytest.param(lambda d: tt.make_mesh(data=2, tensor=4), (1, 1, 1, 512, 8), id="data"),
+    pytest.param(
+      lambda d: Mesh(np.array(d).reshape(4, 2), ("context", "tensor")),
+      (1, 2, 2, 128, 8),
+      id="own_two_axes",
+    ),
+    pytest.param(lambda d: Mesh(np.array(d[:2]), ("data",)), (1, 1, 4, 512, 8), id="own_data"),
+  ],
 )
 def test_batch_of_two_on_a_data_axis_and_callers_own_mesh(params, mesh, piece):
   model = tt.Decoder(CONFIG, mesh=mesh(jax.devices()))
@@ -96,11 +96,11 @@ def adapt_in_shard_map(model, params):
 
   @jax.jit
   @functools.partial(
-      jax.shard_map,
-      mesh=Mesh(np.array(jax.devices()[:2]), ("data",)),
-      in_specs=(P(), P("data")),
-      out_specs=P("data"),
-      check_vma=False,
+    jax.shard_map,
+    mesh=Mesh(np.array(jax.devices()[:2]), ("data",)),
+    in_specs=(P(), P("data")),
+    out_specs=P("data"),
+    check_vma=False,
   )
   def each(params, tokens):
     cache, logits = tt.prefill(model, params, tokens)
@@ -143,7 +143,7 @@ def test_vmap_of_ttt_step_over_contexts_on_a_mesh(params):
     alone, _ = tt.prefill(ONE_DEVICE, params, context, capacity=caches[0].capacity)
     state = tt.init_optimizer(TTT, plain)
     expected, _, expected_metrics = tt.ttt_step(
-        ONE_DEVICE, params, plain, state, alone, context, starts[i], TTT
+      ONE_DEVICE, params, plain, state, alone, context, starts[i], TTT
     )
     assert metrics.ok[i]
     assert_close(delta(fast)[i], delta(expected))

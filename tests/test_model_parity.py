@@ -17,32 +17,32 @@ _LENGTH, _PREFIX = 1536, 1024
 
 # rope_theta, GQA group, tying and hidden against heads x head_dim all differ.
 _YARN = {
-    "rope_type": "yarn",
-    "factor": 4.0,
-    "original_max_position_embeddings": 512,
+  "rope_type": "yarn",
+  "factor": 4.0,
+  "original_max_position_embeddings": 512,
 }
 SHAPES = {
-    "tied, group 1, theta 1e4": Shape(
-        hidden=48, heads=3, kv_heads=3, head_dim=16, layers=2, theta=1e4, tied=True
-    ),
-    "group 3, theta 1e6": Shape(),
-    "tied, group 8, theta 5e6": Shape(
-        hidden=64, heads=8, kv_heads=1, head_dim=32, layers=2, theta=5e6, tied=True
-    ),
-    "group 2, YaRN": Shape(
-        heads=4, kv_heads=2, head_dim=32, layers=2, theta=1e6, yarn=_YARN, positions=2048
-    ),
-    "tied, group 1, head_dim 128, YaRN factor given": Shape(
-        hidden=32,
-        heads=2,
-        kv_heads=2,
-        head_dim=128,
-        layers=2,
-        theta=5e6,
-        tied=True,
-        yarn=_YARN | {"attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0},
-        positions=2048,
-    ),
+  "tied, group 1, theta 1e4": Shape(
+    hidden=48, heads=3, kv_heads=3, head_dim=16, layers=2, theta=1e4, tied=True
+  ),
+  "group 3, theta 1e6": Shape(),
+  "tied, group 8, theta 5e6": Shape(
+    hidden=64, heads=8, kv_heads=1, head_dim=32, layers=2, theta=5e6, tied=True
+  ),
+  "group 2, YaRN": Shape(
+    heads=4, kv_heads=2, head_dim=32, layers=2, theta=1e6, yarn=_YARN, positions=2048
+  ),
+  "tied, group 1, head_dim 128, YaRN factor given": Shape(
+    hidden=32,
+    heads=2,
+    kv_heads=2,
+    head_dim=128,
+    layers=2,
+    theta=5e6,
+    tied=True,
+    yarn=_YARN | {"attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0},
+    positions=2048,
+  ),
 }
 
 

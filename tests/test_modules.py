@@ -90,7 +90,7 @@ def test_params_have_the_declared_shapes_and_dtype(small):
   _, model, params = small
   declared = modules.abstract_params(model)
   assert jax.tree.map(lambda x: (x.shape, x.dtype), declared) == jax.tree.map(
-      lambda x: (x.shape, x.dtype), params
+    lambda x: (x.shape, x.dtype), params
   )
   half = model.clone(dtype=jnp.bfloat16)
   made = jax.eval_shape(lambda key: modules.init_params(half, key), jax.random.key(0))

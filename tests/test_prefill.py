@@ -46,9 +46,7 @@ def test_rows_of_unequal_length_equal_single_rows(small, context):
   assert pair.lengths.tolist() == [77, _T]
   for row, length, one, one_logits in ((0, 77, alone, alone_logits), (1, _T, cache, logits)):
     np.testing.assert_allclose(pair_logits[row], one_logits[0], atol=1e-4)
-    np.testing.assert_allclose(
-        pair.keys[:, row, :, :length], one.keys[:, 0, :, :length], atol=1e-4
-    )
+    np.testing.assert_allclose(pair.keys[:, row, :, :length], one.keys[:, 0, :, :length], atol=1e-4)
 
 
 def test_the_capacity_changes_nothing(small, context, suffix):
@@ -59,9 +57,9 @@ def test_the_capacity_changes_nothing(small, context, suffix):
   assert larger.capacity == 384
   np.testing.assert_allclose(same, logits, atol=1e-5)
   np.testing.assert_allclose(
-      tt.score(model, params, None, larger, suffix),
-      tt.score(model, params, None, cache, suffix),
-      atol=1e-5,
+    tt.score(model, params, None, larger, suffix),
+    tt.score(model, params, None, cache, suffix),
+    atol=1e-5,
   )
 
 
@@ -69,16 +67,15 @@ def test_slots_beyond_the_length_are_never_attended_to(small, context, suffix):
   _, model, params = small
   tokens, cache, _ = context
   spoiled = cache.replace(
-      keys=cache.keys.at[:, :, :, _T:].set(1e4), values=cache.values.at[:, :, :, _T:].set(1e4)
+    keys=cache.keys.at[:, :, :, _T:].set(1e4), values=cache.values.at[:, :, :, _T:].set(1e4)
   )
   np.testing.assert_array_equal(
-      tt.score(model, params, None, spoiled, suffix), tt.score(model, params, None, cache, suffix)
+    tt.score(model, params, None, spoiled, suffix), tt.score(model, params, None, cache, suffix)
   )
   cfg = tt.TTTConfig(steps=2, span=16)
   starts = np.asarray([_T - 17, 3])
   losses = [
-      tt.adapt(model, params, c, tokens, None, cfg, starts=starts)[2].loss
-      for c in (cache, spoiled)
+    tt.adapt(model, params, c, tokens, None, cfg, starts=starts)[2].loss for c in (cache, spoiled)
   ]
   np.testing.assert_array_equal(*losses)
 
@@ -92,9 +89,7 @@ def test_positions_may_jump(small, suffix):
   every = np.concatenate([positions, _T + 1000 + np.arange(suffix.shape[1])[None]], axis=1)
   whole = np.concatenate([tokens, suffix], axis=1)
   mask = torch.full((whole.shape[1],) * 2, -torch.inf).triu(1)[None, None]
-  expected = reference.hf_logits(
-      hf, whole, position_ids=torch.tensor(every), attention_mask=mask
-  )
+  expected = reference.hf_logits(hf, whole, position_ids=torch.tensor(every), attention_mask=mask)
   assert relative_error(logits, expected[:, _T - 1]) < 1e-4
   scores = tt.score(model, params, None, cache, suffix)
   wanted = reference.token_logprobs(expected, whole)[:, _T:]
@@ -110,8 +105,8 @@ def test_a_rewound_token_encoded_again_gives_the_prefill_logits(small, context):
 
 
 @pytest.mark.parametrize(
-    "tokens, shards, capacity",
-    [(1, 1, 128), (128, 1, 128), (129, 1, 256), (257, 1, 384), (600, 1, 640), (100, 4, 512)],
+  "tokens, shards, capacity",
+  [(1, 1, 128), (128, 1, 128), (129, 1, 256), (257, 1, 384), (600, 1, 640), (100, 4, 512)],
 )
 def test_default_capacities_are_few(tokens, shards, capacity):
   assert round_capacity(tokens, shards) == capacity

@@ -22,28 +22,37 @@ from tttjax.models.decoder_config import DecoderConfig
 from tttjax.pretrain import data, evaluate, logs, loop, train
 from tttjax.tasks.synthetic.auditor import audit
 
-CONFIG = 'configs/pretrain_embedded.py'
-STAGE = data.Stage(
-    context=128, row=256, batch=2, share=1.0, anomaly=0.3, thinking=0.4, amount=0.2)
+CONFIG = "configs/pretrain_embedded.py"
+STAGE = data.Stage(context=128, row=256, batch=2, share=1.0, anomaly=0.3, thinking=0.4, amount=0.2)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def tokenizer():
   return build_tokenizer()
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def rows(tokenizer):
   generator = data.Generator(tokenizer, seed=0, max_position=16384)
   return [generator.row(data.FIRST_TRAINING_SEED + i, STAGE) for i in range(40)]
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def model():
-  return Decoder(DecoderConfig(
-      vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-      num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_theta=1e5,
-      max_position_embeddings=16384, tie_word_embeddings=True))
+  return Decoder(
+    DecoderConfig(
+      vocab_size=512,
+      hidden_size=32,
+      intermediate_size=48,
+      num_hidden_layers=2,
+      num_attention_heads=2,
+      num_key_value_heads=1,
+      head_dim=16,
+      rope_theta=1e5,
+      max_position_embeddings=16384,
+      tie_word_embeddings=True,
+    )
+  )
 
 
 def parts(row):
@@ -56,7 +65,7 @@ def test_table_lookup_gives_the_tokenizers_ids(tokenizer, rows):
   for row in rows:
     for part in parts(row):
       text = tokenizer.decode(part)
-      assert tokenizer(text, add_special_tokens=False)['input_ids'] == part
+      assert tokenizer(text, add_special_tokens=False)["input_ids"] == part
 
 
 def test_training_prompts_are_the_evaluations_prompts(tokenizer, rows):
@@ -64,26 +73,36 @@ def test_training_prompts_are_the_evaluations_prompts(tokenizer, rows):
   for row in rows:
     context, *questions = (tokenizer.decode(part) for part in parts(row))
     for text in questions:
-      question = re.match(r'\[QUESTION\] (.*\?)<\|im_end\|>', text)[1]
-      log = context.removeprefix('<|im_start|>user\n')
-      rendered = [tokenizer.apply_chat_template(
-          [{'role': 'user', 'content': f'{log}[QUESTION] {question}'}], tokenize=False,
-          add_generation_prompt=True, enable_thinking=thinking) for thinking in (False, True)]
+      question = re.match(r"\[QUESTION\] (.*\?)<\|im_end\|>", text)[1]
+      log = context.removeprefix("<|im_start|>user\n")
+      rendered = [
+        tokenizer.apply_chat_template(
+          [{"role": "user", "content": f"{log}[QUESTION] {question}"}],
+          tokenize=False,
+          add_generation_prompt=True,
+          enable_thinking=thinking,
+        )
+        for thinking in (False, True)
+      ]
       whole = context + text
-      assert whole.startswith(rendered[0]) or whole.startswith(rendered[1] + '<think>\n')
-      assert whole.endswith('<|im_end|>') and '</think>\n\n' in text
+      assert whole.startswith(rendered[0]) or whole.startswith(rendered[1] + "<think>\n")
+      assert whole.endswith("<|im_end|>") and "</think>\n\n" in text
 
 
 def test_thoughts_walk_through_the_asked_account_and_some_are_cut(tokenizer, rows):
-  thoughts = [tokenizer.decode(part) for row in rows for part in parts(row)[1:]
-              if '<think>\n\n' not in tokenizer.decode(part)]
-  cut = ['Thinking budget used up.' in text for text in thoughts]
+  thoughts = [
+    tokenizer.decode(part)
+    for row in rows
+    for part in parts(row)[1:]
+    if "<think>\n\n" not in tokenizer.decode(part)
+  ]
+  cut = ["Thinking budget used up." in text for text in thoughts]
   assert 0.15 < np.mean(cut) < 0.5
   for text, was_cut in zip(thoughts, cut):
-    account = re.search(r'balance of ([A-Z]\d\d)', text)[1]
-    thought, answer = re.search(r'<think>\n(.*)</think>\n\n(.*)<\|im_end\|>', text, re.S).groups()
+    account = re.search(r"balance of ([A-Z]\d\d)", text)[1]
+    thought, answer = re.search(r"<think>\n(.*)</think>\n\n(.*)<\|im_end\|>", text, re.S).groups()
     steps = [] if was_cut else thought.splitlines()
-    assert all(step.startswith(f' {account}=') for step in steps)
+    assert all(step.startswith(f" {account}=") for step in steps)
     assert was_cut or (1 <= len(steps) <= 3 and steps[0].endswith(answer))
     for newer, older in zip(steps, steps[1:]):
       assert newer[5:9] == older[-4:]  # The newest update comes first.
@@ -96,7 +115,7 @@ def test_questions_follow_the_context_and_jumps_stand_at_line_starts(tokenizer, 
     context = positions[segments == 0]
     assert positions.max() < 16384
     jumped = np.flatnonzero(np.diff(context) != 1) + 1
-    assert {tokenizer.decode([row.tokens[i]]) for i in jumped} <= {'OPEN', 'TX'}
+    assert {tokenizer.decode([row.tokens[i]]) for i in jumped} <= {"OPEN", "TX"}
     assert (np.diff(context) >= 1).all()
     for i in range(1, segments.max() + 1):
       own = positions[segments == i]
@@ -108,21 +127,26 @@ def test_questions_follow_the_context_and_jumps_stand_at_line_starts(tokenizer, 
 def test_only_answers_and_balances_of_transfers_weigh(tokenizer, rows):
   row = next(row for row in rows if len(parts(row)) > 3)
   context = [tokenizer.decode([i]) for i in parts(row)[0]]
-  for i, weight in enumerate(np.array(row.weights)[:len(context)]):
-    line = ''.join(context[:i]).rpartition('\n')[2]
-    balance = (line.startswith('TX') and '=' in line.rpartition(' ')[2]
-               and context[i][0] not in ' \n')
+  for i, weight in enumerate(np.array(row.weights)[: len(context)]):
+    line = "".join(context[:i]).rpartition("\n")[2]
+    balance = (
+      line.startswith("TX") and "=" in line.rpartition(" ")[2] and context[i][0] not in " \n"
+    )
     assert weight == (data.PREDICTABLE if balance else weight) and (weight <= 0.1) == (not balance)
 
 
-@pytest.mark.parametrize('context, row, anomaly, expected', [
-    (128, 256, 0.3, 'fa55518d330202971c32c8d54dbb6e4ad9540cf99b8c215c7db38c76fde0a783'),
-    (384, 512, 0.5, '0ef55e179f0ad6332275272abcb55eff701c051f8ca11823557780dae64202a9'),
-])
+@pytest.mark.parametrize(
+  "context, row, anomaly, expected",
+  [
+    (128, 256, 0.3, "fa55518d330202971c32c8d54dbb6e4ad9540cf99b8c215c7db38c76fde0a783"),
+    (384, 512, 0.5, "0ef55e179f0ad6332275272abcb55eff701c051f8ca11823557780dae64202a9"),
+  ],
+)
 def test_rows_of_a_seed_stay_the_same(tokenizer, context, row, anomaly, expected):
   """The hashes were made with the code from before training had a log writer of its own."""
   stage = data.Stage(
-      context=context, row=row, batch=2, share=1.0, anomaly=anomaly, thinking=0.4, amount=0.2)
+    context=context, row=row, batch=2, share=1.0, anomaly=anomaly, thinking=0.4, amount=0.2
+  )
   generator = data.Generator(tokenizer, seed=0, max_position=16384)
   digest = hashlib.sha256()
   for i in range(60):
@@ -137,11 +161,11 @@ def test_training_logs_have_the_anomaly_that_is_asked_for_and_no_other():
     for anomaly in (False, True):
       lines, size = logs.write_log(seed, 150, lambda text: len(text) // 2, anomaly)
       assert size <= 150
-      found = audit(''.join(line.text for line in lines))
+      found = audit("".join(line.text for line in lines))
       assert len(found) == anomaly
       if anomaly:
-        answer = logs.ask(lines, np.random.default_rng(0), 'anomaly')[1]
-        assert answer == f'{{{found[0].rule}, TX{found[0].transaction}}}'
+        answer = logs.ask(lines, np.random.default_rng(0), "anomaly")[1]
+        assert answer == f"{{{found[0].rule}, TX{found[0].transaction}}}"
 
 
 def test_batches_are_a_function_of_seed_and_step(tokenizer):
@@ -155,17 +179,20 @@ def test_a_question_in_a_row_gets_the_logits_it_gets_alone(model, rows):
   params = init_params(model, jax.random.key(0))
   row = next(row for row in rows if len(parts(row)) > 3)
   fill = STAGE.row - len(row.tokens)
-  arrays = [np.array([values + [pad] * fill], np.int32) for values, pad in (
-      (row.tokens, 0), (row.positions, 0), (row.segments, -1))]
+  arrays = [
+    np.array([values + [pad] * fill], np.int32)
+    for values, pad in ((row.tokens, 0), (row.positions, 0), (row.segments, -1))
+  ]
 
   @jax.jit
   def forward(tokens, positions, segments):
     hidden, _ = model.apply(
-        {'params': params}, tokens, positions, train.Segments(segments), method='hidden')
-    return model.apply({'params': params}, hidden, method='logits')[0]
+      {"params": params}, tokens, positions, train.Segments(segments), method="hidden"
+    )
+    return model.apply({"params": params}, hidden, method="logits")[0]
 
   packed = forward(*arrays)
-  plain = jax.jit(lambda *inputs: model.apply({'params': params}, *inputs)[0])
+  plain = jax.jit(lambda *inputs: model.apply({"params": params}, *inputs)[0])
   alone = np.flatnonzero((arrays[2][0] == 0) | (arrays[2][0] == 3))
   logits = plain(arrays[0][:, alone], arrays[1][:, alone])
   np.testing.assert_allclose(packed[alone], logits, atol=2e-5)
@@ -175,15 +202,23 @@ def test_muon_gets_every_matrix_and_orthogonalises_each_layer(model):
   params = init_params(model, jax.random.key(0))
   axes = train.matrix_axes(params)
   flat = jax.tree_util.tree_flatten_with_path(
-      axes, is_leaf=lambda x: x is None or not isinstance(x, dict))[0]
+    axes, is_leaf=lambda x: x is None or not isinstance(x, dict)
+  )[0]
   assert {path[-2].key for path, value in flat if value is not None} == {
-      'query', 'key', 'value', 'output', 'gate', 'up', 'down'}
+    "query",
+    "key",
+    "value",
+    "output",
+    "gate",
+    "up",
+    "down",
+  }
   optimizer = train.make_optimizer(1.0, 1.0, 0.0)
-  mlp = params['layers']['mlp']
-  params = {'gate': mlp['gate'], 'norm': params['final_norm']}  # All seven take long to compile.
+  mlp = params["layers"]["mlp"]
+  params = {"gate": mlp["gate"], "norm": params["final_norm"]}  # All seven take long to compile.
   grads = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
   update = jax.jit(lambda g, p: optimizer.update(g, optimizer.init(p), p)[0])(grads, params)
-  for layer in update['gate']['kernel']:
+  for layer in update["gate"]["kernel"]:
     values = np.linalg.svd(np.asarray(layer), compute_uv=False)
     assert values.min() > 0.5 * values.max()
 
@@ -197,75 +232,99 @@ def test_rates_rise_then_fall_over_the_last_third():
 def small_config(steps):
   config = command_line.load_config(CONFIG)
   for name, value in {
-      'steps': str(steps), 'warmup': '2', 'log_every': '2', 'eval_every': '4', 'save_every': '3',
-      'model.hidden_size': '32', 'model.intermediate_size': '48', 'model.num_layers': '1',
-      'model.num_heads': '2', 'model.num_kv_heads': '1', 'model.head_dim': '16',
-      'stages.context': '128,128', 'stages.row': '192,192', 'stages.batch': '2,2',
-      'stages.share': '1,1', 'stages.anomaly': '0,0.5', 'stages.thinking': '0,0.5',
-      'stages.amount': '0,0.5', 'eval.examples': '2', 'eval.kinds': 'balance',
-      'eval.contexts': '128'}.items():
+    "steps": str(steps),
+    "warmup": "2",
+    "log_every": "2",
+    "eval_every": "4",
+    "save_every": "3",
+    "model.hidden_size": "32",
+    "model.intermediate_size": "48",
+    "model.num_layers": "1",
+    "model.num_heads": "2",
+    "model.num_kv_heads": "1",
+    "model.head_dim": "16",
+    "stages.context": "128,128",
+    "stages.row": "192,192",
+    "stages.batch": "2,2",
+    "stages.share": "1,1",
+    "stages.anomaly": "0,0.5",
+    "stages.thinking": "0,0.5",
+    "stages.amount": "0,0.5",
+    "eval.examples": "2",
+    "eval.kinds": "balance",
+    "eval.contexts": "128",
+  }.items():
     command_line.override(config, name, value)
   return config
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   """A finished run of 6 steps."""
-  run = loop.Run(small_config(6), tmp_path_factory.mktemp('whole'))
-  assert set(run.train()) == {'balance_128'}
+  run = loop.Run(small_config(6), tmp_path_factory.mktemp("whole"))
+  assert set(run.train()) == {"balance_128"}
   return run
 
 
 def test_an_interrupted_run_resumes_to_the_same_model(whole, tmp_path):
   # What is left of a run that was stopped after its save at step 3.
   shutil.copytree(whole.workdir, tmp_path, dirs_exist_ok=True)
-  shutil.rmtree(tmp_path / 'checkpoints' / '6')
+  shutil.rmtree(tmp_path / "checkpoints" / "6")
   resumed = loop.Run(small_config(6), tmp_path)
-  assert resumed.state['progress'][0] == 3
+  assert resumed.state["progress"][0] == 3
   resumed.step_fn = whole.step_fn  # Compiled already.
   resumed.train()
-  jax.tree.map(np.testing.assert_array_equal, resumed.state['params'], whole.state['params'])
-  assert [row['step'] for row in resumed.rows] == [2, 4, 6]
-  assert (tmp_path / 'curve.png').stat().st_size > 1000
+  jax.tree.map(np.testing.assert_array_equal, resumed.state["params"], whole.state["params"])
+  assert [row["step"] for row in resumed.rows] == [2, 4, 6]
+  assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
 def test_transformers_gets_the_same_logits_from_the_exported_model(whole):
-  exported = transformers.AutoModelForCausalLM.from_pretrained(whole.workdir / 'model')
+  exported = transformers.AutoModelForCausalLM.from_pretrained(whole.workdir / "model")
   tokens = np.arange(40)[None] * 7 % 512
   with torch.no_grad():
     reference = exported(torch.tensor(tokens)).logits.numpy()
   ours = jax.jit(whole.model.apply)(
-      {'params': whole.state['params']}, jnp.asarray(tokens, jnp.int32))
+    {"params": whole.state["params"]}, jnp.asarray(tokens, jnp.int32)
+  )
   np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
 def test_a_non_finite_loss_stops_the_run(whole, monkeypatch):
-  monkeypatch.setattr(whole, 'state', whole.state | {'progress': np.zeros(3)})
-  monkeypatch.setattr(whole, 'step_fn', lambda params, opt_state, *_: (
-      params, opt_state, np.array([np.nan, 0, 0])))
-  with pytest.raises(UserError, match='not finite at step 1: lower config.muon_rate'):
+  monkeypatch.setattr(whole, "state", whole.state | {"progress": np.zeros(3)})
+  monkeypatch.setattr(
+    whole, "step_fn", lambda params, opt_state, *_: (params, opt_state, np.array([np.nan, 0, 0]))
+  )
+  with pytest.raises(UserError, match="not finite at step 1: lower config.muon_rate"):
     whole.train()
 
 
-@pytest.mark.parametrize('row, message', [
-    ('224', 'config.stages: every field needs one entry per stage'),
-    ('224,320,512,514', 'config.stages.row=514: must be a multiple of 4'),
-    ('224,320,512,384', 'config.stages.row=384: must be at least context'),
-])
+@pytest.mark.parametrize(
+  "row, message",
+  [
+    ("224", "config.stages: every field needs one entry per stage"),
+    ("224,320,512,514", "config.stages.row=514: must be a multiple of 4"),
+    ("224,320,512,384", "config.stages.row=384: must be at least context"),
+  ],
+)
 def test_impossible_stages_are_named(row, message):
   config = command_line.load_config(CONFIG)
-  command_line.override(config, 'stages.row', row)
+  command_line.override(config, "stages.row", row)
   with pytest.raises(UserError, match=message):
     loop.stages_of(config)
 
 
 def test_a_bad_field_is_one_line_and_exit_code_2(tmp_path):
   result = subprocess.run(
-      [sys.executable, '-m', 'tttjax.pretrain', f'--workdir={tmp_path}', '--config.stepz=5'],
-      capture_output=True, text=True, check=False)
+    [sys.executable, "-m", "tttjax.pretrain", f"--workdir={tmp_path}", "--config.stepz=5"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   assert result.returncode == 2 and not list(tmp_path.iterdir())
-  assert re.fullmatch(r'.*--config\.stepz: no such field; did you mean --config\.steps\?\n',
-                      result.stderr)
+  assert re.fullmatch(
+    r".*--config\.stepz: no such field; did you mean --config\.steps\?\n", result.stderr
+  )
 
 
 def test_the_shipped_checkpoint_answers_at_the_trained_lengths(tokenizer):
@@ -276,6 +335,6 @@ def test_the_shipped_checkpoint_answers_at_the_trained_lengths(tokenizer):
   assert shipped.chat_template == tokenizer.chat_template
   assert sum(file.stat().st_size for file in tt.EMBEDDED.iterdir()) < 12e6
   seeds = range(evaluate.FIRST_SEED, evaluate.FIRST_SEED + 8)
-  for kind in ('balance', 'amount'):
+  for kind in ("balance", "amount"):
     rows = evaluate.held_out(shipped, kind, 384, seeds, 4)
     assert evaluate.accuracy(model, params, rows) >= 0.9

@@ -9,11 +9,11 @@ import pytest
 from tests import synthetic_rows
 from tests.synthetic_rows import failed
 from tttjax import report
-from tttjax.report import __main__ as report_command
 from tttjax.errors import UserError
+from tttjax.report import __main__ as report_command
 
-STRATEGIES = ('in_context', 'qttt', 'qttt_other_context')
-_VOID = {'meta', 'img', 'br', 'rect', 'polyline'}
+STRATEGIES = ("in_context", "qttt", "qttt_other_context")
+_VOID = {"meta", "img", "br", "rect", "polyline"}
 
 
 class Page(html.parser.HTMLParser):
@@ -21,15 +21,15 @@ class Page(html.parser.HTMLParser):
 
   def __init__(self, text):
     super().__init__(convert_charrefs=True)
-    self.open, self.tags, self.links, self.ids, self.text = [], [], [], set(), ''
+    self.open, self.tags, self.links, self.ids, self.text = [], [], [], set(), ""
     self.feed(text)
     assert not self.open
 
   def handle_starttag(self, tag, attrs):
     attrs = dict(attrs)
     self.tags.append(tag)
-    self.links += [attrs[name] for name in ('src', 'href') if name in attrs]
-    self.ids.add(attrs.get('id'))
+    self.links += [attrs[name] for name in ("src", "href") if name in attrs]
+    self.ids.add(attrs.get("id"))
     if tag not in _VOID:
       self.open.append(tag)
 
@@ -42,81 +42,83 @@ class Page(html.parser.HTMLParser):
     assert self.open.pop() == tag
 
   def handle_data(self, data):
-    if not self.open or self.open[-1] != 'style':
+    if not self.open or self.open[-1] != "style":
       self.text += data
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def run(tmp_path_factory):
   """(directory, page) of a run with a failed example and a fallback."""
-  directory = tmp_path_factory.mktemp('runs') / 'one'
+  directory = tmp_path_factory.mktemp("runs") / "one"
   rows = synthetic_rows.rows(STRATEGIES, (256, 512), contexts=6)
-  fails = ('qttt', 512, 4)
-  rows = [row for row in rows if (row['strategy'], row['length'], row['context']) != fails]
-  rows += [failed('RuntimeError: out of <memory>', strategy='qttt', length=512, context=4,
-                  question=q) for q in range(2)]
-  rows[-3]['fallback'] = 'loss was not finite at step 3'
+  fails = ("qttt", 512, 4)
+  rows = [row for row in rows if (row["strategy"], row["length"], row["context"]) != fails]
+  rows += [
+    failed("RuntimeError: out of <memory>", strategy="qttt", length=512, context=4, question=q)
+    for q in range(2)
+  ]
+  rows[-3]["fallback"] = "loss was not finite at step 3"
   synthetic_rows.write(directory, rows)
-  return directory, report.build([directory], directory, [''])
+  return directory, report.build([directory], directory, [""])
 
 
 def read(path):
-  return Page(path.read_text(encoding='utf-8'))
+  return Page(path.read_text(encoding="utf-8"))
 
 
 def test_outputs_are_named_after_the_samples(run):
   directory, page = run
-  assert page == directory / 'report.html'
-  assert (directory / 'results_2025-01-02T03-04-05.json').is_file()
-  assert (directory / 'figures' / 'accuracy.png').is_file()
-  assert not list(directory.glob('.*'))  # nothing temporary is left
+  assert page == directory / "report.html"
+  assert (directory / "results_2025-01-02T03-04-05.json").is_file()
+  assert (directory / "figures" / "accuracy.png").is_file()
+  assert not list(directory.glob(".*"))  # nothing temporary is left
 
 
 def test_the_page_needs_nothing_outside_of_itself_and_no_script(run):
   page = read(run[1])
-  assert 'script' not in page.tags
-  assert all(link.startswith(('data:image/png', '#')) for link in page.links)
-  assert {link[1:] for link in page.links if link.startswith('#')} <= page.ids
+  assert "script" not in page.tags
+  assert all(link.startswith(("data:image/png", "#")) for link in page.links)
+  assert {link[1:] for link in page.links if link.startswith("#")} <= page.ids
 
 
 def test_the_page_shows_the_numbers_of_the_results(run):
   directory, path = run
   page = read(path)
-  cells = json.loads(next(directory.glob('results_*.json')).read_text())['cells']
+  cells = json.loads(next(directory.glob("results_*.json")).read_text())["cells"]
   for cell in cells:
-    assert f'{cell["accuracy"]:.3f} ± {cell["stderr"]:.3f}' in page.text
+    assert f"{cell['accuracy']:.3f} ± {cell['stderr']:.3f}" in page.text
 
 
 def test_the_findings_name_the_control_and_the_number_of_comparisons(run):
   text = read(run[1]).text
-  assert re.search(r'qTTT differs from qTTT on another context \(control\) by [+-]0\.\d{3} ±', text)
-  assert '3 comparisons made' in text
-  assert 'What this gains is general adaptation' in text
+  assert re.search(r"qTTT differs from qTTT on another context \(control\) by [+-]0\.\d{3} ±", text)
+  assert "3 comparisons made" in text
+  assert "What this gains is general adaptation" in text
 
 
 def test_failures_and_fallbacks_are_listed_and_escaped(run):
-  text = run[1].read_text(encoding='utf-8')
-  assert 'RuntimeError: out of &lt;memory&gt;' in text
-  assert '<memory>' not in text
-  assert 'loss was not finite at step 3' in text
+  text = run[1].read_text(encoding="utf-8")
+  assert "RuntimeError: out of &lt;memory&gt;" in text
+  assert "<memory>" not in text
+  assert "loss was not finite at step 3" in text
 
 
 def test_examples_begin_with_the_context_that_failed(run):
   text = read(run[1]).text
-  examples = text[text.index('bank log, embedded, 512 tokens: 3 of 6 contexts'):]
-  assert examples.index('context 4') < examples.index('context 0')
+  examples = text[text.index("bank log, embedded, 512 tokens: 3 of 6 contexts") :]
+  assert examples.index("context 4") < examples.index("context 0")
 
 
 def test_examples_show_text_as_text(run):
-  text = run[1].read_text(encoding='utf-8')
-  assert 'You audit &lt;bank&gt; logs &amp; nothing else.' in text
-  assert '<b>00</b>' not in text
+  text = run[1].read_text(encoding="utf-8")
+  assert "You audit &lt;bank&gt; logs &amp; nothing else." in text
+  assert "<b>00</b>" not in text
 
 
 def test_examples_draw_loss_and_spans(run):
   page = read(run[1])
-  assert page.tags.count('polyline') > 0
-  assert page.tags.count('svg') == 2 * page.tags.count('polyline')
+  assert page.tags.count("polyline") > 0
+  assert page.tags.count("svg") == 2 * page.tags.count("polyline")
 
 
 def test_building_again_changes_nothing(run, capsys):
@@ -124,58 +126,60 @@ def test_building_again_changes_nothing(run, capsys):
   before = page.read_bytes()
   assert report_command.main([str(directory)]) == 0
   assert page.read_bytes() == before
-  assert 'in-context' in capsys.readouterr().out
+  assert "in-context" in capsys.readouterr().out
 
 
 def test_runs_are_compared_side_by_side(tmp_path, monkeypatch):
   for steps in (8, 32):
     rows = synthetic_rows.rows(STRATEGIES[:2], (256,), contexts=6, steps=steps)
-    synthetic_rows.write(tmp_path / f'steps{steps}', rows, **{'ttt.steps': steps})
+    synthetic_rows.write(tmp_path / f"steps{steps}", rows, **{"ttt.steps": steps})
   monkeypatch.chdir(tmp_path)
-  assert report_command.main(['steps8', 'steps32']) == 0
-  text = read(tmp_path / 'comparison' / 'report.html').text
-  assert 'differ in 1 field' in text
-  assert 'steps8' in text and 'steps32' in text
-  value = json.loads(next((tmp_path / 'comparison').glob('results_*.json')).read_text())
-  assert {cell['run'] for cell in value['cells']} == {'steps8', 'steps32'}
+  assert report_command.main(["steps8", "steps32"]) == 0
+  text = read(tmp_path / "comparison" / "report.html").text
+  assert "differ in 1 field" in text
+  assert "steps8" in text and "steps32" in text
+  value = json.loads(next((tmp_path / "comparison").glob("results_*.json")).read_text())
+  assert {cell["run"] for cell in value["cells"]} == {"steps8", "steps32"}
 
 
 def test_native_lengths_have_the_tasks_unit(tmp_path):
-  rows = synthetic_rows.rows(('in_context',), (25, 50), contexts=2, mechanism=False)
-  synthetic_rows.write(tmp_path, rows, unit='native')
-  report.build([tmp_path], tmp_path, [''])
-  assert '50 operations' in read(tmp_path / 'report.html').text
+  rows = synthetic_rows.rows(("in_context",), (25, 50), contexts=2, mechanism=False)
+  synthetic_rows.write(tmp_path, rows, unit="native")
+  report.build([tmp_path], tmp_path, [""])
+  assert "50 operations" in read(tmp_path / "report.html").text
 
 
 def test_a_smoke_run_says_that_it_proves_nothing(tmp_path):
-  rows = synthetic_rows.rows(('in_context',), (256,), contexts=1, mechanism=False)
+  rows = synthetic_rows.rows(("in_context",), (256,), contexts=1, mechanism=False)
   synthetic_rows.write(tmp_path, rows, smoke=True)
-  report.build([tmp_path], tmp_path, [''])
-  assert 'A smoke run' in read(tmp_path / 'report.html').text
+  report.build([tmp_path], tmp_path, [""])
+  assert "A smoke run" in read(tmp_path / "report.html").text
 
 
 def test_thousands_of_rows_stay_a_small_page(tmp_path):
-  strategies = ['in_context', 'thinking'] + [f'qttt(steps={n})' for n in range(1, 11)]
+  strategies = ["in_context", "thinking"] + [f"qttt(steps={n})" for n in range(1, 11)]
   rows = synthetic_rows.rows(strategies, (256, 512, 1024), contexts=40, questions=4)
   for row in rows:
-    row['resps'] = [['long thoughts ' * 400]]
+    row["resps"] = [["long thoughts " * 400]]
   assert len(rows) > 5000
   synthetic_rows.write(tmp_path, rows)
-  report.build([tmp_path], tmp_path, [''])
-  assert (tmp_path / 'report.html').stat().st_size < 5_000_000
+  report.build([tmp_path], tmp_path, [""])
+  assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['nowhere'], 'no such directory'), (['empty'], 'no samples_')])
+@pytest.mark.parametrize(
+  "arguments, message", [(["nowhere"], "no such directory"), (["empty"], "no samples_")]
+)
 def test_a_users_mistake_is_one_line_and_exit_code_2(
-    tmp_path, capsys, monkeypatch, arguments, message):
-  (tmp_path / 'empty').mkdir()
+  tmp_path, capsys, monkeypatch, arguments, message
+):
+  (tmp_path / "empty").mkdir()
   monkeypatch.chdir(tmp_path)
   assert report_command.main(arguments) == 2
   error = capsys.readouterr().err
-  assert message in error and error.count('\n') == 1
+  assert message in error and error.count("\n") == 1
 
 
 def test_runs_need_different_labels(tmp_path):
-  with pytest.raises(UserError, match='different labels'):
-    report.build([tmp_path, tmp_path], tmp_path, ['a', 'a'])
+  with pytest.raises(UserError, match="different labels"):
+    report.build([tmp_path, tmp_path], tmp_path, ["a", "a"])

@@ -14,20 +14,20 @@ from tttjax.models.rope import inverse_frequencies, rotate, rotations
 
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
 CASES = {
-    "theta 1e4": Shape(theta=1e4),
-    "theta 1e6": Shape(theta=1e6, head_dim=128),
-    "theta 5e6": Shape(theta=5e6, head_dim=32),
-    "YaRN": Shape(head_dim=64, yarn=_YARN),
-    "YaRN as Qwen3's": Shape(
-        head_dim=128, yarn=_YARN | {"original_max_position_embeddings": 32768}, positions=131072
-    ),
-    "YaRN, bounds given": Shape(
-        head_dim=128, yarn=_YARN | {"beta_fast": 20.0, "beta_slow": 2.0, "attention_factor": 1.2}
-    ),
-    "YaRN, not truncated": Shape(head_dim=128, yarn=_YARN | {"truncate": False}),
-    "YaRN, one-dimension ramp": Shape(
-        head_dim=16, yarn=_YARN | {"beta_fast": 1.0, "beta_slow": 1.0, "truncate": False}
-    ),
+  "theta 1e4": Shape(theta=1e4),
+  "theta 1e6": Shape(theta=1e6, head_dim=128),
+  "theta 5e6": Shape(theta=5e6, head_dim=32),
+  "YaRN": Shape(head_dim=64, yarn=_YARN),
+  "YaRN as Qwen3's": Shape(
+    head_dim=128, yarn=_YARN | {"original_max_position_embeddings": 32768}, positions=131072
+  ),
+  "YaRN, bounds given": Shape(
+    head_dim=128, yarn=_YARN | {"beta_fast": 20.0, "beta_slow": 2.0, "attention_factor": 1.2}
+  ),
+  "YaRN, not truncated": Shape(head_dim=128, yarn=_YARN | {"truncate": False}),
+  "YaRN, one-dimension ramp": Shape(
+    head_dim=16, yarn=_YARN | {"beta_fast": 1.0, "beta_slow": 1.0, "truncate": False}
+  ),
 }
 
 

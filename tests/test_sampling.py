@@ -7,11 +7,11 @@ import pytest
 import scipy.stats
 import torch
 from transformers.generation.logits_process import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
+  LogitsProcessorList,
+  MinPLogitsWarper,
+  TemperatureLogitsWarper,
+  TopKLogitsWarper,
+  TopPLogitsWarper,
 )
 
 from tests import reference
@@ -20,17 +20,17 @@ import tttjax as tt
 from tttjax.decode.sampling import choose, filter_logits
 
 CASES = {
-    "plain": {"temperature": 1.0},
-    "hot": {"temperature": 1.7},
-    "cold": {"temperature": 0.4},
-    "top-k": {"temperature": 1.0, "top_k": 5},
-    "top-k 1": {"temperature": 1.0, "top_k": 1},
-    "top-p": {"temperature": 1.0, "top_p": 0.8},
-    "top-p of one token": {"temperature": 1.0, "top_p": 0.01},
-    "min-p": {"temperature": 1.0, "min_p": 0.1},
-    "paper, thinking": {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
-    "paper, answering": {"temperature": 0.7, "top_p": 0.8, "top_k": 20},
-    "all": {"temperature": 1.3, "top_k": 12, "top_p": 0.9, "min_p": 0.05},
+  "plain": {"temperature": 1.0},
+  "hot": {"temperature": 1.7},
+  "cold": {"temperature": 0.4},
+  "top-k": {"temperature": 1.0, "top_k": 5},
+  "top-k 1": {"temperature": 1.0, "top_k": 1},
+  "top-p": {"temperature": 1.0, "top_p": 0.8},
+  "top-p of one token": {"temperature": 1.0, "top_p": 0.01},
+  "min-p": {"temperature": 1.0, "min_p": 0.1},
+  "paper, thinking": {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
+  "paper, answering": {"temperature": 0.7, "top_p": 0.8, "top_k": 20},
+  "all": {"temperature": 1.3, "top_k": 12, "top_p": 0.9, "min_p": 0.05},
 }
 
 
@@ -117,13 +117,13 @@ def test_sampled_first_tokens_of_generate_follow_transformers(small):
   case = {"temperature": 1.3, "top_k": 30, "top_p": 0.9, "min_p": 0.02}
   cache, _ = tt.prefill(model, params, context)
   result = tt.generate(
-      model,
-      params,
-      None,
-      cache,
-      np.repeat(prompt, 512, axis=0),
-      jax.random.key(5),
-      tt.SamplingConfig(max_new_tokens=2, **case),
+    model,
+    params,
+    None,
+    cache,
+    np.repeat(prompt, 512, axis=0),
+    jax.random.key(5),
+    tt.SamplingConfig(max_new_tokens=2, **case),
   )
   logits = reference.hf_logits(hf, np.concatenate([context, prompt], axis=1))[:, -1]
   assert _fits(np.asarray(result.tokens[:, 0]), _expected(logits, **case)[0])
@@ -140,7 +140,7 @@ def test_the_second_token_is_drawn_independently_of_the_first(small):
   # At a very high temperature both tokens are uniform whatever the model says.
   sampling = tt.SamplingConfig(max_new_tokens=2, temperature=1e6)
   tokens = np.asarray(
-      tt.generate(model, params, None, cache, prompt, jax.random.key(5), sampling).tokens
+    tt.generate(model, params, None, cache, prompt, jax.random.key(5), sampling).tokens
   )
   pairs = np.bincount((tokens[:, 0] % 5) * 5 + tokens[:, 1] % 5, minlength=25)
   share = np.bincount(np.arange(97) % 5) / 97

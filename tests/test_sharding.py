@@ -12,26 +12,26 @@ import pytest
 import tttjax as tt
 
 MESHES = {
-    "tensor8": dict(tensor=8),
-    "context8": dict(context=8),
-    "tensor2_context4": dict(tensor=2, context=4),
-    "fsdp2_tensor2_context2": dict(fsdp=2, tensor=2, context=2),
+  "tensor8": dict(tensor=8),
+  "context8": dict(context=8),
+  "tensor2_context4": dict(tensor=2, context=4),
+  "fsdp2_tensor2_context2": dict(fsdp=2, tensor=2, context=2),
 }
 # Specs by the rules: W_Q [L, D, H, d], W_K [L, D, K, d], cache keys [L, B, K, slots, d]. Eight
 # tensor shards do not divide the four KV heads, so those are replicated there.
 SPECS = {
-    "tensor8": (P(None, None, "tensor"), P(), P()),
-    "context8": (P(), P(), P(None, None, None, "context")),
-    "tensor2_context4": (
-        P(None, None, "tensor"),
-        P(None, None, "tensor"),
-        P(None, None, "tensor", "context"),
-    ),
-    "fsdp2_tensor2_context2": (
-        P(None, "fsdp", "tensor"),
-        P(None, "fsdp", "tensor"),
-        P(None, "fsdp", "tensor", "context"),
-    ),
+  "tensor8": (P(None, None, "tensor"), P(), P()),
+  "context8": (P(), P(), P(None, None, None, "context")),
+  "tensor2_context4": (
+    P(None, None, "tensor"),
+    P(None, None, "tensor"),
+    P(None, None, "tensor", "context"),
+  ),
+  "fsdp2_tensor2_context2": (
+    P(None, "fsdp", "tensor"),
+    P(None, "fsdp", "tensor"),
+    P(None, "fsdp", "tensor", "context"),
+  ),
 }
 
 
@@ -55,7 +55,7 @@ def one_device(params):
 
 # tensor2_context4 splits the context too; context alone is behind the marker.
 _PARAMS = [
-    pytest.param(name, marks=[pytest.mark.slow] if name == "context8" else []) for name in MESHES
+  pytest.param(name, marks=[pytest.mark.slow] if name == "context8" else []) for name in MESHES
 ]
 
 
@@ -87,14 +87,14 @@ def test_arrays_are_sharded_by_the_rules(on_mesh):
   adam = results["opt_state"][1]
   delta = lambda tree: tree["layers"]["attention"]["query"]["delta"]
   for array, spec in [
-      (attention["query"]["kernel"], query_spec),
-      (attention["key"]["kernel"], key_spec),
-      (delta(results["fast"]), query_spec),
-      (delta(results["step"]), query_spec),
-      (delta(adam.mu), query_spec),
-      (delta(adam.nu), query_spec),
-      (results["cache"].keys, cache_spec),
-      (results["cache"].values, cache_spec),
+    (attention["query"]["kernel"], query_spec),
+    (attention["key"]["kernel"], key_spec),
+    (delta(results["fast"]), query_spec),
+    (delta(results["step"]), query_spec),
+    (delta(adam.mu), query_spec),
+    (delta(adam.nu), query_spec),
+    (results["cache"].keys, cache_spec),
+    (results["cache"].values, cache_spec),
   ]:
     expected = NamedSharding(mesh, spec)
     assert array.sharding.is_equivalent_to(expected, array.ndim), (array.sharding, spec)

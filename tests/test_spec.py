@@ -14,59 +14,68 @@ from tttjax.strategies import STRATEGIES
 class _Thing:
   size: int = 3
   rate: float | None = None
-  kind: str = 'plain'
+  kind: str = "plain"
   on: bool = True
 
   def __post_init__(self):
     if self.size < 0:
-      raise UserError(f'size={self.size} must be at least 0')
+      raise UserError(f"size={self.size} must be at least 0")
 
 
-REGISTRY = {'thing': _Thing, 'other': dataclasses.make_dataclass('_Other', [], frozen=True)}
+REGISTRY = {"thing": _Thing, "other": dataclasses.make_dataclass("_Other", [], frozen=True)}
 
 
-@pytest.mark.parametrize('text, thing', [
-    ('thing', _Thing()),
-    (' thing ( ) ', _Thing()),
-    ('thing(size=5)', _Thing(size=5)),
-    ('thing(rate=3e-4, kind="fast",on=off)', _Thing(rate=3e-4, kind='fast', on=False)),
-    ('thing(on=true)', _Thing()),
-])
+@pytest.mark.parametrize(
+  "text, thing",
+  [
+    ("thing", _Thing()),
+    (" thing ( ) ", _Thing()),
+    ("thing(size=5)", _Thing(size=5)),
+    ('thing(rate=3e-4, kind="fast",on=off)', _Thing(rate=3e-4, kind="fast", on=False)),
+    ("thing(on=true)", _Thing()),
+  ],
+)
 def test_options_take_the_types_of_their_fields(text, thing):
-  assert spec.parse(text, REGISTRY, 'field') == thing
+  assert spec.parse(text, REGISTRY, "field") == thing
 
 
-@pytest.mark.parametrize('thing, text', [
-    (_Thing(), 'thing'),
-    (_Thing(size=3, on=False), 'thing(on=off)'),
-    (_Thing(rate=0.0003, size=4), 'thing(size=4, rate=0.0003)'),
-])
+@pytest.mark.parametrize(
+  "thing, text",
+  [
+    (_Thing(), "thing"),
+    (_Thing(size=3, on=False), "thing(on=off)"),
+    (_Thing(rate=0.0003, size=4), "thing(size=4, rate=0.0003)"),
+  ],
+)
 def test_canonical_text_holds_what_differs_and_parses_back(thing, text):
   assert spec.canonical(thing, REGISTRY) == text
-  assert spec.parse(text, REGISTRY, 'field') == thing
+  assert spec.parse(text, REGISTRY, "field") == thing
 
 
-@pytest.mark.parametrize('name', list(STRATEGIES))
+@pytest.mark.parametrize("name", list(STRATEGIES))
 def test_every_strategy_has_defaults_and_a_canonical_name(name):
   assert spec.canonical(STRATEGIES[name](), STRATEGIES) == name
 
 
-@pytest.mark.parametrize('text, words', [
-    ('thin', ('field', "unknown 'thin'", "did you mean 'thing'?", 'thing, other')),
-    ('thing(siz=1)', ("no option 'siz'", "did you mean 'size'?")),
-    ('other(a=1)', ('it has no options',)),
-    ('thing(size)', ('needs a value for size',)),
-    ('thing(size=1.5)', ('thing(size=1.5): expected a whole number',)),
-    ('thing(on=maybe)', ('expected on or off',)),
-    ('thing(size=1, size=2)', ('the option size twice',)),
-    ('thing(size=1', ('cannot read',)),
-    ('thing(size=-1)', ('field: size=-1 must be at least 0',)),
-])
+@pytest.mark.parametrize(
+  "text, words",
+  [
+    ("thin", ("field", "unknown 'thin'", "did you mean 'thing'?", "thing, other")),
+    ("thing(siz=1)", ("no option 'siz'", "did you mean 'size'?")),
+    ("other(a=1)", ("it has no options",)),
+    ("thing(size)", ("needs a value for size",)),
+    ("thing(size=1.5)", ("thing(size=1.5): expected a whole number",)),
+    ("thing(on=maybe)", ("expected on or off",)),
+    ("thing(size=1, size=2)", ("the option size twice",)),
+    ("thing(size=1", ("cannot read",)),
+    ("thing(size=-1)", ("field: size=-1 must be at least 0",)),
+  ],
+)
 def test_mistakes_name_the_field_and_the_remedy(text, words):
   with user_error(*words):
-    spec.parse(text, REGISTRY, 'field')
+    spec.parse(text, REGISTRY, "field")
 
 
 def test_commas_inside_parentheses_do_not_split():
-  assert spec.split('a, b(x=1, y=2),c') == ['a', 'b(x=1, y=2)', 'c']
-  assert spec.split(' , ') == []
+  assert spec.split("a, b(x=1, y=2),c") == ["a", "b(x=1, y=2)", "c"]
+  assert spec.split(" , ") == []

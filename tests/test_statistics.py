@@ -35,7 +35,8 @@ def test_equals_cluster_robust_regression_on_a_constant(clustered):
   beta = np.linalg.lstsq(design, values, rcond=None)[0]
   residual = values - design @ beta
   meat = sum(
-      np.outer(s, s) for s in (design[labels == c].T @ residual[labels == c] for c in set(labels)))
+    np.outer(s, s) for s in (design[labels == c].T @ residual[labels == c] for c in set(labels))
+  )
   bread = np.linalg.inv(design.T @ design)
   covariance = bread @ meat @ bread * clusters / (clusters - 1) * (n - 1) / (n - 1)
   estimate = clustered_mean(values, labels)
@@ -62,7 +63,7 @@ def test_singleton_clusters_give_the_ordinary_standard_error(rng):
 
 
 def test_one_cluster_has_no_standard_error():
-  estimate = clustered_mean([0.0, 1.0], ['a', 'a'])
+  estimate = clustered_mean([0.0, 1.0], ["a", "a"])
   assert estimate.mean == 0.5
   assert math.isnan(estimate.stderr)
 
@@ -72,19 +73,23 @@ def test_no_values_have_no_mean():
 
 
 def test_lengths_must_agree():
-  with pytest.raises(ValueError, match='2 values but 1 cluster'):
-    clustered_mean([1.0, 2.0], ['a'])
+  with pytest.raises(ValueError, match="2 values but 1 cluster"):
+    clustered_mean([1.0, 2.0], ["a"])
 
 
-@pytest.mark.parametrize('contexts', [1, 5, 9])
+@pytest.mark.parametrize("contexts", [1, 5, 9])
 def test_exact_sign_flip_equals_scipy(rng, contexts):
   differences = rng.integers(-3, 5, size=contexts) / 8  # with ties and zeros
   if contexts == 1:
     assert sign_flip_p(differences) == 1.0  # both signs are equally extreme
     return
   expected = stats.permutation_test(
-      (differences, np.zeros(contexts)), lambda x, y, axis: np.mean(x - y, axis=axis),
-      permutation_type='samples', n_resamples=np.inf, vectorized=True).pvalue
+    (differences, np.zeros(contexts)),
+    lambda x, y, axis: np.mean(x - y, axis=axis),
+    permutation_type="samples",
+    n_resamples=np.inf,
+    vectorized=True,
+  ).pvalue
   assert sign_flip_p(differences) == pytest.approx(min(expected, 1.0))
 
 
@@ -96,10 +101,10 @@ def test_sampled_sign_flip_approaches_the_exact_one(rng):
 
 
 def test_paired_difference_uses_shared_questions_and_contexts_as_clusters():
-  treatment = {('a', 0): 1.0, ('a', 1): 1.0, ('b', 0): 0.0, ('c', 0): 1.0}
-  baseline = {('a', 0): 0.0, ('a', 1): 1.0, ('b', 0): 1.0}
+  treatment = {("a", 0): 1.0, ("a", 1): 1.0, ("b", 0): 0.0, ("c", 0): 1.0}
+  baseline = {("a", 0): 0.0, ("a", 1): 1.0, ("b", 0): 1.0}
   paired = paired_difference(treatment, baseline, {key: key[0] for key in treatment})
-  expected = clustered_mean([1.0, 0.0, -1.0], ['a', 'a', 'b'])
+  expected = clustered_mean([1.0, 0.0, -1.0], ["a", "a", "b"])
   assert paired.gain == expected
   assert paired.p_value == 1.0  # sums +1 and -1
 
@@ -110,7 +115,7 @@ def test_no_difference_has_p_one():
   assert (paired.gain.mean, paired.gain.stderr, paired.p_value) == (0.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize('wins, losses', [(0, 0), (1, 0), (5, 5), (9, 2), (2, 9), (40, 21)])
+@pytest.mark.parametrize("wins, losses", [(0, 0), (1, 0), (5, 5), (9, 2), (2, 9), (40, 21)])
 def test_mcnemar_equals_the_binomial_test_of_scipy(wins, losses):
   treatment = [1.0] * wins + [0.0] * losses + [1.0, 0.0, 0.0]
   baseline = [0.0] * wins + [1.0] * losses + [1.0, 0.0, 0.0]
@@ -133,7 +138,8 @@ def test_holm_is_the_smallest_level_at_which_the_closed_test_rejects(rng):
   p = rng.uniform(0, 0.4, size=5)
   subsets = [[i for i in range(5) if mask >> i & 1] for mask in range(1, 32)]
   closed = [
-      min(1.0, max(len(s) * min(p[i] for i in s) for s in subsets if j in s)) for j in range(5)]
+    min(1.0, max(len(s) * min(p[i] for i in s) for s in subsets if j in s)) for j in range(5)
+  ]
   assert holm(p) == pytest.approx(closed)
 
 
@@ -156,8 +162,13 @@ def test_paired_bootstrap_agrees_with_scipy_on_single_questions(rng):
   metric = lambda values: math.sqrt(values[:, 0].mean() * values[:, 1].mean())
   ours = paired_bootstrap(lambda i: metric(x[i]), lambda i: metric(y[i]), range(30), draws=4000)
   theirs = stats.bootstrap(
-      (np.arange(30),), lambda i: metric(x[i]) - metric(y[i]), vectorized=False,
-      n_resamples=4000, method='basic', rng=np.random.default_rng(1))
+    (np.arange(30),),
+    lambda i: metric(x[i]) - metric(y[i]),
+    vectorized=False,
+    n_resamples=4000,
+    method="basic",
+    rng=np.random.default_rng(1),
+  )
   assert ours.gain.mean == pytest.approx(metric(x) - metric(y))
   assert ours.gain.stderr == pytest.approx(theirs.standard_error, rel=0.08)
 
@@ -174,12 +185,13 @@ def test_paired_bootstrap_rejects_as_often_as_its_level_says(rng):
   p = []
   for _ in range(200):
     x, y = rng.normal(size=(2, 25))
-    p.append(paired_bootstrap(
-        lambda i: x[i].mean(), lambda i: y[i].mean(), range(25), draws=199).p_value)
+    p.append(
+      paired_bootstrap(lambda i: x[i].mean(), lambda i: y[i].mean(), range(25), draws=199).p_value
+    )
   assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.11
 
 
 def test_paired_bootstrap_of_one_context_has_no_error_and_no_p_value():
-  paired = paired_bootstrap(len, lambda i: 0.0, ['a', 'a'])
+  paired = paired_bootstrap(len, lambda i: 0.0, ["a", "a"])
   assert paired.gain.mean == 2
   assert math.isnan(paired.gain.stderr) and math.isnan(paired.p_value)

@@ -21,69 +21,76 @@ from tttjax.report.results_file import results
 from tttjax.report.runs import Run, read_rows
 from tttjax.report.statistics import clustered_mean, paired_difference
 
-STRATEGIES = ('in_context', 'thinking', 'qttt', 'qttt_other_context', 'self_consistency(n=8)')
+STRATEGIES = ("in_context", "thinking", "qttt", "qttt_other_context", "self_consistency(n=8)")
 
 
-def run_of(rows, label='', **config):
-  directory = pathlib.Path('runs') / (label or 'x')
-  return Run(label, directory, config, list(rows), '2025-01-02T03-04-05')
+def run_of(rows, label="", **config):
+  directory = pathlib.Path("runs") / (label or "x")
+  return Run(label, directory, config, list(rows), "2025-01-02T03-04-05")
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def grid():
   """(rows, cells) of two tasks, two seeds, three lengths."""
   rows = synthetic_rows.rows(STRATEGIES, (256, 512, 1024), contexts=5, seeds=(0, 1))
   rows += synthetic_rows.rows(
-      STRATEGIES[:3], (256, 512), contexts=3, task='transaction_log', model='/models/Qwen3-4B')
+    STRATEGIES[:3], (256, 512), contexts=3, task="transaction_log", model="/models/Qwen3-4B"
+  )
   return rows, summary.cells([run_of(rows)])
 
 
 def test_cells_are_the_groups_that_pandas_makes(grid):
   rows, cells = grid
   frame = pandas.DataFrame(rows)
-  expected = frame.groupby(['task', 'model', 'length', 'strategy']).agg(
-      acc=('acc', 'mean'), n=('acc', 'size'), flops=('flops', 'mean'), tokens=('tokens', 'mean'))
+  expected = frame.groupby(["task", "model", "length", "strategy"]).agg(
+    acc=("acc", "mean"), n=("acc", "size"), flops=("flops", "mean"), tokens=("tokens", "mean")
+  )
   assert len(cells) == len(expected)
   for cell in cells:
     of = expected.loc[cell.task, cell.model, cell.length, cell.strategy]
-    assert (cell.accuracy.mean, cell.accuracy.n) == (pytest.approx(of['acc']), of['n'])
-    assert cell.flops == pytest.approx(of['flops'])
-    assert cell.tokens == pytest.approx(of['tokens'])
+    assert (cell.accuracy.mean, cell.accuracy.n) == (pytest.approx(of["acc"]), of["n"])
+    assert cell.flops == pytest.approx(of["flops"])
+    assert cell.tokens == pytest.approx(of["tokens"])
 
 
 def test_cells_are_ordered_by_task_then_length_with_in_context_first(grid):
   _, cells = grid
   places = [(cell.task, cell.length) for cell in cells]
-  assert places == sorted(places, key=lambda p: (p[0] != 'bank_log', p[1]))
+  assert places == sorted(places, key=lambda p: (p[0] != "bank_log", p[1]))
   assert all(
-      cell.strategy == 'in_context' for i, cell in enumerate(cells)
-      if i == 0 or places[i] != places[i - 1])
+    cell.strategy == "in_context"
+    for i, cell in enumerate(cells)
+    if i == 0 or places[i] != places[i - 1]
+  )
 
 
 def test_contexts_of_different_seeds_are_different_clusters(grid):
   rows, cells = grid
-  own = [r for r in rows if (r['task'], r['strategy'], r['length']) == ('bank_log', 'qttt', 512)]
-  cell = next(c for c in cells if (c.task, c.strategy, c.length) == ('bank_log', 'qttt', 512))
+  own = [r for r in rows if (r["task"], r["strategy"], r["length"]) == ("bank_log", "qttt", 512)]
+  cell = next(c for c in cells if (c.task, c.strategy, c.length) == ("bank_log", "qttt", 512))
   assert cell.accuracy.clusters == 10
   assert cell.accuracy == clustered_mean(
-      [r['acc'] for r in own], [(r['seed'], r['context']) for r in own])
+    [r["acc"] for r in own], [(r["seed"], r["context"]) for r in own]
+  )
 
 
 def test_gain_pairs_the_same_questions(grid):
   rows, cells = grid
   of = lambda name: {
-      (r['seed'], r['context'], r['question']): r['acc'] for r in rows
-      if (r['task'], r['strategy'], r['length']) == ('bank_log', name, 1024)}
-  treatment = of('qttt')
-  cell = next(c for c in cells if (c.task, c.strategy, c.length) == ('bank_log', 'qttt', 1024))
-  expected = paired_difference(treatment, of('in_context'), {key: key[:2] for key in treatment})
+    (r["seed"], r["context"], r["question"]): r["acc"]
+    for r in rows
+    if (r["task"], r["strategy"], r["length"]) == ("bank_log", name, 1024)
+  }
+  treatment = of("qttt")
+  cell = next(c for c in cells if (c.task, c.strategy, c.length) == ("bank_log", "qttt", 1024))
+  expected = paired_difference(treatment, of("in_context"), {key: key[:2] for key in treatment})
   assert cell.gain.gain.mean == pytest.approx(expected.gain.mean)
   assert cell.gain.gain.stderr == pytest.approx(expected.gain.stderr)
   assert cell.gain.p_value == expected.p_value
 
 
 def test_in_context_itself_has_no_gain_but_its_variants_do():
-  rows = synthetic_rows.rows(('in_context', 'in_context(stretch=4096)'), (256,))
+  rows = synthetic_rows.rows(("in_context", "in_context(stretch=4096)"), (256,))
   plain, stretched = summary.cells([run_of(rows)])
   assert plain.gain is None
   assert stretched.gain.gain.n == plain.accuracy.n
@@ -92,23 +99,26 @@ def test_in_context_itself_has_no_gain_but_its_variants_do():
 def test_the_baseline_is_the_runs_own_else_that_of_any_run():
   zero, one = row(acc=0.0), row(acc=1.0)
   runs = [
-      run_of([one], 'a'), run_of([zero, row('qttt', acc=1.0)], 'b'),
-      run_of([row('thinking', acc=0.0)], 'c')]
+    run_of([one], "a"),
+    run_of([zero, row("qttt", acc=1.0)], "b"),
+    run_of([row("thinking", acc=0.0)], "c"),
+  ]
   gains = {(c.run, c.strategy): c.gain for c in summary.cells(runs)}
-  assert gains['b', 'qttt'].gain.mean == 1.0  # over its own 0, not a's 1
-  assert gains['c', 'thinking'].gain.n == 1
+  assert gains["b", "qttt"].gain.mean == 1.0  # over its own 0, not a's 1
+  assert gains["c", "thinking"].gain.n == 1
 
 
 def test_contexts_of_other_runs_with_another_text_are_no_baseline():
   other = row(acc=1.0)
-  other['doc'] = {**other['doc'], 'context_sha256': 'another'}
-  cells = summary.cells([run_of([other], 'a'), run_of([row('qttt')], 'b')])
-  assert next(c for c in cells if c.strategy == 'qttt').gain is None
+  other["doc"] = {**other["doc"], "context_sha256": "another"}
+  cells = summary.cells([run_of([other], "a"), run_of([row("qttt")], "b")])
+  assert next(c for c in cells if c.strategy == "qttt").gain is None
 
 
 def test_mcnemar_only_where_every_context_has_one_question():
-  single = [row(s, context=c, acc=float(s == 'qttt')) for s in ('in_context', 'qttt')
-            for c in range(6)]
+  single = [
+    row(s, context=c, acc=float(s == "qttt")) for s in ("in_context", "qttt") for c in range(6)
+  ]
   cell = summary.cells([run_of(single)])[1]
   assert cell.mcnemar_p == pytest.approx(2 / 2**6)
   double = single + [dict(r, question=1) for r in single]
@@ -116,83 +126,112 @@ def test_mcnemar_only_where_every_context_has_one_question():
 
 
 def test_failed_examples_count_as_wrong_and_cost_nothing():
-  rows = [row('thinking', context=0, flops=100, tokens=10, metrics=['acc', 'id_acc'], id_acc=1.0),
-          failed('out of memory', strategy='thinking', context=1)]
-  cell, = summary.cells([run_of(rows)])
+  rows = [
+    row("thinking", context=0, flops=100, tokens=10, metrics=["acc", "id_acc"], id_acc=1.0),
+    failed("out of memory", strategy="thinking", context=1),
+  ]
+  (cell,) = summary.cells([run_of(rows)])
   assert (cell.accuracy.mean, cell.failures) == (0.5, 1)
-  assert cell.metrics['id_acc'].mean == 0.5
+  assert cell.metrics["id_acc"].mean == 0.5
   assert (cell.flops, cell.tokens) == (100, 10)
 
 
 def test_a_cell_whose_examples_all_failed_has_no_costs():
-  cell, = summary.cells([run_of([failed('too long', context=c) for c in range(3)])])
+  (cell,) = summary.cells([run_of([failed("too long", context=c) for c in range(3)])])
   assert (cell.accuracy.mean, cell.failures, cell.seconds) == (0.0, 3, {})
   assert math.isnan(cell.flops)
-  assert 'in-context' in table([cell])
+  assert "in-context" in table([cell])
 
 
 def test_seconds_are_medians_over_contexts_that_compiled_nothing():
-  spent = lambda s: {'prefill': s, 'adapt': 0.0, 'generate': 2 * s}
-  rows = [row(context=c, question=q, seconds=spent(s), compiled=c == 0)
-          for c, s in enumerate((50.0, 1.0, 2.0, 9.0)) for q in range(2)]
-  cell, = summary.cells([run_of(rows)])
-  assert cell.seconds == {'prefill': 2.0, 'adapt': 0.0, 'generate': 4.0}
+  spent = lambda s: {"prefill": s, "adapt": 0.0, "generate": 2 * s}
+  rows = [
+    row(context=c, question=q, seconds=spent(s), compiled=c == 0)
+    for c, s in enumerate((50.0, 1.0, 2.0, 9.0))
+    for q in range(2)
+  ]
+  (cell,) = summary.cells([run_of(rows)])
+  assert cell.seconds == {"prefill": 2.0, "adapt": 0.0, "generate": 4.0}
   assert not cell.compiling
   assert summary.cells([run_of(rows[:2])])[0].compiling
 
 
 def test_mechanism_is_summarised_over_the_rows_that_have_it():
-  measured = {'mass': 0.2, 'margin': -1.0, 'lead': 2.0, 'mass_by_layer': [0.1, 0.3],
-              'during': 'reference', 'heldout_before': 2.0, 'heldout_after': 1.5}
-  rows = [row('qttt', context=0, mechanism=measured),
-          row('qttt', context=1, mechanism={**measured, 'mass': 0.4, 'mass_by_layer': [0.3, 0.5]}),
-          failed('x', strategy='qttt', context=2)]
-  cell, = summary.cells([run_of(rows)])
-  assert cell.mechanism['mass'].mean == pytest.approx(0.3)
-  assert cell.mechanism['heldout_change'].mean == pytest.approx(-0.5)
+  measured = {
+    "mass": 0.2,
+    "margin": -1.0,
+    "lead": 2.0,
+    "mass_by_layer": [0.1, 0.3],
+    "during": "reference",
+    "heldout_before": 2.0,
+    "heldout_after": 1.5,
+  }
+  rows = [
+    row("qttt", context=0, mechanism=measured),
+    row("qttt", context=1, mechanism={**measured, "mass": 0.4, "mass_by_layer": [0.3, 0.5]}),
+    failed("x", strategy="qttt", context=2),
+  ]
+  (cell,) = summary.cells([run_of(rows)])
+  assert cell.mechanism["mass"].mean == pytest.approx(0.3)
+  assert cell.mechanism["heldout_change"].mean == pytest.approx(-0.5)
   assert cell.mass_by_layer == pytest.approx((0.2, 0.4))
 
 
-@pytest.mark.parametrize('during, compared', [('reference', True), ('output', False)])
+@pytest.mark.parametrize("during, compared", [("reference", True), ("output", False)])
 def test_mechanism_is_compared_only_where_the_same_text_was_measured(during, compared):
-  measured = {'mass': 0.2, 'margin': -1.0, 'lead': 2.0, 'mass_by_layer': [0.2],
-              'during': 'reference', 'heldout_before': None, 'heldout_after': None}
-  rows = [row(strategy, context=c, mechanism={**measured, 'mass': mass, 'during': text})
-          for strategy, mass, text in (('in_context', 0.2, 'reference'), ('qttt', 0.3, during))
-          for c in range(3)]
+  measured = {
+    "mass": 0.2,
+    "margin": -1.0,
+    "lead": 2.0,
+    "mass_by_layer": [0.2],
+    "during": "reference",
+    "heldout_before": None,
+    "heldout_after": None,
+  }
+  rows = [
+    row(strategy, context=c, mechanism={**measured, "mass": mass, "during": text})
+    for strategy, mass, text in (("in_context", 0.2, "reference"), ("qttt", 0.3, during))
+    for c in range(3)
+  ]
   cell = summary.cells([run_of(rows)])[1]
-  assert ('mass' in cell.mechanism_gain) == compared and cell.mechanism['mass'].mean > 0.2
+  assert ("mass" in cell.mechanism_gain) == compared and cell.mechanism["mass"].mean > 0.2
 
 
 def test_a_corpus_metric_is_bootstrapped_where_its_parts_are_present(rng):
-  rows = [row(s, context=c, metrics=['acc', 'rouge1', 'rouge2', 'rougeL'], rouge1=a, rouge2=b,
-              rougeL=l)
-          for s in ('in_context', 'qttt') for c, (a, b, l) in enumerate(rng.uniform(size=(8, 3)))]
+  rows = [
+    row(s, context=c, metrics=["acc", "rouge1", "rouge2", "rougeL"], rouge1=a, rouge2=b, rougeL=l)
+    for s in ("in_context", "qttt")
+    for c, (a, b, l) in enumerate(rng.uniform(size=(8, 3)))
+  ]
   base, cell = summary.cells([run_of(rows)])
-  means = [np.mean([r[n] for r in rows[8:]]) for n in ('rouge1', 'rouge2', 'rougeL')]
-  assert cell.corpus['rouge'].mean == pytest.approx(np.prod(means) ** (1 / 3))
-  difference = cell.corpus['rouge'].mean - base.corpus['rouge'].mean
-  assert cell.corpus_gain['rouge'].gain.mean == pytest.approx(difference)
+  means = [np.mean([r[n] for r in rows[8:]]) for n in ("rouge1", "rouge2", "rougeL")]
+  assert cell.corpus["rouge"].mean == pytest.approx(np.prod(means) ** (1 / 3))
+  difference = cell.corpus["rouge"].mean - base.corpus["rouge"].mean
+  assert cell.corpus_gain["rouge"].gain.mean == pytest.approx(difference)
   assert not summary.cells([run_of([row()])])[0].corpus
 
 
-@pytest.mark.parametrize('spec, label', [
-    ('in_context', 'in-context'),
-    ('qttt(learning_rate=0.0003)', 'qTTT, learning rate 0.0003'),
-    ('qttt_other_context', 'qTTT on another context (control)'),
-    ('qttt(steps=1, spans=oracle)', 'qTTT, 1 step, oracle spans (control)'),
-    ('self_consistency(n=16)', 'self-consistency, 16 samples'),
-    ('beam(n=8)', 'beam search, 8 beams'),
-    ('thinking(rope=off)', 'thinking, RoPE off'),
-    ('in_context(stretch=8192)', 'in-context, stretched to 8192'),
-    ('new_idea(some_option=x)', 'new idea, some option x')])
+@pytest.mark.parametrize(
+  "spec, label",
+  [
+    ("in_context", "in-context"),
+    ("qttt(learning_rate=0.0003)", "qTTT, learning rate 0.0003"),
+    ("qttt_other_context", "qTTT on another context (control)"),
+    ("qttt(steps=1, spans=oracle)", "qTTT, 1 step, oracle spans (control)"),
+    ("self_consistency(n=16)", "self-consistency, 16 samples"),
+    ("beam(n=8)", "beam search, 8 beams"),
+    ("thinking(rope=off)", "thinking, RoPE off"),
+    ("in_context(stretch=8192)", "in-context, stretched to 8192"),
+    ("new_idea(some_option=x)", "new idea, some option x"),
+  ],
+)
 def test_labels(spec, label):
   assert strategy_label(spec) == label
 
 
 def test_short_names_tell_paths_apart():
-  assert short_names(['/a/run', '/b/run']) == ['a/run', 'b/run']
-  assert short_names(['/a/one', '/a/two', '/a/one']) == ['one', 'two', 'one']
+  assert short_names(["/a/run", "/b/run"]) == ["a/run", "b/run"]
+  assert short_names(["/a/one", "/a/two", "/a/one"]) == ["one", "two", "one"]
 
 
 # Reading.
@@ -200,34 +239,38 @@ def test_short_names_tell_paths_apart():
 
 def test_a_half_written_last_line_is_left_out(tmp_path):
   path = synthetic_rows.write(tmp_path, [row(), row(question=1)])
-  file = next(path.glob('samples_*'))
+  file = next(path.glob("samples_*"))
   file.write_bytes(file.read_bytes() + b'{"acc": 1.0, "str\xe2')
   assert len(read_rows(path)) == 2
 
 
-@pytest.mark.parametrize('broken', ['not json', '[1]', '{"acc": 1.0}'])
+@pytest.mark.parametrize("broken", ["not json", "[1]", '{"acc": 1.0}'])
 def test_a_broken_line_is_named(tmp_path, broken):
   path = synthetic_rows.write(tmp_path, [row()])
-  file = next(path.glob('samples_*'))
-  file.write_text(file.read_text() + broken + '\n')
-  with pytest.raises(UserError, match=r'samples_.*line 2 is not a row'):
+  file = next(path.glob("samples_*"))
+  file.write_text(file.read_text() + broken + "\n")
+  with pytest.raises(UserError, match=r"samples_.*line 2 is not a row"):
     read_rows(path)
 
 
 def test_a_repeated_row_is_refused(tmp_path):
-  with pytest.raises(UserError, match='line 2 repeats a row.*strategy=in_context'):
+  with pytest.raises(UserError, match="line 2 repeats a row.*strategy=in_context"):
     read_rows(synthetic_rows.write(tmp_path, [row(), row()]))
 
 
-@pytest.mark.parametrize('make, message', [
-    (lambda p: None, 'no samples_'),
-    (lambda p: p.rmdir(), 'no such directory'),
-    (lambda p: (p / 'samples_x.jsonl').write_text(''), 'no rows yet')])
+@pytest.mark.parametrize(
+  "make, message",
+  [
+    (lambda p: None, "no samples_"),
+    (lambda p: p.rmdir(), "no such directory"),
+    (lambda p: (p / "samples_x.jsonl").write_text(""), "no rows yet"),
+  ],
+)
 def test_a_directory_without_rows_is_refused(tmp_path, make, message):
-  (tmp_path / 'run').mkdir()
-  make(tmp_path / 'run')
+  (tmp_path / "run").mkdir()
+  make(tmp_path / "run")
   with pytest.raises(UserError, match=message):
-    read_rows(tmp_path / 'run')
+    read_rows(tmp_path / "run")
 
 
 # Comparisons over all lengths, and their words.
@@ -235,11 +278,15 @@ def test_a_directory_without_rows_is_refused(tmp_path, make, message):
 
 def test_comparisons_are_with_in_context_the_control_and_thinking(grid):
   rows, _ = grid
-  own = [c for c in comparisons([run_of(rows)]) if c.task == 'bank_log']
+  own = [c for c in comparisons([run_of(rows)]) if c.task == "bank_log"]
   assert [(c.treatment, c.baseline) for c in own] == [
-      ('thinking', 'in_context'), ('qttt', 'in_context'), ('qttt', 'qttt_other_context'),
-      ('qttt', 'thinking'), ('qttt_other_context', 'in_context'),
-      ('self_consistency(n=8)', 'in_context')]
+    ("thinking", "in_context"),
+    ("qttt", "in_context"),
+    ("qttt", "qttt_other_context"),
+    ("qttt", "thinking"),
+    ("qttt_other_context", "in_context"),
+    ("self_consistency(n=8)", "in_context"),
+  ]
   assert all(c.lengths == (256, 512, 1024) for c in own)
 
 
@@ -251,44 +298,49 @@ def test_a_context_at_all_its_lengths_is_one_cluster(grid):
 
 
 def test_a_sweep_that_repeats_its_baselines_counts_them_once():
-  rows = synthetic_rows.rows(('in_context', 'thinking'), (256,))
-  assert len(comparisons([run_of(rows, 'a'), run_of(rows, 'b')])) == 1
+  rows = synthetic_rows.rows(("in_context", "thinking"), (256,))
+  assert len(comparisons([run_of(rows, "a"), run_of(rows, "b")])) == 1
 
 
 def differing(wins, losses, ties, contexts_per=1):
   rows = []
   outcomes = [(1.0, 0.0)] * wins + [(0.0, 1.0)] * losses + [(1.0, 1.0)] * ties
   for context, (treatment, base) in enumerate(outcomes):
-    rows += [row(context=context, acc=base), row('qttt', context=context, acc=treatment)]
+    rows += [row(context=context, acc=base), row("qttt", context=context, acc=treatment)]
   return comparisons([run_of(rows)])[0]
 
 
-@pytest.mark.parametrize('outcomes, number, words', [
-    ((20, 1, 0), 1, 'higher by more than chance explains'),
-    ((1, 20, 0), 1, 'lower by more than chance explains'),
-    ((5, 4, 20), 1, 'not distinguishable from noise'),
-    ((3, 0, 0), 1, 'too few contexts to tell'),
-    ((7, 0, 0), 9, 'so few contexts can hardly pass the correction for 9 comparisons')])
+@pytest.mark.parametrize(
+  "outcomes, number, words",
+  [
+    ((20, 1, 0), 1, "higher by more than chance explains"),
+    ((1, 20, 0), 1, "lower by more than chance explains"),
+    ((5, 4, 20), 1, "not distinguishable from noise"),
+    ((3, 0, 0), 1, "too few contexts to tell"),
+    ((7, 0, 0), 9, "so few contexts can hardly pass the correction for 9 comparisons"),
+  ],
+)
 def test_the_words_follow_from_the_numbers(outcomes, number, words):
   comparison = differing(*outcomes)
   corrected = dataclasses.replace(
-      comparison, holm_p=min(1.0, number * comparison.difference.p_value))
+    comparison, holm_p=min(1.0, number * comparison.difference.p_value)
+  )
   assert words in statement(corrected, number)
 
 
 def test_one_context_supports_no_statement():
-  assert 'nothing follows' in statement(differing(1, 0, 0), 1)
+  assert "nothing follows" in statement(differing(1, 0, 0), 1)
 
 
 def test_the_decline_is_that_of_questions_asked_at_both_ends():
   rows = [row(length=256, context=c, acc=1.0) for c in range(8)]
   rows += [row(length=1024, context=c, acc=float(c < 2)) for c in range(7)]
-  fall, = decline([run_of(rows)])
+  (fall,) = decline([run_of(rows)])
   assert (fall.short, fall.long) == (1.0, pytest.approx(2 / 7))
   assert fall.difference.gain.n == 7
-  words = decline_statement(fall, 'tokens')
-  assert 'no decline beyond noise' in words or 'falls with length' in words
-  assert (fall.difference.p_value <= 0.05) == ('falls with length' in words)
+  words = decline_statement(fall, "tokens")
+  assert "no decline beyond noise" in words or "falls with length" in words
+  assert (fall.difference.p_value <= 0.05) == ("falls with length" in words)
 
 
 # The table and the results file.
@@ -296,44 +348,45 @@ def test_the_decline_is_that_of_questions_asked_at_both_ends():
 
 def test_the_table_is_aligned_ascii_and_not_too_wide(grid):
   text = table(grid[1])
-  text.encode('ascii')
+  text.encode("ascii")
   assert max(map(len, text.splitlines())) <= 140
-  head = next(line for line in text.splitlines() if line.lstrip().startswith('length'))
-  column = head.index('strategy')
-  lines = [line for line in text.splitlines() if re.match(r' *(256|512|1024) ', line)]
+  head = next(line for line in text.splitlines() if line.lstrip().startswith("length"))
+  column = head.index("strategy")
+  lines = [line for line in text.splitlines() if re.match(r" *(256|512|1024) ", line)]
   assert len(lines) == len(grid[1])
-  assert all(line[column - 1] == ' ' and line[column] != ' ' for line in lines)
+  assert all(line[column - 1] == " " and line[column] != " " for line in lines)
 
 
 def test_results_have_the_harness_shape_and_strict_json(grid):
   rows, cells = grid
-  value = results([run_of(rows)], cells, comparisons([run_of(rows)]), 'now')
+  value = results([run_of(rows)], cells, comparisons([run_of(rows)]), "now")
   value = json.loads(json.dumps(value, allow_nan=False))
-  names = set(value['results'])
+  names = set(value["results"])
   assert len(names) == len(cells)
-  for part in ('configs', 'n-samples', 'versions', 'n-shot', 'higher_is_better'):
+  for part in ("configs", "n-samples", "versions", "n-shot", "higher_is_better"):
     assert set(value[part]) == names
-  first = value['results'][value['cells'][0]['name']]
-  assert first['acc,none'] == value['cells'][0]['accuracy']
-  assert first['acc_stderr,none'] == value['cells'][0]['stderr']
+  first = value["results"][value["cells"][0]["name"]]
+  assert first["acc,none"] == value["cells"][0]["accuracy"]
+  assert first["acc_stderr,none"] == value["cells"][0]["stderr"]
 
 
 def test_task_names_are_safe_and_unique():
   # Both strategies reduce to the same letters and digits.
-  rows = synthetic_rows.rows(('qttt(a=1)', 'qttt(a=1, )', 'in_context'), (256,))
+  rows = synthetic_rows.rows(("qttt(a=1)", "qttt(a=1, )", "in_context"), (256,))
   cells = summary.cells([run_of(rows)])
-  names = list(results([run_of(rows)], cells, [], 'now')['results'])
+  names = list(results([run_of(rows)], cells, [], "now")["results"])
   assert len(names) == 3
-  assert all(re.fullmatch(r'[A-Za-z0-9_]+', name) for name in names)
+  assert all(re.fullmatch(r"[A-Za-z0-9_]+", name) for name in names)
 
 
 def test_a_cell_of_the_results_has_its_paired_difference(grid):
   rows, cells = grid
-  value = results([run_of(rows)], cells, [], 'now')
-  by = {(c['task'], c['strategy'], c['length']): c for c in value['cells']}
-  cell = by['bank_log', 'qttt', 1024]
-  assert {'mean', 'stderr', 'p_value', 'n', 'contexts', 'mcnemar_p'} == set(
-      cell['difference_to_in_context'])
-  assert set(cell['seconds']) == {'prefill', 'adapt', 'generate'}
-  assert cell['budget']['steps'] == 32
-  assert by['bank_log', 'in_context', 256]['difference_to_in_context'] is None
+  value = results([run_of(rows)], cells, [], "now")
+  by = {(c["task"], c["strategy"], c["length"]): c for c in value["cells"]}
+  cell = by["bank_log", "qttt", 1024]
+  assert {"mean", "stderr", "p_value", "n", "contexts", "mcnemar_p"} == set(
+    cell["difference_to_in_context"]
+  )
+  assert set(cell["seconds"]) == {"prefill", "adapt", "generate"}
+  assert cell["budget"]["steps"] == 32
+  assert by["bank_log", "in_context", 256]["difference_to_in_context"] is None

@@ -15,55 +15,65 @@ from tttjax.errors import UserError
 from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.third_party import manifest as manifests
 
-_WHEEL = 'tiny_source-1.0-py3-none-any.whl'
+_WHEEL = "tiny_source-1.0-py3-none-any.whl"
 _MEMBERS = {
-    'tiny/a.py': 'def f(a, b):\n  return a - b\n\n\nraise SystemExit("imported")\n',
-    'tiny/data.bin': 'x', 'other/b.py': 'x = 1\n',
-    'tiny_source-1.0.dist-info/METADATA':
-        'Metadata-Version: 2.1\nName: tiny-source\nVersion: 1.0\n',
-    'tiny_source-1.0.dist-info/WHEEL':
-        'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n',
-    'tiny_source-1.0.dist-info/RECORD': ''}
+  "tiny/a.py": 'def f(a, b):\n  return a - b\n\n\nraise SystemExit("imported")\n',
+  "tiny/data.bin": "x",
+  "other/b.py": "x = 1\n",
+  "tiny_source-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny-source\nVersion: 1.0\n",
+  "tiny_source-1.0.dist-info/WHEEL": (
+    "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+  ),
+  "tiny_source-1.0.dist-info/RECORD": "",
+}
 
 
 @pytest.fixture
 def links(tmp_path, monkeypatch):
   """A folder that pip serves packages from, and no other; the cache is empty."""
-  folder = tmp_path / 'links'
+  folder = tmp_path / "links"
   folder.mkdir()
-  for name in [name for name in os.environ if name.startswith('PIP_')]:
+  for name in [name for name in os.environ if name.startswith("PIP_")]:
     monkeypatch.delenv(name)
-  monkeypatch.setenv('PIP_CONFIG_FILE', os.devnull)
-  monkeypatch.setenv('PIP_NO_INDEX', '1')
-  monkeypatch.setenv('PIP_FIND_LINKS', str(folder))
-  monkeypatch.setenv('TTTJAX_CACHE', str(tmp_path / 'cache'))
+  monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+  monkeypatch.setenv("PIP_NO_INDEX", "1")
+  monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+  monkeypatch.setenv("TTTJAX_CACHE", str(tmp_path / "cache"))
   return folder
 
 
 def write_wheel(folder, extra=()):
   """A wheel, and its manifest."""
   path = folder / _WHEEL
-  with zipfile.ZipFile(path, 'w') as archive:
+  with zipfile.ZipFile(path, "w") as archive:
     for name, text in [*_MEMBERS.items(), *extra]:
       archive.writestr(name, text)
   return third_party.Manifest(
-      name='tiny', what='a test', source='a folder', package='tiny-source', version='1.0',
-      file=_WHEEL, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), licence='MIT',
-      folders=('tiny',), command='python -m tttjax.third_party --fetch=tiny')
+    name="tiny",
+    what="a test",
+    source="a folder",
+    package="tiny-source",
+    version="1.0",
+    file=_WHEEL,
+    sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    licence="MIT",
+    folders=("tiny",),
+    command="python -m tttjax.third_party --fetch=tiny",
+  )
 
 
 def left(tmp_path):
   """Files in the cache, by their path below the version's folder."""
-  root = tmp_path / 'cache' / 'third_party'
-  return sorted(path.relative_to(root).as_posix() for path in root.rglob('*') if path.is_file())
+  root = tmp_path / "cache" / "third_party"
+  return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
 def test_fetch_keeps_the_python_files_of_the_named_folders(links, tmp_path):
   manifest = write_wheel(links)
   folder = third_party.fetch(manifest)
   assert folder == third_party.location(manifest)
-  assert left(tmp_path) == [f'{folder.name}/tiny/a.py']
-  assert (folder / 'tiny/a.py').read_text() == _MEMBERS['tiny/a.py']
+  assert left(tmp_path) == [f"{folder.name}/tiny/a.py"]
+  assert (folder / "tiny/a.py").read_text() == _MEMBERS["tiny/a.py"]
   (links / _WHEEL).unlink()
   assert third_party.fetch(manifest) == folder  # Once is enough.
 
@@ -71,17 +81,23 @@ def test_fetch_keeps_the_python_files_of_the_named_folders(links, tmp_path):
 def test_fetched_source_is_a_haystack(links, monkeypatch, tmp_path):
   manifest = write_wheel(links)
   third_party.fetch(manifest)
-  monkeypatch.setattr(third_party, 'manifest_names', lambda: ['tiny'])
-  monkeypatch.setattr(third_party, 'load_manifest', lambda name: manifest)
-  CodeBugs('tiny').check(5, False)
-  monkeypatch.setenv('TTTJAX_CACHE', str(tmp_path / 'empty'))
-  with pytest.raises(UserError, match='run python -m tttjax.third_party --fetch=tiny'):
-    CodeBugs('tiny').check(5, False)
+  monkeypatch.setattr(third_party, "manifest_names", lambda: ["tiny"])
+  monkeypatch.setattr(third_party, "load_manifest", lambda name: manifest)
+  CodeBugs("tiny").check(5, False)
+  monkeypatch.setenv("TTTJAX_CACHE", str(tmp_path / "empty"))
+  with pytest.raises(UserError, match="run python -m tttjax.third_party --fetch=tiny"):
+    CodeBugs("tiny").check(5, False)
 
 
-@pytest.mark.parametrize('change, message', [
-    ({'sha256': '0' * 64}, 'it was not unpacked'), ({'version': '2.0'}, 'pip could not download'),
-    ({'file': 'other.whl'}, 'instead of other.whl'), ({'folders': ('absent',)}, 'no Python files')])
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"sha256": "0" * 64}, "it was not unpacked"),
+    ({"version": "2.0"}, "pip could not download"),
+    ({"file": "other.whl"}, "instead of other.whl"),
+    ({"folders": ("absent",)}, "no Python files"),
+  ],
+)
 def test_what_is_not_the_manifests_file_leaves_nothing(links, tmp_path, change, message):
   manifest = write_wheel(links)
   with pytest.raises(UserError, match=message):
@@ -89,43 +105,56 @@ def test_what_is_not_the_manifests_file_leaves_nothing(links, tmp_path, change, 
   assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize('name', [
-    'tiny/../../../escaped.py', 'tiny/..\\escaped.py', 'tiny/../escaped.py/../../../escaped.py'])
+@pytest.mark.parametrize(
+  "name",
+  ["tiny/../../../escaped.py", "tiny/..\\escaped.py", "tiny/../escaped.py/../../../escaped.py"],
+)
 def test_member_that_leaves_the_folder_is_refused(links, tmp_path, name):
-  manifest = write_wheel(links, [(name, 'x = 1\n')])
-  with pytest.raises(UserError, match='leaves the folder'):
+  manifest = write_wheel(links, [(name, "x = 1\n")])
+  with pytest.raises(UserError, match="leaves the folder"):
     third_party.fetch(manifest)
-  assert left(tmp_path) == [] and not list(tmp_path.rglob('escaped.py'))
+  assert left(tmp_path) == [] and not list(tmp_path.rglob("escaped.py"))
 
 
 def test_every_manifest_is_complete_and_in_the_readme():
-  readme = (manifests.MANIFESTS / 'README.md').read_text(encoding='utf-8')
-  assert 'olmo' in third_party.manifest_names()
+  readme = (manifests.MANIFESTS / "README.md").read_text(encoding="utf-8")
+  assert "olmo" in third_party.manifest_names()
   for name in third_party.manifest_names():
     manifest = third_party.load_manifest(name)
-    assert manifest.command == f'python -m tttjax.third_party --fetch={name}'
-    assert f'[{name}.json]({name}.json)' in readme and manifest.package in readme
+    assert manifest.command == f"python -m tttjax.third_party --fetch={name}"
+    assert f"[{name}.json]({name}.json)" in readme and manifest.package in readme
     assert all(vars(manifest).values())
 
 
-@pytest.mark.parametrize('change, message', [
-    ({'sha256': 'abc'}, 'sha256'), ({'package': '--target=x'}, 'package'),
-    ({'file': '../a.whl'}, 'file'), ({'extra': 1}, 'not a manifest'), ({'folders': 3}, 'manifest')])
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"sha256": "abc"}, "sha256"),
+    ({"package": "--target=x"}, "package"),
+    ({"file": "../a.whl"}, "file"),
+    ({"extra": 1}, "not a manifest"),
+    ({"folders": 3}, "manifest"),
+  ],
+)
 def test_broken_manifest(tmp_path, change, message):
-  good = json.loads((manifests.MANIFESTS / 'olmo.json').read_text())
-  (tmp_path / 'bad.json').write_text(json.dumps({**good, **change}))
+  good = json.loads((manifests.MANIFESTS / "olmo.json").read_text())
+  (tmp_path / "bad.json").write_text(json.dumps({**good, **change}))
   with pytest.raises(UserError, match=message):
-    third_party.load_manifest('bad', tmp_path)
+    third_party.load_manifest("bad", tmp_path)
 
 
 def test_command_lists_manifests_and_names_a_mistake(tmp_path):
-  environment = {**os.environ, 'TTTJAX_CACHE': str(tmp_path)}
+  environment = {**os.environ, "TTTJAX_CACHE": str(tmp_path)}
   run = lambda *arguments: subprocess.run(
-      [sys.executable, '-m', 'tttjax.third_party', *arguments], capture_output=True, text=True,
-      env=environment, check=False)
+    [sys.executable, "-m", "tttjax.third_party", *arguments],
+    capture_output=True,
+    text=True,
+    env=environment,
+    check=False,
+  )
   listed = run()
   assert listed.returncode == 0
-  assert re.search(r'olmo: .*\n.*ai2-olmo 0.6.0.*\n.*not fetched: python -m', listed.stdout)
-  wrong = run('--fetch=olm')
+  assert re.search(r"olmo: .*\n.*ai2-olmo 0.6.0.*\n.*not fetched: python -m", listed.stdout)
+  wrong = run("--fetch=olm")
   assert wrong.returncode == 2 and "no manifest 'olm'" in wrong.stderr
   assert len(wrong.stderr.strip().splitlines()) == 1

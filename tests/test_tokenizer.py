@@ -7,25 +7,25 @@ from tttjax.embedded.vocabulary import SPECIAL_TOKENS, THINKING_TOKENS, VOCAB_SI
 from tttjax.tasks import BankLog, prompt
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def tokenizer():
   return build_tokenizer()
 
 
 def ids(tokenizer, text):
-  return tokenizer(text, add_special_tokens=False)['input_ids']
+  return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 TEXTS = [
-    'TX4821:35 A12=1240>1205 B07=0310>0345\n',
-    'def f(x):\n    return 0.5 * x  # half\r\n\t',
-    'Größe 漢字 🎉 e\u0301 \u200b\x00\x7f',
-    '  two  spaces   three \n\n\n end ',
-    '[TASK] [task] 123456789 1.5e-3 <think> </think> <|im_end|>',
+  "TX4821:35 A12=1240>1205 B07=0310>0345\n",
+  "def f(x):\n    return 0.5 * x  # half\r\n\t",
+  "Größe 漢字 🎉 e\u0301 \u200b\x00\x7f",
+  "  two  spaces   three \n\n\n end ",
+  "[TASK] [task] 123456789 1.5e-3 <think> </think> <|im_end|>",
 ]
 
 
-@pytest.mark.parametrize('text', TEXTS)
+@pytest.mark.parametrize("text", TEXTS)
 def test_any_text_round_trips(tokenizer, text):
   assert tokenizer.decode(ids(tokenizer, text)) == text
 
@@ -39,19 +39,41 @@ def test_vocabulary_has_512_ids_and_special_tokens_are_one_token_each(tokenizer)
   assert len(tokenizer) == VOCAB_SIZE
   for token in (*SPECIAL_TOKENS, *THINKING_TOKENS):
     assert len(ids(tokenizer, token)) == 1
-  assert tokenizer.eos_token == '<|im_end|>' and tokenizer.pad_token == '<|endoftext|>'
+  assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token == "<|endoftext|>"
 
 
 def test_log_lines_are_split_into_letters_and_two_digit_numbers(tokenizer):
   tokens = [tokenizer.decode([i]) for i in ids(tokenizer, TEXTS[0])]
-  assert tokens == ['TX', '48', '21', ':', '35', ' A', '12', '=', '12', '40', '>', '12', '05',
-                    ' B', '07', '=', '03', '10', '>', '03', '45', '\n']
+  assert tokens == [
+    "TX",
+    "48",
+    "21",
+    ":",
+    "35",
+    " A",
+    "12",
+    "=",
+    "12",
+    "40",
+    ">",
+    "12",
+    "05",
+    " B",
+    "07",
+    "=",
+    "03",
+    "10",
+    ">",
+    "03",
+    "45",
+    "\n",
+  ]
 
 
-@pytest.mark.parametrize('left', TEXTS)
-@pytest.mark.parametrize('right', TEXTS)
+@pytest.mark.parametrize("left", TEXTS)
+@pytest.mark.parametrize("right", TEXTS)
 def test_text_ending_in_a_newline_tokenizes_the_same_whatever_follows(tokenizer, left, right):
-  left = left + '\n'
+  left = left + "\n"
   assert ids(tokenizer, left + right) == ids(tokenizer, left) + ids(tokenizer, right)
 
 
@@ -59,27 +81,34 @@ def test_context_and_suffix_tokenize_like_their_concatenation(tokenizer):
   example = BankLog().make_example(0, 300, tokenizer, 4, in_tokens=True)
   for question in example.questions:
     for suffix in (question.text, question.thinking_text):
-      assert (ids(tokenizer, example.context + suffix)
-              == ids(tokenizer, example.context) + ids(tokenizer, suffix))
+      assert ids(tokenizer, example.context + suffix) == ids(tokenizer, example.context) + ids(
+        tokenizer, suffix
+      )
 
 
 def test_chat_template_opens_or_skips_the_thinking_section_as_qwen3_does(tokenizer):
-  messages = [{'role': 'user', 'content': 'a'},
-              {'role': 'assistant', 'content': '<think>\nb\n</think>\n\nc'},
-              {'role': 'user', 'content': 'd'}]
+  messages = [
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "<think>\nb\n</think>\n\nc"},
+    {"role": "user", "content": "d"},
+  ]
   render = lambda **kwargs: tokenizer.apply_chat_template(
-      messages, tokenize=False, add_generation_prompt=True, **kwargs)
-  history = ('<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nc<|im_end|>\n'
-             '<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n')
+    messages, tokenize=False, add_generation_prompt=True, **kwargs
+  )
+  history = (
+    "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nc<|im_end|>\n"
+    "<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n"
+  )
   assert render() == render(enable_thinking=True) == history
-  assert render(enable_thinking=False) == history + '<think>\n\n</think>\n\n'
-  prefix, suffix, thinking = prompt.render(tokenizer, 'log\n', 'balance of A12?')
-  assert prefix == '<|im_start|>user\nlog\n'
-  assert suffix == thinking + '\n</think>\n\n'
+  assert render(enable_thinking=False) == history + "<think>\n\n</think>\n\n"
+  prefix, suffix, thinking = prompt.render(tokenizer, "log\n", "balance of A12?")
+  assert prefix == "<|im_start|>user\nlog\n"
+  assert suffix == thinking + "\n</think>\n\n"
 
 
 def test_auto_tokenizer_loads_the_saved_files_without_remote_code(tokenizer, tmp_path):
   from tttjax.embedded.checkpoint_files import write_tokenizer
+
   write_tokenizer(tmp_path, tokenizer)
   loaded = AutoTokenizer.from_pretrained(tmp_path)
   for text in TEXTS:

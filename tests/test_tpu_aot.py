@@ -11,8 +11,8 @@ import sys
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None,
-    reason="libtpu, the TPU compiler, is not installed: pip install -e '.[tpu-aot]'",
+  importlib.util.find_spec("libtpu") is None,
+  reason="libtpu, the TPU compiler, is not installed: pip install -e '.[tpu-aot]'",
 )
 
 _HERE = pathlib.Path(__file__).parent
@@ -26,20 +26,20 @@ _SECONDS = 1200
 def compiled(model: str, tensor: int, context: int) -> dict:
   """program -> its line of tests/tpu_aot.py."""
   env = os.environ | {
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": "",
-      "TPU_SKIP_MDS_QUERY": "1",
-      "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-      "PYTHONPATH": str(_HERE.parent),
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "PYTHONPATH": str(_HERE.parent),
   }
   flags = [f"--model={model}", f"--tensor={tensor}", f"--context={context}"]
   run = subprocess.run(
-      [sys.executable, _HERE / "tpu_aot.py", "--topology=v5e:2x4", *flags],
-      env=env,
-      capture_output=True,
-      text=True,
-      timeout=_SECONDS,
-      check=False,
+    [sys.executable, _HERE / "tpu_aot.py", "--topology=v5e:2x4", *flags],
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=_SECONDS,
+    check=False,
   )
   assert run.returncode == 0, run.stderr[-4000:]
   lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
@@ -47,15 +47,14 @@ def compiled(model: str, tensor: int, context: int) -> dict:
 
 
 @pytest.mark.parametrize(
-    "model, tensor, context",
-    [
-        ("8B", 4, 2),
-        ("1.7B", 4, 2),
-        pytest.param("8B", 8, 1, marks=pytest.mark.slow),
-    ],
+  "model, tensor, context",
+  [
+    ("8B", 4, 2),
+    ("1.7B", 4, 2),
+    pytest.param("8B", 8, 1, marks=pytest.mark.slow),
+  ],
 )
 class TestV5e8:
-
   @pytest.mark.parametrize("program", ["prefill", "adapt", "generate"])
   def test_compiles_and_fits(self, model, tensor, context, program):
     line = compiled(model, tensor, context)[program]

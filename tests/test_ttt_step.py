@@ -27,7 +27,7 @@ def losses(small, context):
   def run(fast, start, span_kv):
     static = tt.TTTConfig(span=_SPAN, span_kv=span_kv).static()
     return jax.value_and_grad(
-        lambda fast: span_loss(model, params, fast, cache, padded, start, static)
+      lambda fast: span_loss(model, params, fast, cache, padded, start, static)
     )(fast)
 
   return jax.jit(run, static_argnums=2)
@@ -68,7 +68,7 @@ def test_span_loss_at_delta_zero_equals_the_full_forward(small, context, losses,
 @pytest.mark.parametrize("span_kv", ["frozen", "recomputed"])
 @pytest.mark.parametrize("start", [0, 91])
 def test_span_loss_and_gradient_equal_torch_after_adaptation(
-    small, context, losses, start, span_kv
+  small, context, losses, start, span_kv
 ):
   _, model, params = small
   fast = _random_fast(model, params)
@@ -87,10 +87,10 @@ def test_frozen_and_recomputed_spans_differ_after_adaptation(small, losses):
 
 
 _CONFIGS = {
-    "paper's weight decay and clip": {},
-    "clip active": {"clip": 0.05, "eps": 1e-3},
-    "large weight decay": {"weight_decay": 10.0},
-    "recomputed span": {"span_kv": "recomputed", "eps": 1e-6},
+  "paper's weight decay and clip": {},
+  "clip active": {"clip": 0.05, "eps": 1e-3},
+  "large weight decay": {"weight_decay": 10.0},
+  "recomputed span": {"span_kv": "recomputed", "eps": 1e-6},
 }
 
 
@@ -106,7 +106,7 @@ def _run_steps(small, context, cfg, starts=_STARTS):
   history = []
   for start in starts:
     fast, opt_state, metrics = tt.ttt_step(
-        model, params, fast, opt_state, cache, tokens, start, cfg
+      model, params, fast, opt_state, cache, tokens, start, cfg
     )
     history.append(metrics)
   return fast, jax.tree.map(lambda *x: np.asarray(x), *history)
@@ -127,12 +127,12 @@ def test_eight_steps_equal_torch_adamw(small, context, changes):
 
 
 @pytest.mark.parametrize(
-    "changes, without",
-    [
-        (_CONFIGS["clip active"], {"clip": np.inf, "eps": 1e-3}),
-        (_CONFIGS["large weight decay"], {"weight_decay": 0.0}),
-    ],
-    ids=["clip", "weight decay"],
+  "changes, without",
+  [
+    (_CONFIGS["clip active"], {"clip": np.inf, "eps": 1e-3}),
+    (_CONFIGS["large weight decay"], {"weight_decay": 0.0}),
+  ],
+  ids=["clip", "weight decay"],
 )
 def test_clip_and_weight_decay_matter_in_those_cases(small, context, changes, without):
   with_it, history = _run_steps(small, context, _config(**changes))
@@ -172,7 +172,7 @@ def test_bfloat16_model_learns_a_repeated_span_at_the_papers_rate(small, context
   cfg = tt.TTTConfig(span=_SPAN, learning_rate=1e-6)
   steps = 800
   fast, _, history = tt.adapt(
-      half, params, cache, tokens, None, cfg, starts=np.full(steps, 91, np.int32)
+    half, params, cache, tokens, None, cfg, starts=np.full(steps, 91, np.int32)
   )
   assert history.ok.all()
   assert delta(fast).dtype == jnp.float32
@@ -191,7 +191,7 @@ def test_an_invalid_start_under_tracing_is_not_ok_and_changes_nothing(small, con
   fast = _random_fast(model, params)
   opt_state = tt.init_optimizer(cfg, fast)
   step = jax.jit(
-      lambda start: tt.ttt_step(model, params, fast, opt_state, cache, tokens, start, cfg)
+    lambda start: tt.ttt_step(model, params, fast, opt_state, cache, tokens, start, cfg)
   )
   for start in (-1, _T - _SPAN, 10_000):
     new, new_state, metrics = step(start)
@@ -213,8 +213,6 @@ def test_a_step_that_is_not_finite_changes_nothing(small, context, broken):
     params = params | {"final_norm": {"scale": scale}}
   else:
     fast = jax.tree.map(lambda d: d.at[0, 0, 0, 0].set(jnp.inf), fast)
-  new, new_state, metrics = tt.ttt_step(
-      model, params, fast, opt_state, cache, tokens, 91, cfg
-  )
+  new, new_state, metrics = tt.ttt_step(model, params, fast, opt_state, cache, tokens, 91, cfg)
   assert not metrics.ok and metrics.update_norm == 0
   jax.tree.map(np.testing.assert_array_equal, (new, new_state), (fast, opt_state))

@@ -10,9 +10,17 @@ from tttjax.models.decoder import Decoder, init_params
 from tttjax.models.decoder_config import DecoderConfig
 
 ARCHITECTURE = DecoderConfig(
-    vocab_size=VOCAB_SIZE, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-    num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_theta=1e4,
-    max_position_embeddings=1024, tie_word_embeddings=True)
+  vocab_size=VOCAB_SIZE,
+  hidden_size=32,
+  intermediate_size=48,
+  num_hidden_layers=2,
+  num_attention_heads=2,
+  num_key_value_heads=1,
+  head_dim=16,
+  rope_theta=1e4,
+  max_position_embeddings=1024,
+  tie_word_embeddings=True,
+)
 
 
 def write(directory) -> None:
@@ -29,5 +37,5 @@ def config(checkpoint, **overrides):
   values.contexts, values.questions = (2,), 2
   values.ttt.steps, values.ttt.span = 2, 8
   values.sampling.max_new_tokens = 4
-  values.update_from_flattened_dict({k.replace('__', '.'): v for k, v in overrides.items()})
+  values.update_from_flattened_dict({k.replace("__", "."): v for k, v in overrides.items()})
   return values

@@ -30,16 +30,16 @@ CONTEXT, PROMPT, NEW_TOKENS, STEPS = 32768, 128, 512, 32
 def config(name: str) -> tt.DecoderConfig:
   layers, hidden, heads, mlp, tied = _SIZES[name]
   return tt.DecoderConfig(
-      vocab_size=151936,
-      hidden_size=hidden,
-      intermediate_size=mlp,
-      num_hidden_layers=layers,
-      num_attention_heads=heads,
-      num_key_value_heads=8,
-      head_dim=128,
-      rope_theta=1e6,
-      max_position_embeddings=40960,
-      tie_word_embeddings=tied,
+    vocab_size=151936,
+    hidden_size=hidden,
+    intermediate_size=mlp,
+    num_hidden_layers=layers,
+    num_attention_heads=heads,
+    num_key_value_heads=8,
+    head_dim=128,
+    rope_theta=1e6,
+    max_position_embeddings=40960,
+    tie_word_embeddings=tied,
   )
 
 
@@ -47,7 +47,7 @@ def programs(model: tt.Decoder) -> dict:
   """name -> (jitted function, static arguments, abstract arguments), 32k tokens of context."""
   c, mesh = model.config, model.mesh
   abstract = lambda shape, dtype, *axes: jax.ShapeDtypeStruct(
-      shape, dtype, sharding=named_sharding(mesh, axes or (None,) * len(shape), shape)
+    shape, dtype, sharding=named_sharding(mesh, axes or (None,) * len(shape), shape)
   )
   like = lambda tree: jax.tree.map(lambda x: abstract(jnp.shape(x), jnp.asarray(x).dtype), tree)
   ids = lambda *shape: abstract(shape, jnp.int32)
@@ -61,24 +61,24 @@ def programs(model: tt.Decoder) -> dict:
   fast = {"layers": {"attention": {"query": {"delta": delta}}}}
   cfg = tt.TTTConfig(steps=STEPS)
   opt_state = jax.tree.map(
-      lambda x: delta if x.shape == delta.shape else abstract(x.shape, x.dtype),
-      jax.eval_shape(lambda fast: tt.init_optimizer(cfg, fast), fast),
+    lambda x: delta if x.shape == delta.shape else abstract(x.shape, x.dtype),
+    jax.eval_shape(lambda fast: tt.init_optimizer(cfg, fast), fast),
   )
   key = abstract((), jax.random.key(0).dtype)
   sampling = tt.SamplingConfig(max_new_tokens=NEW_TOKENS)
   return {
-      "prefill": (_prefill, (model,), (params, ids(1, CONTEXT), ids(1), ids(1, CONTEXT))),
-      "adapt": (
-          _adapt,
-          (model, cfg.static(), 64),
-          (params, fast, opt_state, cache, ids(1, CONTEXT), key, None, ids(), ids())
-          + (like(cfg.hyper()),),
-      ),
-      "generate": (
-          _generate,
-          (model, NEW_TOKENS, False),
-          (params, fast, cache, ids(1, PROMPT), ids(1), key, like(sampling.traced())),
-      ),
+    "prefill": (_prefill, (model,), (params, ids(1, CONTEXT), ids(1), ids(1, CONTEXT))),
+    "adapt": (
+      _adapt,
+      (model, cfg.static(), 64),
+      (params, fast, opt_state, cache, ids(1, CONTEXT), key, None, ids(), ids())
+      + (like(cfg.hyper()),),
+    ),
+    "generate": (
+      _generate,
+      (model, NEW_TOKENS, False),
+      (params, fast, cache, ids(1, PROMPT), ids(1), key, like(sampling.traced())),
+    ),
   }
 
 

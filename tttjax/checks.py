@@ -13,10 +13,10 @@ def is_concrete(*values) -> bool:
   Traced values have none; arrays split over several processes have only a part of it.
   """
   return all(
-      not isinstance(x, jax.Array)
-      or not isinstance(x, jax.core.Tracer)
-      and (x.is_fully_addressable or x.is_fully_replicated)
-      for x in jax.tree.leaves(values)
+    not isinstance(x, jax.Array)
+    or not isinstance(x, jax.core.Tracer)
+    and (x.is_fully_addressable or x.is_fully_replicated)
+    for x in jax.tree.leaves(values)
   )
 
 
@@ -43,14 +43,14 @@ def check_tokens(name: str, tokens, vocab_size: int, lengths=None) -> None:
     raise UserError(f"the lengths of {name} must have shape ({rows},), not {used.shape}")
   if used.min() < 1 or used.max() > width:
     raise UserError(
-        f"the lengths of {name} must be between 1 and its width {width}, not {used.tolist()}"
+      f"the lengths of {name} must be between 1 and its width {width}, not {used.tolist()}"
     )
   ids = np.asarray(tokens)[np.arange(width) < used[:, None]]
   if ids.min() < 0 or ids.max() >= vocab_size:
     bad = ids.max() if ids.max() >= vocab_size else ids.min()
     raise UserError(
-        f"{name} holds token id {bad}, outside the model's vocabulary of {vocab_size}: was it made"
-        " with another model's tokenizer?"
+      f"{name} holds token id {bad}, outside the model's vocabulary of {vocab_size}: was it made"
+      " with another model's tokenizer?"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a temporary path that becomes `path` when the block ends without an error."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}_', suffix=path.suffix)
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=path.suffix)
   os.close(handle)
   temporary = pathlib.Path(name)
   try:
@@ -27,4 +27,4 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes strict JSON, atomically."""
   with replacing(path) as temporary:
-    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + '\n', encoding='utf-8')
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")

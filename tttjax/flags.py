@@ -21,13 +21,13 @@ from tttjax import spec
 from tttjax.errors import UserError
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-_BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def run(
-    main: Callable[..., int | None],
-    default_config: str | None = None,
-    descriptions: Mapping[str, str] | None = None,
+  main: Callable[..., int | None],
+  default_config: str | None = None,
+  descriptions: Mapping[str, str] | None = None,
 ) -> None:
   """Parses sys.argv, calls `main` and exits with its code.
 
@@ -48,19 +48,19 @@ def run(
     logging.use_absl_handler()
     code = main() if default_config is None else main(config)
   except UserError as error:
-    print(f'{program}: error: {" ".join(str(error).split())}', file=sys.stderr)
+    print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
     code = 2
   except KeyboardInterrupt as interrupt:
-    print(f'\n{program}: {str(interrupt) or "interrupted"}', file=sys.stderr)
+    print(f"\n{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
     code = 130
   sys.exit(code)
 
 
 def parse(
-    argv: Sequence[str],
-    default_config: str | None = None,
-    documentation: str | None = None,
-    descriptions: Mapping[str, str] | None = None,
+  argv: Sequence[str],
+  default_config: str | None = None,
+  documentation: str | None = None,
+  descriptions: Mapping[str, str] | None = None,
 ) -> ml_collections.ConfigDict | None:
   """Parses `argv` into absl's FLAGS and the returned config.
 
@@ -81,19 +81,19 @@ def parse(
   arguments = list(argv[1:])
   while arguments:
     argument = arguments.pop(0)
-    name, equals, value = argument.partition('=')
-    name = '--' + name.lstrip('-') if name.startswith('-') else name
-    if name in ('--help', '--helpfull', '--helpshort', '--h'):
+    name, equals, value = argument.partition("=")
+    name = "--" + name.lstrip("-") if name.startswith("-") else name
+    if name in ("--help", "--helpfull", "--helpshort", "--h"):
       help_wanted = True
-    elif default_config is not None and (name == '--config' or name.startswith('--config.')):
-      if not equals and arguments and not arguments[0].startswith('--'):
-        value, equals = arguments.pop(0), '='
-      if name == '--config':
+    elif default_config is not None and (name == "--config" or name.startswith("--config.")):
+      if not equals and arguments and not arguments[0].startswith("--"):
+        value, equals = arguments.pop(0), "="
+      if name == "--config":
         if not value:
-          raise UserError('--config needs a file, e.g. --config=configs/quickstart.py')
+          raise UserError("--config needs a file, e.g. --config=configs/quickstart.py")
         path = value
       else:
-        overrides.append((name[len('--config.') :], value if equals else None))
+        overrides.append((name[len("--config.") :], value if equals else None))
     else:
       rest.append(argument)
   config = None if path is None else load_config(path)
@@ -103,9 +103,9 @@ def parse(
   try:
     positional = flags.FLAGS(rest)[1:]
   except flags.Error as error:
-    raise UserError(f'{error} (see --help)') from None
+    raise UserError(f"{error} (see --help)") from None
   if positional:
-    raise UserError(f'unexpected argument {positional[0]!r}: flags are given as --name=value')
+    raise UserError(f"unexpected argument {positional[0]!r}: flags are given as --name=value")
   for name, value in overrides:
     override(config, name, value)
   return config
@@ -117,37 +117,37 @@ def load_config(path: str) -> ml_collections.ConfigDict:
   Raises:
     UserError: no such file, no get_config, or the file itself fails.
   """
-  name, _, argument = path.partition(':')
+  name, _, argument = path.partition(":")
   file = pathlib.Path(name)
   if not file.is_file() and (_REPOSITORY / name).is_file():
     file = _REPOSITORY / name
   if not file.is_file():
-    folder = file.parent if file.parent.is_dir() else _REPOSITORY / 'configs'
-    hint = _did_you_mean(str(file), [str(p) for p in sorted(folder.glob('*.py'))])
-    raise UserError(f'--config={path}: no such file{hint}')
-  spec = importlib.util.spec_from_file_location(f'_config_{file.stem}', file)
+    folder = file.parent if file.parent.is_dir() else _REPOSITORY / "configs"
+    hint = _did_you_mean(str(file), [str(p) for p in sorted(folder.glob("*.py"))])
+    raise UserError(f"--config={path}: no such file{hint}")
+  spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
   if spec is None:
-    raise UserError(f'--config={path}: a config is a Python file with a function get_config()')
+    raise UserError(f"--config={path}: a config is a Python file with a function get_config()")
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    if not hasattr(module, 'get_config'):
-      raise UserError(f'--config={path}: the file defines no function get_config()')
+    if not hasattr(module, "get_config"):
+      raise UserError(f"--config={path}: the file defines no function get_config()")
     config = module.get_config(argument) if argument else module.get_config()
   except UserError:
     raise
   except Exception as error:  # the user's own file: any failure is a mistake in it
-    raise UserError(f'--config={path}: {type(error).__name__}: {error}') from error
+    raise UserError(f"--config={path}: {type(error).__name__}: {error}") from error
   if not isinstance(config, ml_collections.ConfigDict):
-    raise UserError(f'--config={path}: get_config() must return an ml_collections.ConfigDict')
+    raise UserError(f"--config={path}: get_config() must return an ml_collections.ConfigDict")
   return config.lock()
 
 
-def fields(config: ml_collections.ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+def fields(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
   """Yields (dotted name, value) of every leaf field, in declaration order."""
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
-      yield from fields(value, f'{prefix}{name}.')
+      yield from fields(value, f"{prefix}{name}.")
     else:
       yield prefix + name, value
 
@@ -165,27 +165,28 @@ def override(config: ml_collections.ConfigDict, name: str, text: str | None) -> 
   """
   known = dict(fields(config))
   if name not in known:
-    group = [field for field in known if field.startswith(name + '.')]
+    group = [field for field in known if field.startswith(name + ".")]
     if group:
-      raise UserError(f'--config.{name} is a group of fields: set one of --config.'
-                      + ', --config.'.join(group))
-    hint = _did_you_mean(name, list(known), '--config.')
-    raise UserError(f'--config.{name}: no such field{hint or "; --help lists the fields"}')
-  *parents, leaf = name.split('.')
+      raise UserError(
+        f"--config.{name} is a group of fields: set one of --config." + ", --config.".join(group)
+      )
+    hint = _did_you_mean(name, list(known), "--config.")
+    raise UserError(f"--config.{name}: no such field{hint or '; --help lists the fields'}")
+  *parents, leaf = name.split(".")
   node = config
   for parent in parents:
     node = node[parent]
   kind = node.get_type(leaf)
   if text is None:
     if kind is not bool:
-      raise UserError(f'--config.{name} needs a value: --config.{name}={_shown(known[name])}')
-    text = 'true'
+      raise UserError(f"--config.{name} needs a value: --config.{name}={_shown(known[name])}")
+    text = "true"
   try:
     node[leaf] = _convert(text, kind, known[name])
   except (ValueError, SyntaxError, TypeError):
     raise UserError(
-        f'--config.{name}={text}: expected {_kind_name(kind, known[name])},'
-        f' such as {_shown(known[name])}'
+      f"--config.{name}={text}: expected {_kind_name(kind, known[name])},"
+      f" such as {_shown(known[name])}"
     ) from None
 
 
@@ -198,10 +199,10 @@ def _convert(text: str, kind: type, current: Any) -> Any:
   if kind in (int, float, str):
     return kind(text)
   if kind is tuple:
-    if text[:1] in ('(', '['):
-      text = text[1:].removesuffix(')' if text[0] == '(' else ']')
+    if text[:1] in ("(", "["):
+      text = text[1:].removesuffix(")" if text[0] == "(" else "]")
     element = type(current[0]) if current else str
-    return tuple(element(item.strip('\'"')) for item in spec.split(text))
+    return tuple(element(item.strip("'\"")) for item in spec.split(text))
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError):
@@ -209,41 +210,40 @@ def _convert(text: str, kind: type, current: Any) -> Any:
 
 
 def _kind_name(kind: type, value: Any) -> str:
-  names = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'text'}
+  names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
   if kind is tuple:
-    element = names.get(type(value[0]), 'values') if value else 'values'
-    return f'a comma-separated list, each {element}'
+    element = names.get(type(value[0]), "values") if value else "values"
+    return f"a comma-separated list, each {element}"
   return names.get(kind, kind.__name__)
 
 
 def _shown(value: Any) -> str:
   if isinstance(value, tuple):
-    return ','.join(map(str, value))
-  return repr(value) if isinstance(value, str) and '\n' in value else str(value)
+    return ",".join(map(str, value))
+  return repr(value) if isinstance(value, str) and "\n" in value else str(value)
 
 
-def _did_you_mean(name: str, candidates: Sequence[str], prefix: str = '') -> str:
+def _did_you_mean(name: str, candidates: Sequence[str], prefix: str = "") -> str:
   close = difflib.get_close_matches(name, candidates, n=1)
-  return f'; did you mean {prefix}{close[0]}?' if close else ''
+  return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _help(documentation, path, config, descriptions) -> str:
   """The text of `--help`: documentation, flags, then the config's fields and values."""
-  lines = [documentation or '', '', 'Flags:']
+  lines = [documentation or "", "", "Flags:"]
   own = flags.FLAGS.flags_by_module_dict().get(sys.argv[0], [])
   own = own or flags.FLAGS.get_key_flags_for_module(sys.argv[0])
   if config is not None:
-    lines += _entry('--config=FILE', f'config file with get_config() (default: {path})')
+    lines += _entry("--config=FILE", f"config file with get_config() (default: {path})")
   for flag in sorted(own, key=lambda f: f.name):
-    lines += _entry(f'--{flag.name}', f'{flag.help} (default: {flag.default})')
-  lines += _entry('--help', 'this text')
+    lines += _entry(f"--{flag.name}", f"{flag.help} (default: {flag.default})")
+  lines += _entry("--help", "this text")
   if config is not None:
-    lines += ['', f'Config fields (values of {path}):']
+    lines += ["", f"Config fields (values of {path}):"]
     for name, value in fields(config):
-      lines += _entry(f'--config.{name}={_shown(value)}', descriptions.get(name, ''))
-  return '\n'.join(lines)
+      lines += _entry(f"--config.{name}={_shown(value)}", descriptions.get(name, ""))
+  return "\n".join(lines)
 
 
 def _entry(head: str, text: str) -> list[str]:
-  return [f'  {head}'] + textwrap.wrap(text, 92, initial_indent=' ' * 6,
-                                       subsequent_indent=' ' * 6)
+  return [f"  {head}"] + textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)

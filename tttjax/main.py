@@ -21,15 +21,16 @@ from tttjax.experiment import provenance, records, runner, tensorboard
 from tttjax.experiment import work as run_work
 from tttjax.experiment.progress import Progress
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'where outputs go, instead of config.workdir')
+_WORKDIR = flags.DEFINE_string("workdir", None, "where outputs go, instead of config.workdir")
 _RETRY_FAILED = flags.DEFINE_bool(
-    'retry_failed', False, 'compute the examples again whose rows have an error')
+  "retry_failed", False, "compute the examples again whose rows have an error"
+)
 
 
 def main(config) -> None:
   """Checks the config, makes the missing rows, writes tables, figures and the report."""
   # transformers only tokenizes here; its advice to install PyTorch would puzzle.
-  os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
   plan = run_config.check(config)
   if plan.config.tensorboard:
     tensorboard.check()
@@ -44,26 +45,28 @@ def main(config) -> None:
     runner.run(plan, work, samples, progress, board.write if board else lambda rows: None)
   except KeyboardInterrupt:
     raise KeyboardInterrupt(
-        f'interrupted with {len(samples.rows)} rows in {samples.path}; the same command continues'
+      f"interrupted with {len(samples.rows)} rows in {samples.path}; the same command continues"
     ) from None
   finally:
     progress.close()
     samples.close()
     if board:
       board.close()
-  report.build([workdir], workdir, [''])
-  failed = sum(row['error'] is not None for row in samples.rows.values())
+  report.build([workdir], workdir, [""])
+  failed = sum(row["error"] is not None for row in samples.rows.values())
   if failed:
     print(
-        f'{failed} of {len(samples.rows)} predictions failed and count as wrong: see the report;'
-        ' --retry_failed computes them again', file=sys.stderr)
+      f"{failed} of {len(samples.rows)} predictions failed and count as wrong: see the report;"
+      " --retry_failed computes them again",
+      file=sys.stderr,
+    )
 
 
 def _use_compilation_cache() -> None:
   """Compiled programs are kept in $TTTJAX_CACHE, and nowhere without that variable."""
-  if directory := os.environ.get('TTTJAX_CACHE'):
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(directory) / 'xla'))
+  if directory := os.environ.get("TTTJAX_CACHE"):
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(directory) / "xla"))
 
 
-if __name__ == '__main__':
-  command_line.run(main, 'configs/quickstart.py', run_config.DESCRIPTIONS)
+if __name__ == "__main__":
+  command_line.run(main, "configs/quickstart.py", run_config.DESCRIPTIONS)

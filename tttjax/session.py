@@ -40,7 +40,7 @@ _compilations = 0
 
 def _count_compilations(event: str, duration: float, **unused) -> None:
   global _compilations
-  _compilations += event == '/jax/core/compile/backend_compile_duration'
+  _compilations += event == "/jax/core/compile/backend_compile_duration"
 
 
 jax.monitoring.register_event_duration_secs_listener(_count_compilations)
@@ -103,19 +103,23 @@ class Engine:
     lengths = np.array([case.num_tokens], np.int32)
     positions = None
     if reading.stretch:
-      positions = np.pad(case.example.stretched_positions(reading.stretch)[None], pad, mode='edge')
+      positions = np.pad(case.example.stretched_positions(reading.stretch)[None], pad, mode="edge")
     with _clock() as clock:
       tokens = np.pad(case.tokens, pad)
       cache, _ = prefill(model, self.params, tokens, lengths, case.capacity, positions)
       jax.block_until_ready(cache)
-    cost = clock.phase('prefill', flops.prefill(model.config, case.num_tokens))
+    cost = clock.phase("prefill", flops.prefill(model.config, case.num_tokens))
     prefix = Prefix(model, cache)
     self._prefilled = (case.tokens, case.capacity, reading, prefix, cost)
     return prefix, cost
 
   def adapt(
-      self, case: Case, prefix: Prefix, ttt: TTTConfig, key: jax.Array,
-      starts: np.ndarray | None = None,
+    self,
+    case: Case,
+    prefix: Prefix,
+    ttt: TTTConfig,
+    key: jax.Array,
+    starts: np.ndarray | None = None,
   ) -> tuple[Params | None, Adaptation, Cost]:
     """Test-time training on the case's context (paper, Algorithm 1).
 
@@ -124,24 +128,28 @@ class Engine:
     """
     with _clock() as clock:
       fast, _, history = adapt(
-          prefix.model, self.params, prefix.cache, case.tokens, key, ttt, starts)
+        prefix.model, self.params, prefix.cache, case.tokens, key, ttt, starts
+      )
       jax.block_until_ready(fast)
     history = jax.tree.map(np.asarray, history)
     places = tuple(int(start) for start in history.start)
-    work = flops.adapt(
-        self.model.config, case.num_tokens, ttt.span, ttt.steps, places, ttt.span_kv)
+    work = flops.adapt(self.model.config, case.num_tokens, ttt.span, ttt.steps, places, ttt.span_kv)
     fallback = _not_finite(history, fast)
     adaptation = Adaptation(tuple(map(float, history.loss)), places, fallback)
-    return None if fallback else fast, adaptation, clock.phase('adapt', work)
+    return None if fallback else fast, adaptation, clock.phase("adapt", work)
 
-  def full_ttt(self, case: Case, ttt: TTTConfig) -> tuple['Engine', Adaptation, Cost]:
+  def full_ttt(self, case: Case, ttt: TTTConfig) -> tuple["Engine", Adaptation, Cost]:
     """An engine whose every weight was trained on the case's context; this one if that failed."""
     pad = ((0, 0), (0, case.capacity - case.num_tokens))
     with _clock() as clock:
       # The span is static and has no part in this.
       params, history = full_ttt(
-          self.model, self.params, np.pad(case.tokens, pad),
-          np.array([case.num_tokens], np.int32), dataclasses.replace(ttt, span=1))
+        self.model,
+        self.params,
+        np.pad(case.tokens, pad),
+        np.array([case.num_tokens], np.int32),
+        dataclasses.replace(ttt, span=1),
+      )
       jax.block_until_ready(params)
     history = jax.tree.map(np.asarray, history)
     work = ttt.steps * flops.full_ttt_step(self.model.config, case.num_tokens)
@@ -150,16 +158,16 @@ class Engine:
     # float32 weights: rounded to the base model's bfloat16 most of the change would be lost.
     model = self.model.clone(dtype=jnp.float32)
     trained = Engine(model, params, self.tokenizer, self.trained_length)
-    return self if fallback else trained, adaptation, clock.phase('adapt', work)
+    return self if fallback else trained, adaptation, clock.phase("adapt", work)
 
   def generate(
-      self,
-      case: Case,
-      prefix: Prefix,
-      fast: Params | None,
-      sampling: SamplingConfig,
-      key: jax.Array,
-      question_before: bool = False,
+    self,
+    case: Case,
+    prefix: Prefix,
+    fast: Params | None,
+    sampling: SamplingConfig,
+    key: jax.Array,
+    question_before: bool = False,
   ) -> tuple[tuple[Prediction, ...], Cost]:
     """Answers all questions of the case in one batch; it thinks first if `sampling` says so.
 
@@ -170,40 +178,64 @@ class Engine:
     with _clock() as clock:
       tokens, lengths = _batch(prompts, case.rows, case.prompt_width)
       out = generate(
-          prefix.model, self.params, fast, prefix.cache, tokens, key, sampling,
-          prompt_lengths=lengths, question_before=question_before)
+        prefix.model,
+        self.params,
+        fast,
+        prefix.cache,
+        tokens,
+        key,
+        sampling,
+        prompt_lengths=lengths,
+        question_before=question_before,
+      )
       out = jax.tree.map(np.asarray, out)
     predictions = tuple(self._prediction(out, row) for row in range(case.num_questions))
     work = [
-        flops.decode(
-            self.model.config, case.num_tokens, len(prompt), prediction.tokens, has_delta(fast),
-            plain_rows=len(prompt) - 1 if question_before else 0)
-        for prompt, prediction in zip(prompts, predictions)]
-    return predictions, clock.phase('generate', own=work)
+      flops.decode(
+        self.model.config,
+        case.num_tokens,
+        len(prompt),
+        prediction.tokens,
+        has_delta(fast),
+        plain_rows=len(prompt) - 1 if question_before else 0,
+      )
+      for prompt, prediction in zip(prompts, predictions)
+    ]
+    return predictions, clock.phase("generate", own=work)
 
   def sample(
-      self, case: Case, prefix: Prefix, sampling: SamplingConfig, key: jax.Array, samples: int
+    self, case: Case, prefix: Prefix, sampling: SamplingConfig, key: jax.Array, samples: int
   ) -> tuple[list[list[Prediction]], Cost]:
     """`samples` outputs of the base model for each question, all reading one cache in one batch."""
     prompts = _prompts(case, sampling)
     with _clock() as clock:
       tokens, lengths = _batch(prompts, case.rows, case.prompt_width)
       out = generate(
-          prefix.model, self.params, None, prefix.cache, np.repeat(tokens, samples, axis=0), key,
-          sampling, prompt_lengths=np.repeat(lengths, samples))
+        prefix.model,
+        self.params,
+        None,
+        prefix.cache,
+        np.repeat(tokens, samples, axis=0),
+        key,
+        sampling,
+        prompt_lengths=np.repeat(lengths, samples),
+      )
       out = jax.tree.map(np.asarray, out)
     outputs = [
-        [self._prediction(out, question * samples + i) for i in range(samples)]
-        for question in range(case.num_questions)]
+      [self._prediction(out, question * samples + i) for i in range(samples)]
+      for question in range(case.num_questions)
+    ]
     work = [
-        sum(flops.decode(
-            self.model.config, case.num_tokens, len(prompt), output.tokens, delta=False)
-            for output in own)
-        for prompt, own in zip(prompts, outputs)]
-    return outputs, clock.phase('generate', own=work)
+      sum(
+        flops.decode(self.model.config, case.num_tokens, len(prompt), output.tokens, delta=False)
+        for output in own
+      )
+      for prompt, own in zip(prompts, outputs)
+    ]
+    return outputs, clock.phase("generate", own=work)
 
   def beam(
-      self, case: Case, prefix: Prefix, sampling: SamplingConfig, beams: int
+    self, case: Case, prefix: Prefix, sampling: SamplingConfig, beams: int
   ) -> tuple[tuple[Prediction, ...], Cost]:
     """The likeliest output of each question that a search with `beams` beams finds."""
     prompts = _prompts(case, sampling)
@@ -211,35 +243,36 @@ class Engine:
     with _clock() as clock:
       tokens, lengths = _batch(prompts, case.rows, case.prompt_width)
       out = beam_search(
-          prefix.model, self.params, None, prefix.cache, tokens, search, beams,
-          prompt_lengths=lengths)
+        prefix.model, self.params, None, prefix.cache, tokens, search, beams, prompt_lengths=lengths
+      )
       out = jax.tree.map(np.asarray, out)
     predictions = tuple(
-        dataclasses.replace(
-            self._prediction(out, row), tokens=beams * int(out.steps[row]))
-        for row in range(case.num_questions))
+      dataclasses.replace(self._prediction(out, row), tokens=beams * int(out.steps[row]))
+      for row in range(case.num_questions)
+    )
     work = [
-        flops.beam(self.model.config, case.num_tokens, len(prompt), int(steps), beams)
-        for prompt, steps in zip(prompts, out.steps)]
-    return predictions, clock.phase('generate', own=work)
+      flops.beam(self.model.config, case.num_tokens, len(prompt), int(steps), beams)
+      for prompt, steps in zip(prompts, out.steps)
+    ]
+    return predictions, clock.phase("generate", own=work)
 
   def _prediction(self, out: Generation, row: int) -> Prediction:
     length, thought = int(out.lengths[row]), int(out.thinking_lengths[row])
     if not np.isfinite(out.logprobs[row, :length]).all():
-      raise FloatingPointError('the log-probabilities of the output are not finite')
+      raise FloatingPointError("the log-probabilities of the output are not finite")
     ids = out.tokens[row, :length]
     answer = self.tokenizer.decode(ids[thought:], skip_special_tokens=True).strip()
     text = self.tokenizer.decode(ids, skip_special_tokens=True)
     return Prediction((text,), answer, length, thought, tuple(map(int, ids)))
 
   def measure(
-      self,
-      case: Case,
-      prefix: Prefix,
-      fast: Params | None,
-      outputs: Sequence[Prediction] | None = None,
-      adaptation: Adaptation | None = None,
-      ttt: TTTConfig | None = None,
+    self,
+    case: Case,
+    prefix: Prefix,
+    fast: Params | None,
+    outputs: Sequence[Prediction] | None = None,
+    adaptation: Adaptation | None = None,
+    ttt: TTTConfig | None = None,
   ) -> tuple[Mechanism | None, ...]:
     """What the attention does to each question's evidence while an answer is produced.
 
@@ -254,7 +287,7 @@ class Engine:
     try:
       return self._measure(case, prefix, fast, outputs, adaptation, ttt)
     except jax.errors.JaxRuntimeError as error:
-      logging.warning('%s: not measured: %s', case.example.key, str(error).split('\n')[0])
+      logging.warning("%s: not measured: %s", case.example.key, str(error).split("\n")[0])
       return (None,) * case.num_questions
 
   def _measure(self, case, prefix, fast, outputs, adaptation, ttt):
@@ -269,8 +302,12 @@ class Engine:
     for row, question in enumerate(case.example.questions):
       for place in question.evidence:
         evidence[row, slice(*place)] = True
-    statistics = jax.tree.map(np.asarray, attention_statistics(
-        prefix.model, self.params, fast, prefix.cache, tokens, lengths, evidence))
+    statistics = jax.tree.map(
+      np.asarray,
+      attention_statistics(
+        prefix.model, self.params, fast, prefix.cache, tokens, lengths, evidence
+      ),
+    )
     before, after = self._held_out(case, prefix, fast, adaptation, ttt)
     measured = []
     for row, (prompt, output) in enumerate(zip(prompts, written)):
@@ -280,32 +317,44 @@ class Engine:
       by_layer = statistics.mass[row, :, :, steps].mean(axis=(1, 2))
       numbers = tuple(mean(x) for x in (statistics.mass, statistics.margin, statistics.lead))
       finite = np.isfinite([*numbers, *(x for x in (before, after) if x is not None)]).all()
-      measured.append(Mechanism(
-          *numbers, mass_by_layer=tuple(map(float, by_layer)),
-          during='reference' if outputs is None else 'output',
-          heldout_before=before, heldout_after=after) if finite else None)
+      measured.append(
+        Mechanism(
+          *numbers,
+          mass_by_layer=tuple(map(float, by_layer)),
+          during="reference" if outputs is None else "output",
+          heldout_before=before,
+          heldout_after=after,
+        )
+        if finite
+        else None
+      )
     return tuple(measured)
 
   def _held_out(self, case, prefix, fast, adaptation, ttt) -> tuple[float | None, float | None]:
     if adaptation is None:
       return None, None
     starts = held_out_starts(
-        adaptation.start, case.num_tokens, ttt.span, _HELD_OUT_SPANS, jax.random.key(0))
+      adaptation.start, case.num_tokens, ttt.span, _HELD_OUT_SPANS, jax.random.key(0)
+    )
     if not len(starts):
       return None, None
     same_shape = np.resize(starts, _HELD_OUT_SPANS)
     losses = (
-        np.asarray(span_losses(
-            prefix.model, self.params, weights, prefix.cache, case.tokens, same_shape, ttt.span))
-        for weights in (None, fast))
-    before, after = (float(loss[:len(starts)].mean()) for loss in losses)
+      np.asarray(
+        span_losses(
+          prefix.model, self.params, weights, prefix.cache, case.tokens, same_shape, ttt.span
+        )
+      )
+      for weights in (None, fast)
+    )
+    before, after = (float(loss[: len(starts)].mean()) for loss in losses)
     return before, after
 
 
 def encode(tokenizer, text: str) -> tuple[int, ...]:
   """Token ids of `text`, which carries its own special tokens."""
   # Not verbose: that a text exceeds the tokenizer's model_max_length is said elsewhere.
-  return tuple(tokenizer(text, add_special_tokens=False, verbose=False)['input_ids'])
+  return tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def make_case(example: Example, task: Task, tokenizer) -> Case:
@@ -313,21 +362,23 @@ def make_case(example: Example, task: Task, tokenizer) -> Case:
   ids = lambda texts: tuple(encode(tokenizer, text) for text in texts)
   questions = example.questions
   case = Case(
-      example=example,
-      tokens=np.array([encode(tokenizer, example.context)], np.int32),
-      capacity=round_capacity(example.num_tokens),
-      prompts=ids(q.text for q in questions),
-      thinking_prompts=ids(q.thinking_text for q in questions),
-      answers=ids(q.answer for q in questions),
-      rows=len(questions),
-      prompt_width=0,
-      answer_width=0,
-      extract=task.extract,
+    example=example,
+    tokens=np.array([encode(tokenizer, example.context)], np.int32),
+    capacity=round_capacity(example.num_tokens),
+    prompts=ids(q.text for q in questions),
+    thinking_prompts=ids(q.thinking_text for q in questions),
+    answers=ids(q.answer for q in questions),
+    rows=len(questions),
+    prompt_width=0,
+    answer_width=0,
+    extract=task.extract,
   )
   longest = lambda rows: max(map(len, rows))
   return dataclasses.replace(
-      case, prompt_width=longest(case.prompts + case.thinking_prompts),
-      answer_width=longest(map(operator.add, case.prompts, case.answers)))
+    case,
+    prompt_width=longest(case.prompts + case.thinking_prompts),
+    answer_width=longest(map(operator.add, case.prompts, case.answers)),
+  )
 
 
 def _prompts(case: Case, sampling: SamplingConfig) -> tuple[tuple[int, ...], ...]:
@@ -336,14 +387,15 @@ def _prompts(case: Case, sampling: SamplingConfig) -> tuple[tuple[int, ...], ...
 
 def _not_finite(history, weights: Params) -> str | None:
   """Which step failed, or that the weights did, in words; None where all is finite."""
-  answered = 'answered with the base weights'
+  answered = "answered with the base weights"
   bad = np.flatnonzero(~history.ok)
   if bad.size:
     return (
-        f'step {bad[0] + 1} of {history.ok.size} was not finite (loss {history.loss[bad[0]]}):'
-        f' {answered}')
+      f"step {bad[0] + 1} of {history.ok.size} was not finite (loss {history.loss[bad[0]]}):"
+      f" {answered}"
+    )
   if not _all_finite(weights):
-    return f'the weights after step {history.ok.size} were not finite: {answered}'
+    return f"the weights after step {history.ok.size} were not finite: {answered}"
   return None
 
 

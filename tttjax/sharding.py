@@ -19,26 +19,26 @@ AXES = ("data", "fsdp", "tensor", "context")
 # Logical axis -> mesh axes. Parameters: vocab, embed, heads, kv_heads, mlp
 # (layers, head_dim and norm are never split). Activations and caches: batch, slots.
 RULES = {
-    "vocab": ("tensor",),
-    "embed": ("fsdp",),
-    "heads": ("tensor",),
-    "kv_heads": ("tensor",),
-    "mlp": ("tensor",),
-    "batch": ("data", "fsdp"),
-    "slots": ("context",),
+  "vocab": ("tensor",),
+  "embed": ("fsdp",),
+  "heads": ("tensor",),
+  "kv_heads": ("tensor",),
+  "mlp": ("tensor",),
+  "batch": ("data", "fsdp"),
+  "slots": ("context",),
 }
 
 
 def make_mesh(
-    data: int = 1, fsdp: int = 1, tensor: int = 1, context: int = 1, devices=None
+  data: int = 1, fsdp: int = 1, tensor: int = 1, context: int = 1, devices=None
 ) -> Mesh:
   """A mesh of the four axes over `devices` (default: all), with Auto axis types."""
   shape = (data, fsdp, tensor, context)
   devices = np.asarray(jax.devices() if devices is None else devices)
   if math.prod(shape) != devices.size:
     raise UserError(
-        f"mesh {dict(zip(AXES, shape))} needs {math.prod(shape)} devices but {devices.size} are"
-        " given: choose sizes whose product is the number of devices"
+      f"mesh {dict(zip(AXES, shape))} needs {math.prod(shape)} devices but {devices.size} are"
+      " given: choose sizes whose product is the number of devices"
     )
   return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 4, devices=devices.ravel())
 
@@ -55,8 +55,8 @@ def spec(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Pa
   """
   if any(kind != AxisType.Auto for kind in mesh.axis_types):
     raise UserError(
-        "the model's mesh must have Auto axes (jax.make_mesh makes Explicit ones): use"
-        " tttjax.make_mesh, or give jax.make_mesh axis_types=(jax.sharding.AxisType.Auto,) * axes"
+      "the model's mesh must have Auto axes (jax.make_mesh makes Explicit ones): use"
+      " tttjax.make_mesh, or give jax.make_mesh axis_types=(jax.sharding.AxisType.Auto,) * axes"
     )
   entries = []
   for name, size in zip(axes, shape, strict=True):
@@ -70,7 +70,9 @@ def spec(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Pa
   return PartitionSpec(*entries)
 
 
-def named_sharding(mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
+def named_sharding(
+  mesh: Mesh, axes: tuple[str | None, ...], shape: tuple[int, ...]
+) -> NamedSharding:
   """NamedSharding of a tensor of `shape` with logical `axes`."""
   return NamedSharding(mesh, spec(mesh, axes, shape))
 

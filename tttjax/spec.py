@@ -14,18 +14,18 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from tttjax.errors import UserError
 
-T = TypeVar('T')
-_FORM = re.compile(r'\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*', re.DOTALL)
-_BOOLEANS = {'on': True, 'off': False, 'true': True, 'false': False}
-_KINDS = {int: 'a whole number', float: 'a number', bool: 'on or off', str: 'text'}
+T = TypeVar("T")
+_FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_BOOLEANS = {"on": True, "off": False, "true": True, "false": False}
+_KINDS = {int: "a whole number", float: "a number", bool: "on or off", str: "text"}
 
 
 def split(text: str) -> list[str]:
   """The comma-separated items of `text`; commas inside parentheses do not separate."""
   items, depth, begin = [], 0, 0
   for i, character in enumerate(text):
-    depth += (character == '(') - (character == ')')
-    if character == ',' and depth == 0:
+    depth += (character == "(") - (character == ")")
+    if character == "," and depth == 0:
       items.append(text[begin:i])
       begin = i + 1
   items.append(text[begin:])
@@ -45,41 +45,45 @@ def parse(text: str, registry: Mapping[str, type[T]], field: str) -> T:
   """
   match = _FORM.fullmatch(text)
   if match is None:
-    raise UserError(f'{field}: cannot read {text!r}; write a name, or name(option=value, ...)')
-  name, options = match[1], match[2] or ''
+    raise UserError(f"{field}: cannot read {text!r}; write a name, or name(option=value, ...)")
+  name, options = match[1], match[2] or ""
   if name not in registry:
     raise UserError(
-        f'{field}: unknown {name!r}{_hint(name, registry)}; choose from {", ".join(registry)}')
+      f"{field}: unknown {name!r}{_hint(name, registry)}; choose from {', '.join(registry)}"
+    )
   kinds = get_type_hints(registry[name])
   fields = {f.name: _plain(kinds[f.name]) for f in dataclasses.fields(registry[name])}
   values: dict[str, Any] = {}
   for item in split(options):
-    option, equals, value = (part.strip() for part in item.partition('='))
+    option, equals, value = (part.strip() for part in item.partition("="))
     if option not in fields:
-      known = f'its options are {", ".join(fields)}' if fields else 'it has no options'
-      raise UserError(f'{field}: {name} has no option {option!r}{_hint(option, fields)}; {known}')
+      known = f"its options are {', '.join(fields)}" if fields else "it has no options"
+      raise UserError(f"{field}: {name} has no option {option!r}{_hint(option, fields)}; {known}")
     if not equals:
-      raise UserError(f'{field}: {name} needs a value for {option}: {option}=...')
+      raise UserError(f"{field}: {name} needs a value for {option}: {option}=...")
     if option in values:
-      raise UserError(f'{field}: {name} has the option {option} twice; remove one')
+      raise UserError(f"{field}: {name} has the option {option} twice; remove one")
     try:
       values[option] = _convert(value, fields[option])
     except ValueError:
       raise UserError(
-          f'{field}: {name}({option}={value}): expected {_KINDS[fields[option]]}') from None
+        f"{field}: {name}({option}={value}): expected {_KINDS[fields[option]]}"
+      ) from None
   try:
     return registry[name](**values)
   except UserError as error:
-    raise UserError(f'{field}: {error}') from None
+    raise UserError(f"{field}: {error}") from None
 
 
 def canonical(named: Any, registry: Mapping[str, type]) -> str:
   """The shortest text that `parse` turns into `named`."""
   name = next(name for name, kind in registry.items() if kind is type(named))
   changed = {
-      f.name: getattr(named, f.name) for f in dataclasses.fields(named)
-      if getattr(named, f.name) != f.default}
-  return name + (f'({", ".join(f"{k}={_text(v)}" for k, v in changed.items())})' if changed else '')
+    f.name: getattr(named, f.name)
+    for f in dataclasses.fields(named)
+    if getattr(named, f.name) != f.default
+  }
+  return name + (f"({', '.join(f'{k}={_text(v)}' for k, v in changed.items())})" if changed else "")
 
 
 def _plain(kind: Any) -> type:
@@ -90,7 +94,7 @@ def _plain(kind: Any) -> type:
 
 
 def _convert(text: str, kind: type) -> Any:
-  text = text.strip('\'"')
+  text = text.strip("'\"")
   if kind is bool:
     if text.lower() not in _BOOLEANS:
       raise ValueError(text)
@@ -100,10 +104,10 @@ def _convert(text: str, kind: type) -> Any:
 
 def _text(value: Any) -> str:
   if isinstance(value, bool):
-    return 'on' if value else 'off'
+    return "on" if value else "off"
   return str(value)
 
 
 def _hint(name: str, known) -> str:
   close = difflib.get_close_matches(name, list(known), n=1)
-  return f'; did you mean {close[0]!r}?' if close else ''
+  return f"; did you mean {close[0]!r}?" if close else ""

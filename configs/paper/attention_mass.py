@@ -14,14 +14,14 @@ right without RoPE.
 from tttjax.experiment.paper import sandbox_config
 
 
-def get_config(size: str = 'embedded'):
-  config = sandbox_config(size, 'attention_mass')
-  config.strategies = ('in_context', 'thinking', 'thinking(rope=off)', 'qttt')
+def get_config(size: str = "embedded"):
+  config = sandbox_config(size, "attention_mass")
+  config.strategies = ("in_context", "thinking", "thinking(rope=off)", "qttt")
   config.mechanism = True
-  if size == 'embedded':
-    config.tasks = ('bank_log',)
+  if size == "embedded":
+    config.tasks = ("bank_log",)
     config.lengths = (512, 1024, 2048)
     return config
-  config.tasks = ('transaction_log',)
+  config.tasks = ("transaction_log",)
   config.lengths = (512, 2536, 5120, 9560)
   return config

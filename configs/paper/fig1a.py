@@ -16,16 +16,16 @@ A minute on two idle cores, the embedded model. Expected: nothing right at any l
 from tttjax.experiment.paper import sandbox_config
 
 
-def get_config(size: str = 'embedded'):
-  config = sandbox_config(size, 'fig1a')
-  config.strategies = ('in_context', 'thinking', 'qttt', 'qttt_other_context')
+def get_config(size: str = "embedded"):
+  config = sandbox_config(size, "fig1a")
+  config.strategies = ("in_context", "thinking", "qttt", "qttt_other_context")
   config.questions = 1
-  if size == 'embedded':
-    config.tasks = ('code_bugs',)
+  if size == "embedded":
+    config.tasks = ("code_bugs",)
     config.lengths = (512, 1024, 2048)
     config.sampling.max_new_tokens = 48
     return config
-  config.tasks = ('code_bugs(source=olmo)',)
-  config.unit = 'native'
+  config.tasks = ("code_bugs(source=olmo)",)
+  config.unit = "native"
   config.lengths = (5, 10, 50, 100, 500, 1000, 2500, 5000, 10000)
   return config

@@ -15,14 +15,14 @@ type in two thirds of the logs; balances .96, .81, .67 in context at 512, 1,024 
 from tttjax.experiment.paper import sandbox_config
 
 
-def get_config(size: str = 'embedded'):
-  config = sandbox_config(size, 'fig1b')
-  config.strategies = ('in_context', 'thinking', 'qttt', 'qttt_other_context')
-  if size == 'embedded':
-    config.tasks = ('bank_log(kind=anomaly)', 'bank_log')
+def get_config(size: str = "embedded"):
+  config = sandbox_config(size, "fig1b")
+  config.strategies = ("in_context", "thinking", "qttt", "qttt_other_context")
+  if size == "embedded":
+    config.tasks = ("bank_log(kind=anomaly)", "bank_log")
     config.lengths = (512, 1024, 2048)
     return config
-  config.tasks = ('transaction_log',)
-  config.unit = 'native'
+  config.tasks = ("transaction_log",)
+  config.unit = "native"
   config.lengths = (25, 50, 100, 200, 300, 400, 500)
   return config

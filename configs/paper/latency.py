@@ -17,18 +17,18 @@ questions per length.
 from tttjax.experiment.paper import sandbox_config
 
 
-def get_config(size: str = 'embedded'):
-  config = sandbox_config(size, 'latency')
-  config.strategies = ('in_context', 'thinking', 'qttt')
+def get_config(size: str = "embedded"):
+  config = sandbox_config(size, "latency")
+  config.strategies = ("in_context", "thinking", "qttt")
   config.share_programs = False
   config.mechanism = False
   config.contexts = (5,)
   config.questions = 1
-  if size == 'embedded':
-    config.tasks = ('bank_log',)
+  if size == "embedded":
+    config.tasks = ("bank_log",)
     config.lengths = (512, 2048, 8192)
     return config
-  config.models = ('Qwen3-1.7B', 'Qwen3-4B', 'Qwen3-8B')
-  config.tasks = ('transaction_log',)
+  config.models = ("Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B")
+  config.tasks = ("transaction_log",)
   config.lengths = (8192, 16384, 32000)
   return config

@@ -13,17 +13,19 @@ than noise.
 from tttjax.experiment.paper import sandbox_config
 
 
-def get_config(size: str = 'embedded'):
-  config = sandbox_config(size, 'matched_samples')
+def get_config(size: str = "embedded"):
+  config = sandbox_config(size, "matched_samples")
   counts = (8, 16, 32)
-  config.strategies = ('in_context', 'thinking', 'qttt') + tuple(
-      f'self_consistency(n={n}, temperature=0.6)' for n in counts) + tuple(
-          f'beam(n={n})' for n in counts)
-  if size == 'embedded':
-    config.tasks = ('bank_log',)
+  config.strategies = (
+    ("in_context", "thinking", "qttt")
+    + tuple(f"self_consistency(n={n}, temperature=0.6)" for n in counts)
+    + tuple(f"beam(n={n})" for n in counts)
+  )
+  if size == "embedded":
+    config.tasks = ("bank_log",)
     config.lengths = (512, 1024)
     config.contexts = (8,)
     return config
-  config.tasks = ('transaction_log', 'code_bugs(source=olmo)')
+  config.tasks = ("transaction_log", "code_bugs(source=olmo)")
   config.lengths = (2536, 9560)
   return config

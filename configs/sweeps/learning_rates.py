@@ -14,9 +14,12 @@ from launch import algebra
 
 def get_sweep() -> list[dict]:
   return algebra.product(
-      algebra.fixed({'seeds': (0,)}),
-      algebra.chain(
-          algebra.fixed({'strategies': ('in_context',)}),
-          algebra.product(
-              algebra.fixed({'strategies': ('qttt', 'qttt_other_context')}),
-              algebra.sweep('ttt.learning_rate', (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)))))
+    algebra.fixed({"seeds": (0,)}),
+    algebra.chain(
+      algebra.fixed({"strategies": ("in_context",)}),
+      algebra.product(
+        algebra.fixed({"strategies": ("qttt", "qttt_other_context")}),
+        algebra.sweep("ttt.learning_rate", (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)),
+      ),
+    ),
+  )

@@ -14,8 +14,10 @@ from launch import algebra
 
 def get_sweep() -> list[dict]:
   return algebra.chain(
-      algebra.fixed({'strategies': ('in_context',)}),
-      algebra.product(
-          algebra.fixed({'strategies': ('qttt', 'qttt_other_context')}),
-          algebra.sweep('ttt.span', (8, 32, 128)),
-          algebra.sweep('ttt.steps', (8, 32, 128))))
+    algebra.fixed({"strategies": ("in_context",)}),
+    algebra.product(
+      algebra.fixed({"strategies": ("qttt", "qttt_other_context")}),
+      algebra.sweep("ttt.span", (8, 32, 128)),
+      algebra.sweep("ttt.steps", (8, 32, 128)),
+    ),
+  )

@@ -15,11 +15,13 @@ from launch import algebra
 
 
 def get_sweep() -> list[dict]:
-  baseline = algebra.fixed({'strategies': ('in_context',)})
+  baseline = algebra.fixed({"strategies": ("in_context",)})
   training = algebra.product(
-      algebra.fixed({'strategies': ('qttt', 'qttt_other_context')}),
-      algebra.sweep('ttt.steps', (0, 4, 8, 16, 32, 64)))
+    algebra.fixed({"strategies": ("qttt", "qttt_other_context")}),
+    algebra.sweep("ttt.steps", (0, 4, 8, 16, 32, 64)),
+  )
   thinking = algebra.product(
-      algebra.fixed({'strategies': ('thinking',)}),
-      algebra.sweep('thinking.budget', (32, 128, 512, 'matched', 'paper')))
+    algebra.fixed({"strategies": ("thinking",)}),
+    algebra.sweep("thinking.budget", (32, 128, 512, "matched", "paper")),
+  )
   return algebra.chain(baseline, training, thinking)

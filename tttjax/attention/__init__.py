@@ -12,10 +12,10 @@ from tttjax.attention.marked import attend_marked, attend_whole
 from tttjax.attention.merging import MASKED, merge
 
 __all__ = [
-    "MASKED",
-    "attend_cache",
-    "attend_dense",
-    "attend_marked",
-    "attend_whole",
-    "merge",
+  "MASKED",
+  "attend_cache",
+  "attend_dense",
+  "attend_marked",
+  "attend_whole",
+  "merge",
 ]

@@ -94,11 +94,11 @@ def _forward(q, keys, values, layer, first, limit, mesh):
     return merge_shards(o, lse)
 
   return jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=(heads, cache, cache, scalar, per_batch, per_row),
-      out_specs=(heads, lse_spec),
-      check_vma=False,
+    local,
+    mesh=mesh,
+    in_specs=(heads, cache, cache, scalar, per_batch, per_row),
+    out_specs=(heads, lse_spec),
+    check_vma=False,
   )(q, keys, values, layer, first, limit)
 
 
@@ -113,10 +113,9 @@ def _backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse, mesh):
     return lax.psum(dq, "context")
 
   return jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=(heads, cache, cache, scalar, per_batch, per_row)
-      + (heads, lse_spec, heads, lse_spec),
-      out_specs=heads,
-      check_vma=False,
+    local,
+    mesh=mesh,
+    in_specs=(heads, cache, cache, scalar, per_batch, per_row) + (heads, lse_spec, heads, lse_spec),
+    out_specs=heads,
+    check_vma=False,
   )(q, keys, values, layer, first, limit, o, lse, do, dlse)

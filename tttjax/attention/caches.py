@@ -63,27 +63,27 @@ def check_capacity(capacity: int, tokens: int, context_shards: int) -> None:
   """Raises UserError where `capacity` does not hold `tokens` or cannot be split into blocks."""
   if tokens > capacity:
     raise UserError(
-        f"capacity {capacity} is exceeded: the context has {tokens} tokens; give a capacity of at"
-        f" least {round_capacity(tokens, context_shards)}"
+      f"capacity {capacity} is exceeded: the context has {tokens} tokens; give a capacity of at"
+      f" least {round_capacity(tokens, context_shards)}"
     )
   multiple = SLOT_MULTIPLE * context_shards
   if capacity % multiple:
     raise UserError(
-        f"capacity {capacity} is not a multiple of {multiple} ({SLOT_MULTIPLE} slots x"
-        f" {context_shards} context shards); use {-(-capacity // multiple) * multiple}"
+      f"capacity {capacity} is not a multiple of {multiple} ({SLOT_MULTIPLE} slots x"
+      f" {context_shards} context shards); use {-(-capacity // multiple) * multiple}"
     )
 
 
 def empty_slots(
-    config: DecoderConfig, batch: int, capacity: int, dtype, mesh, split: bool
+  config: DecoderConfig, batch: int, capacity: int, dtype, mesh, split: bool
 ) -> tuple[jax.Array, jax.Array]:
   """Zero keys and values [L, B, K, capacity, d]; `split` shards the slots over the context axis."""
   shape = (
-      config.num_hidden_layers,
-      batch,
-      config.num_key_value_heads,
-      capacity,
-      config.head_dim,
+    config.num_hidden_layers,
+    batch,
+    config.num_key_value_heads,
+    capacity,
+    config.head_dim,
   )
   axes = (None, "batch", "kv_heads", "slots" if split else None, None)
   zeros = jnp.zeros(shape, dtype)
@@ -127,9 +127,9 @@ def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Ar
   p = jax.sharding.PartitionSpec
   new_spec = p(cache_spec[1], cache_spec[2], None, None)
   return jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=(cache_spec, new_spec, p(), p()),
-      out_specs=cache_spec,
-      check_vma=False,
+    local,
+    mesh=mesh,
+    in_specs=(cache_spec, new_spec, p(), p()),
+    out_specs=cache_spec,
+    check_vma=False,
   )(cache, new, layer, offset)

@@ -48,10 +48,10 @@ def nothing_seen(q, values):
   """The state of an online softmax before its first block: (o, largest score, sum of weights)."""
   rows = q.shape[:3]
   return (
-      jnp.zeros((*rows, values.shape[-1]), jnp.float32),
-      # Above MASKED, so that a block with no visible slot adds exp(MASKED - top) = 0.
-      jnp.full(rows, MASKED / 2, jnp.float32),
-      jnp.zeros(rows, jnp.float32),
+    jnp.zeros((*rows, values.shape[-1]), jnp.float32),
+    # Above MASKED, so that a block with no visible slot adds exp(MASKED - top) = 0.
+    jnp.full(rows, MASKED / 2, jnp.float32),
+    jnp.zeros(rows, jnp.float32),
   )
 
 
@@ -62,9 +62,7 @@ def add_block(seen, scores, visible, v, dtype):
   new_top = jnp.maximum(top, scores.max(-1))
   weights = jnp.exp(scores - new_top[..., None])
   shrink = jnp.exp(top - new_top)
-  part = jnp.einsum(
-      "bkrs,bksd->bkrd", weights.astype(dtype), v, preferred_element_type=jnp.float32
-  )
+  part = jnp.einsum("bkrs,bksd->bkrd", weights.astype(dtype), v, preferred_element_type=jnp.float32)
   return o * shrink[..., None] + part, new_top, total * shrink + weights.sum(-1)
 
 
@@ -103,11 +101,11 @@ def backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse):
     scores, visible = block_scores(q, k, index, block, first, limit)
     weights = jnp.where(visible, jnp.exp(scores - lse[..., None]), 0.0)
     dweights = jnp.einsum(
-        "bkrd,bksd->bkrs", do.astype(v.dtype), v, preferred_element_type=jnp.float32
+      "bkrd,bksd->bkrs", do.astype(v.dtype), v, preferred_element_type=jnp.float32
     )
     dscores = weights * (dweights + shift[..., None])
     return dq + jnp.einsum(
-        "bkrs,bksd->bkrd", dscores.astype(k.dtype), k, preferred_element_type=jnp.float32
+      "bkrs,bksd->bkrd", dscores.astype(k.dtype), k, preferred_element_type=jnp.float32
     )
 
   dq = lax.fori_loop(begin, end, body, jnp.zeros(q.shape, jnp.float32))

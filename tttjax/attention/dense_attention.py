@@ -7,7 +7,7 @@ from tttjax.attention.merging import MASKED
 
 
 def attend_dense(
-    q: jax.Array, k: jax.Array, v: jax.Array, first: jax.Array, limit: jax.Array
+  q: jax.Array, k: jax.Array, v: jax.Array, first: jax.Array, limit: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Attention of every row over the slots first <= slot < limit, scores held whole.
 
@@ -29,9 +29,7 @@ def attend_dense(
   top = jax.lax.stop_gradient(jnp.maximum(scores.max(-1), MASKED / 2))
   weights = jnp.exp(scores - top[..., None])
   total = weights.sum(-1)
-  o = jnp.einsum(
-      "bkrs,bksd->bkrd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
-  )
+  o = jnp.einsum("bkrs,bksd->bkrd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
   seen = total > 0
   total = jnp.where(seen, total, 1.0)
   return o / total[..., None], jnp.where(seen, top + jnp.log(total), MASKED)

@@ -48,23 +48,23 @@ def attend_marked(q, keys, values, marks, layer, first, limit, mesh=None) -> tup
     first, limit = cached.local_window(first, limit, keys.shape[3])
     parts = _forward(q, keys, values, marks, layer, first, limit)
     return tuple(
-        Part(*cached.merge_shards(o, lse), lax.pmax(top, "context")) for o, lse, top in parts
+      Part(*cached.merge_shards(o, lse), lax.pmax(top, "context")) for o, lse, top in parts
     )
 
   return jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=(
-          heads,
-          cache,
-          cache,
-          spec(mesh, ("batch", None, "slots"), marks.shape),
-          scalar,
-          per_batch,
-          per_row,
-      ),
-      out_specs=(part, part),
-      check_vma=False,
+    local,
+    mesh=mesh,
+    in_specs=(
+      heads,
+      cache,
+      cache,
+      spec(mesh, ("batch", None, "slots"), marks.shape),
+      scalar,
+      per_batch,
+      per_row,
+    ),
+    out_specs=(part, part),
+    check_vma=False,
   )(q, keys, values, marks, layer, first, limit)
 
 
@@ -88,7 +88,7 @@ def _forward(q, keys, values, marks, layer, first, limit):
       marked = jnp.repeat(marked, q.shape[2] // marks.shape[1], axis=1)[:, None]
       sets = visible & marked, visible & ~marked
     return tuple(
-        chunked.add_block(part, scores, chosen, v, dtype) for part, chosen in zip(parts, sets)
+      chunked.add_block(part, scores, chosen, v, dtype) for part, chosen in zip(parts, sets)
     )
 
   parts = (chunked.nothing_seen(q, values),) * (1 if marks is None else 2)

@@ -9,7 +9,7 @@ MASKED = -1e30
 
 
 def merge(
-    o_a: jax.Array, lse_a: jax.Array, o_b: jax.Array, lse_b: jax.Array
+  o_a: jax.Array, lse_a: jax.Array, o_b: jax.Array, lse_b: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Attention over the union of two key sets.
 

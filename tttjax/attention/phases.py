@@ -87,20 +87,20 @@ class WritePrefix:
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
     k, v = project_kv()
     keys, values = (
-        write_slots(slots, new.swapaxes(1, 2), layer, self.offset, self.mesh)
-        for slots, new in zip(state, (k, v))
+      write_slots(slots, new.swapaxes(1, 2), layer, self.offset, self.mesh)
+      for slots, new in zip(state, (k, v))
     )
     b, t, h, _ = q.shape
     limits = jnp.broadcast_to(self.offset + jnp.arange(1, t + 1), (b, t))
     rows, kv_heads = fold(q, k.shape[2]), k.shape[2]
     o, _ = attend_cache(
-        rows,
-        keys,
-        values,
-        layer,
-        jnp.zeros((b,), jnp.int32),
-        row_limits(limits, h // kv_heads),
-        self.mesh,
+      rows,
+      keys,
+      values,
+      layer,
+      jnp.zeros((b,), jnp.int32),
+      row_limits(limits, h // kv_heads),
+      self.mesh,
     )
     return unfold(o, t), (keys, values)
 
@@ -131,13 +131,13 @@ class FrozenSpan:
     kv_heads = self.keys.shape[2]
     limits = jnp.broadcast_to(self.begin + jnp.arange(1, t + 1), (b, t))
     o, _ = attend_cache(
-        fold(q, kv_heads),
-        self.keys,
-        self.values,
-        layer,
-        jnp.zeros((b,), jnp.int32),
-        row_limits(limits, h // kv_heads),
-        self.mesh,
+      fold(q, kv_heads),
+      self.keys,
+      self.values,
+      layer,
+      jnp.zeros((b,), jnp.int32),
+      row_limits(limits, h // kv_heads),
+      self.mesh,
     )
     return unfold(o, t), state
 
@@ -204,8 +204,8 @@ class Suffix:
     """The suffix slots with this call's K and V in them."""
     # The suffix is short and not split over the context axis: no mesh.
     return tuple(
-        write_slots(slots, new.swapaxes(1, 2), layer, self.offset, None)
-        for slots, new in zip(state, project_kv())
+      write_slots(slots, new.swapaxes(1, 2), layer, self.offset, None)
+      for slots, new in zip(state, project_kv())
     )
 
   def suffix_rows(self, q):

@@ -23,33 +23,33 @@ DEFAULT_HEAD_DIM = 128  # Of transformers' DecoderConfig: not hidden_size / num_
 _HYBRID = "Qwen3.5 is a hybrid with gated DeltaNet layers and a gated query projection"
 # Near relatives that users try first, and what stands in the way.
 _REFUSED = {
-    "llama": "it has no per-head query and key norms",
-    "mistral": "it has no per-head query and key norms",
-    "qwen2": "it has attention biases and no per-head query and key norms",
-    "qwen3_moe": "its MLP is a mixture of experts and only dense Qwen3 is implemented",
-    "qwen3_next": "it is a hybrid with gated DeltaNet layers, which have no key-value cache",
-    "qwen3_5": _HYBRID,
-    "qwen3_5_text": _HYBRID,
-    "qwen3_5_moe": _HYBRID,
-    "qwen3_5_moe_text": _HYBRID,
-    "qwen3_vl": "it is a vision-language model",
+  "llama": "it has no per-head query and key norms",
+  "mistral": "it has no per-head query and key norms",
+  "qwen2": "it has attention biases and no per-head query and key norms",
+  "qwen3_moe": "its MLP is a mixture of experts and only dense Qwen3 is implemented",
+  "qwen3_next": "it is a hybrid with gated DeltaNet layers, which have no key-value cache",
+  "qwen3_5": _HYBRID,
+  "qwen3_5_text": _HYBRID,
+  "qwen3_5_moe": _HYBRID,
+  "qwen3_5_moe_text": _HYBRID,
+  "qwen3_vl": "it is a vision-language model",
 }
 _SUPPORTED = "use a dense Qwen3 checkpoint (0.6B to 32B, base, instruct or 2507)"
 
 _YARN_FIELDS = frozenset(
-    [
-        "rope_type",
-        "type",
-        "rope_theta",
-        "factor",
-        "original_max_position_embeddings",
-        "beta_fast",
-        "beta_slow",
-        "attention_factor",
-        "mscale",
-        "mscale_all_dim",
-        "truncate",
-    ]
+  [
+    "rope_type",
+    "type",
+    "rope_theta",
+    "factor",
+    "original_max_position_embeddings",
+    "beta_fast",
+    "beta_slow",
+    "attention_factor",
+    "mscale",
+    "mscale_all_dim",
+    "truncate",
+  ]
 )
 
 
@@ -69,8 +69,8 @@ def read_config(directory) -> DecoderConfig:
   directory = pathlib.Path(directory)
   if not directory.is_dir():
     raise UserError(
-        f"{directory}: no such directory; give the local directory of a Hugging Face "
-        "checkpoint (models are not fetched by name)"
+      f"{directory}: no such directory; give the local directory of a Hugging Face "
+      "checkpoint (models are not fetched by name)"
     )
   path = directory / "config.json"
   fields = Fields(path, read_json(path))
@@ -81,29 +81,29 @@ def read_config(directory) -> DecoderConfig:
   kv_heads = fields.size("num_key_value_heads")
   if heads % kv_heads:
     raise fields.error(
-        "num_key_value_heads",
-        f"is {kv_heads}, which does not divide num_attention_heads = {heads}; correct it",
+      "num_key_value_heads",
+      f"is {kv_heads}, which does not divide num_attention_heads = {heads}; correct it",
     )
   head_dim = fields.size("head_dim", DEFAULT_HEAD_DIM)
   if head_dim % 2:
     raise fields.error(
-        "head_dim", f"is {head_dim} but rotary embeddings need an even number; correct it"
+      "head_dim", f"is {head_dim} but rotary embeddings need an even number; correct it"
     )
   max_positions = fields.size("max_position_embeddings")
   theta, yarn = _read_rope(fields, max_positions)
   return DecoderConfig(
-      vocab_size=fields.size("vocab_size"),
-      hidden_size=fields.size("hidden_size"),
-      intermediate_size=fields.size("intermediate_size"),
-      num_hidden_layers=fields.size("num_hidden_layers"),
-      num_attention_heads=heads,
-      num_key_value_heads=kv_heads,
-      head_dim=head_dim,
-      rope_theta=theta,
-      max_position_embeddings=max_positions,
-      rms_norm_eps=fields.positive("rms_norm_eps", 1e-6),
-      tie_word_embeddings=fields.flag("tie_word_embeddings", False),
-      yarn=yarn,
+    vocab_size=fields.size("vocab_size"),
+    hidden_size=fields.size("hidden_size"),
+    intermediate_size=fields.size("intermediate_size"),
+    num_hidden_layers=fields.size("num_hidden_layers"),
+    num_attention_heads=heads,
+    num_key_value_heads=kv_heads,
+    head_dim=head_dim,
+    rope_theta=theta,
+    max_position_embeddings=max_positions,
+    rms_norm_eps=fields.positive("rms_norm_eps", 1e-6),
+    tie_word_embeddings=fields.flag("tie_word_embeddings", False),
+    yarn=yarn,
   )
 
 
@@ -113,14 +113,14 @@ def _check_architecture(fields: Fields) -> None:
   if model_type != MODEL_TYPE:
     reason = _REFUSED.get(model_type, f"only {MODEL_TYPE!r} is implemented")
     raise fields.error(
-        "model_type", f"is {model_type!r}, which is not supported: {reason}; {_SUPPORTED}"
+      "model_type", f"is {model_type!r}, which is not supported: {reason}; {_SUPPORTED}"
     )
   architectures = fields.get("architectures", list, "a list of strings", [])
   if architectures and ARCHITECTURE not in architectures:
     raise fields.error(
-        "architectures",
-        f"is {architectures}, which is not supported: only "
-        f"{ARCHITECTURE} is implemented; {_SUPPORTED}",
+      "architectures",
+      f"is {architectures}, which is not supported: only "
+      f"{ARCHITECTURE} is implemented; {_SUPPORTED}",
     )
 
 
@@ -130,25 +130,25 @@ def _check_unsupported(fields: Fields) -> None:
     raise fields.error("attention_bias", f"is true but biases are not implemented; {_SUPPORTED}")
   if fields.flag("use_sliding_window", False):
     raise fields.error(
-        "use_sliding_window",
-        "is true but only full attention is implemented; "
-        "set it to false if the model was trained with full attention",
+      "use_sliding_window",
+      "is true but only full attention is implemented; "
+      "set it to false if the model was trained with full attention",
     )
   layer_types = fields.get("layer_types", list, "a list of strings", [])
   others = sorted({str(layer) for layer in layer_types} - {"full_attention"})
   if others:
     raise fields.error(
-        "layer_types", f"contains {others} but only full attention is implemented; {_SUPPORTED}"
+      "layer_types", f"contains {others} but only full attention is implemented; {_SUPPORTED}"
     )
   activation = fields.get("hidden_act", str, "a string", "silu")
   if activation != "silu":
     raise fields.error(
-        "hidden_act", f"is {activation!r} but only 'silu' is implemented; {_SUPPORTED}"
+      "hidden_act", f"is {activation!r} but only 'silu' is implemented; {_SUPPORTED}"
     )
   if fields.values.get("quantization_config") is not None:
     raise fields.error(
-        "quantization_config",
-        "is set but quantised weights are not implemented; use the bfloat16 release of the model",
+      "quantization_config",
+      "is set but quantised weights are not implemented; use the bfloat16 release of the model",
     )
 
 
@@ -158,23 +158,23 @@ def _read_rope(fields: Fields, max_positions: int) -> tuple[float, YarnConfig | 
   # Transformers 5 prefers rope_scaling where a file has both.
   rope = old if old.values else new
   bases = {
-      value for table in (fields, new, old) if (value := table.positive("rope_theta")) is not None
+    value for table in (fields, new, old) if (value := table.positive("rope_theta")) is not None
   }
   if not bases:
     raise fields.error(
-        "rope_theta",
-        "is missing, at the top level and in rope_parameters, and is "
-        "never assumed; add the value that the model was trained with",
+      "rope_theta",
+      "is missing, at the top level and in rope_parameters, and is "
+      "never assumed; add the value that the model was trained with",
     )
   if len(bases) > 1:
     raise fields.error(
-        "rope_theta",
-        f"has contradicting values {sorted(bases)}; keep the one that the model was trained with",
+      "rope_theta",
+      f"has contradicting values {sorted(bases)}; keep the one that the model was trained with",
     )
   for table in (fields, new, old):
     if table.positive("partial_rotary_factor", 1.0) != 1.0:
       raise table.error(
-          "partial_rotary_factor", f"is not 1, which is not implemented; {_SUPPORTED}"
+        "partial_rotary_factor", f"is not 1, which is not implemented; {_SUPPORTED}"
       )
   key = "rope_type" if "rope_type" in rope.values else "type"
   rope_type = rope.get(key, str, "a string", "default")
@@ -182,7 +182,7 @@ def _read_rope(fields: Fields, max_positions: int) -> tuple[float, YarnConfig | 
     return bases.pop(), None
   if rope_type != "yarn":
     raise rope.error(
-        key, f"is {rope_type!r} but only 'default' and 'yarn' are implemented; set one of these"
+      key, f"is {rope_type!r} but only 'default' and 'yarn' are implemented; set one of these"
     )
   return bases.pop(), _read_yarn(rope, max_positions)
 
@@ -198,7 +198,7 @@ def _read_yarn(rope: Fields, max_positions: int) -> YarnConfig:
   factor = rope.positive("factor", max_positions / original)
   if factor < 1:
     raise rope.error(
-        "factor", f"is {factor} but YaRN extends the context by a factor of at least 1; correct it"
+      "factor", f"is {factor} but YaRN extends the context by a factor of at least 1; correct it"
     )
   attention_factor = rope.positive("attention_factor")
   mscale = rope.get("mscale", NUMBER, "a number", 0)
@@ -210,17 +210,17 @@ def _read_yarn(rope: Fields, max_positions: int) -> YarnConfig:
   beta_slow = float(rope.get("beta_slow", NUMBER, "a number", 0) or 1)
   if not 0 < beta_slow <= beta_fast:
     raise rope.error(
-        "beta_fast",
-        f"is {beta_fast} and beta_slow is {beta_slow}, but "
-        "0 < beta_slow <= beta_fast must hold; correct them",
+      "beta_fast",
+      f"is {beta_fast} and beta_slow is {beta_slow}, but "
+      "0 < beta_slow <= beta_fast must hold; correct them",
     )
   return YarnConfig(
-      factor=factor,
-      original_max_position_embeddings=original,
-      beta_fast=beta_fast,
-      beta_slow=beta_slow,
-      attention_factor=attention_factor,
-      truncate=rope.flag("truncate", True),
+    factor=factor,
+    original_max_position_embeddings=original,
+    beta_fast=beta_fast,
+    beta_slow=beta_slow,
+    attention_factor=attention_factor,
+    truncate=rope.flag("truncate", True),
   )
 
 
@@ -235,34 +235,34 @@ def write_config(config: DecoderConfig, dtype) -> dict[str, Any]:
   if config.yarn is not None:
     yarn = config.yarn
     rope = {
-        "rope_type": "yarn",
-        "factor": yarn.factor,
-        "original_max_position_embeddings": yarn.original_max_position_embeddings,
-        "beta_fast": yarn.beta_fast,
-        "beta_slow": yarn.beta_slow,
-        "truncate": yarn.truncate,
+      "rope_type": "yarn",
+      "factor": yarn.factor,
+      "original_max_position_embeddings": yarn.original_max_position_embeddings,
+      "beta_fast": yarn.beta_fast,
+      "beta_slow": yarn.beta_slow,
+      "truncate": yarn.truncate,
     }
     if yarn.attention_factor is not None:
       rope["attention_factor"] = yarn.attention_factor
   return {
-      "architectures": [ARCHITECTURE],
-      "model_type": MODEL_TYPE,
-      "vocab_size": config.vocab_size,
-      "hidden_size": config.hidden_size,
-      "intermediate_size": config.intermediate_size,
-      "num_hidden_layers": config.num_hidden_layers,
-      "num_attention_heads": config.num_attention_heads,
-      "num_key_value_heads": config.num_key_value_heads,
-      "head_dim": config.head_dim,
-      "max_position_embeddings": config.max_position_embeddings,
-      "rms_norm_eps": config.rms_norm_eps,
-      "tie_word_embeddings": config.tie_word_embeddings,
-      "attention_bias": False,
-      "attention_dropout": 0.0,
-      "hidden_act": "silu",
-      "use_sliding_window": False,
-      "rope_theta": config.rope_theta,  # Transformers 4 reads these two,
-      "rope_scaling": None if config.yarn is None else rope,
-      "rope_parameters": {"rope_theta": config.rope_theta, **rope},  # transformers 5 this one.
-      "torch_dtype": np.dtype(dtype).name,
+    "architectures": [ARCHITECTURE],
+    "model_type": MODEL_TYPE,
+    "vocab_size": config.vocab_size,
+    "hidden_size": config.hidden_size,
+    "intermediate_size": config.intermediate_size,
+    "num_hidden_layers": config.num_hidden_layers,
+    "num_attention_heads": config.num_attention_heads,
+    "num_key_value_heads": config.num_key_value_heads,
+    "head_dim": config.head_dim,
+    "max_position_embeddings": config.max_position_embeddings,
+    "rms_norm_eps": config.rms_norm_eps,
+    "tie_word_embeddings": config.tie_word_embeddings,
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "hidden_act": "silu",
+    "use_sliding_window": False,
+    "rope_theta": config.rope_theta,  # Transformers 4 reads these two,
+    "rope_scaling": None if config.yarn is None else rope,
+    "rope_parameters": {"rope_theta": config.rope_theta, **rope},  # transformers 5 this one.
+    "torch_dtype": np.dtype(dtype).name,
   }

@@ -60,17 +60,17 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     values = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise UserError(
-        f"{path}: no such file; give the directory of a Hugging Face checkpoint "
-        "that has config.json and model.safetensors"
+      f"{path}: no such file; give the directory of a Hugging Face checkpoint "
+      "that has config.json and model.safetensors"
     ) from None
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(f"{path}: cannot be read as text ({error}); fetch the file again") from None
   except json.JSONDecodeError as error:
     raise UserError(
-        f"{path}: invalid JSON (line {error.lineno}: {error.msg}); fetch the file again"
+      f"{path}: invalid JSON (line {error.lineno}: {error.msg}); fetch the file again"
     ) from None
   if not isinstance(values, dict):
     raise UserError(
-        f"{path}: holds a JSON {type(values).__name__} but must hold an object; fetch it again"
+      f"{path}: holds a JSON {type(values).__name__} but must hold an object; fetch it again"
     )
   return values

@@ -23,28 +23,28 @@ from tttjax.models.decoder_config import DecoderConfig
 
 MAX_SHARD_BYTES = 5_000_000_000
 COPIED_FILES = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "LICENSE",
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "chat_template.jinja",
+  "chat_template.json",
+  "LICENSE",
 )
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _Shard = dict[str, tuple[int, ...]]  # Name -> shape, in file order.
 
 
 def export(
-    path_out,
-    model: Decoder,
-    params: Params,
-    fast: Params | None = None,
-    dtype=jnp.float32,
-    source=None,
+  path_out,
+  model: Decoder,
+  params: Params,
+  fast: Params | None = None,
+  dtype=jnp.float32,
+  source=None,
 ) -> pathlib.Path:
   """Writes a checkpoint with the query kernels W_Q + Delta; it appears complete or not at all.
 
@@ -90,8 +90,8 @@ def export(
       os.replace(temporary, path_out)  # Atomic; replaces nothing but an empty directory.
   except OSError as error:
     raise UserError(
-        f"{path_out}: cannot be written ({error.strerror}); choose a directory on a"
-        " disk with write permission and enough space"
+      f"{path_out}: cannot be written ({error.strerror}); choose a directory on a"
+      " disk with write permission and enough space"
     ) from error
   finally:
     if writes:
@@ -118,8 +118,8 @@ def _source_token_ids(source: pathlib.Path | None) -> dict[str, Any]:
 def _check_target(path_out: pathlib.Path) -> None:
   if path_out.exists() and not (path_out.is_dir() and not any(path_out.iterdir())):
     raise UserError(
-        f"{path_out}: exists and is not an empty directory; nothing is overwritten,"
-        " choose another path or remove it"
+      f"{path_out}: exists and is not an empty directory; nothing is overwritten,"
+      " choose another path or remove it"
     )
 
 
@@ -130,8 +130,8 @@ def _check_fast(params: Params, fast: Params | None) -> None:
   found = _delta(fast).shape
   if found != expected:
     raise UserError(
-        f"fast weights have shape {list(found)} but the model's query kernels have"
-        f" {list(expected)}; export one context's fast weights of this model"
+      f"fast weights have shape {list(found)} but the model's query kernels have"
+      f" {list(expected)}; export one context's fast weights of this model"
     )
 
 
@@ -146,18 +146,18 @@ def _delta(fast: Params) -> jax.Array:
 
 
 def _write_weights(
-    directory: pathlib.Path | None,
-    code: str,
-    config: DecoderConfig,
-    params: Params,
-    fast: Params | None,
+  directory: pathlib.Path | None,
+  code: str,
+  config: DecoderConfig,
+  params: Params,
+  fast: Params | None,
 ) -> None:
   """Writes model.safetensors or shards and index; with no directory only takes part in gathers."""
   shards = _plan_shards(names.file_shapes(config), DTYPES[code].itemsize)
   files = (
-      [SINGLE_FILE]
-      if len(shards) == 1
-      else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    [SINGLE_FILE]
+    if len(shards) == 1
+    else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
   )
   tensors = _tensors(DTYPES[code], config, params, fast)
   for file, shard in zip(files, shards, strict=True):
@@ -170,11 +170,11 @@ def _write_weights(
   next(tensors, None)  # Runs the generator to its end, where it reports the rounding error.
   if directory is not None and len(shards) > 1:
     total = sum(
-        _num_bytes(shape, DTYPES[code].itemsize) for shard in shards for shape in shard.values()
+      _num_bytes(shape, DTYPES[code].itemsize) for shard in shards for shape in shard.values()
     )
     weight_map = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
     _write_json(
-        directory / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map}
+      directory / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map}
     )
 
 
@@ -213,7 +213,7 @@ def _write_shard(out: IO[bytes], code: str, shard: _Shard, tensors: Iterator[np.
 
 
 def _tensors(
-    dtype: np.dtype, config: DecoderConfig, params: Params, fast: Params | None
+  dtype: np.dtype, config: DecoderConfig, params: Params, fast: Params | None
 ) -> Iterator[np.ndarray]:
   """The file's tensors in the order of `names.file_shapes`, contiguous, on the host."""
   lost = moved = 0.0  # Squared norms: of the rounding of W_Q + Delta, and of Delta.
@@ -233,8 +233,8 @@ def _tensors(
         lost += np.sum(np.square(stored.astype(np.float64) - value))
       if not np.isfinite(stored).all():
         raise UserError(
-            f"tensor {name} is not finite in {dtype}; export in float32, and if that"
-            " fails too the weights themselves are broken"
+          f"tensor {name} is not finite in {dtype}; export in float32, and if that"
+          " fails too the weights themselves are broken"
         )
       yield stored.reshape(layout.file_shape(config))
   if fast is not None and dtype != np.float32 and jax.process_index() == 0:

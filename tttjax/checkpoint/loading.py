@@ -22,7 +22,7 @@ _CHUNK_BYTES = 8 << 20  # Bounds the file pages mapped at a time.
 
 
 def from_pretrained(
-    path, mesh: jax.sharding.Mesh | None = None, dtype=None
+  path, mesh: jax.sharding.Mesh | None = None, dtype=None
 ) -> tuple[Decoder, Params]:
   """Loads a dense Qwen3 checkpoint in Hugging Face's layout (transformers 4 or 5).
 
@@ -60,10 +60,10 @@ def from_pretrained(
 
 
 def _load(
-    layout: names.Layout,
-    split_shape: tuple[int, ...],
-    tensors: list[StoredTensor],
-    leaf: jax.ShapeDtypeStruct,
+  layout: names.Layout,
+  split_shape: tuple[int, ...],
+  tensors: list[StoredTensor],
+  leaf: jax.ShapeDtypeStruct,
 ) -> jax.Array:
   """One parameter; a stacked one is filled layer by layer, in place."""
   blocks = (_read_block(tensor, split_shape, _block_sharding(layout, leaf)) for tensor in tensors)
@@ -90,8 +90,8 @@ def _programs(permutation: tuple[int, ...], dtype: np.dtype, sharding: NamedShar
     return jax.lax.dynamic_update_index_in_dim(stack, convert(block), layer, 0)
 
   return (
-      jax.jit(convert, out_shardings=sharding),
-      jax.jit(insert, donate_argnums=0, out_shardings=sharding),
+    jax.jit(convert, out_shardings=sharding),
+    jax.jit(insert, donate_argnums=0, out_shardings=sharding),
   )
 
 
@@ -105,7 +105,7 @@ def _block_sharding(layout: names.Layout, leaf: jax.ShapeDtypeStruct) -> NamedSh
 
 
 def _read_block(
-    tensor: StoredTensor, split_shape: tuple[int, ...], sharding: NamedSharding | None
+  tensor: StoredTensor, split_shape: tuple[int, ...], sharding: NamedSharding | None
 ) -> jax.Array:
   """A stored tensor, viewed as `split_shape`, on the devices; dtype and axis order of the file."""
   if sharding is None:
@@ -122,7 +122,7 @@ def _read_block(
 
 
 def _read_slice(
-    tensor: StoredTensor, split_shape: tuple[int, ...], index: tuple[slice, ...]
+  tensor: StoredTensor, split_shape: tuple[int, ...], index: tuple[slice, ...]
 ) -> np.ndarray:
   """Copies a slice of a stored tensor, a few rows at a time."""
   rows = range(*index[0].indices(split_shape[0]))

@@ -70,51 +70,51 @@ class Layout:
 
 def _sizes(config: DecoderConfig) -> dict[str, int]:
   return {
-      "V": config.vocab_size,
-      "D": config.hidden_size,
-      "H": config.num_attention_heads,
-      "K": config.num_key_value_heads,
-      "d": config.head_dim,
-      "F": config.intermediate_size,
+    "V": config.vocab_size,
+    "D": config.hidden_size,
+    "H": config.num_attention_heads,
+    "K": config.num_key_value_heads,
+    "d": config.head_dim,
+    "F": config.intermediate_size,
   }
 
 
 def _layer(name: str, path: str, file: str, param: str) -> Layout:
   return Layout(
-      f"model.layers.{{layer}}.{name}.weight",
-      ("layers", *path.split("/")),
-      tuple(file.split()),
-      param,
+    f"model.layers.{{layer}}.{name}.weight",
+    ("layers", *path.split("/")),
+    tuple(file.split()),
+    param,
   )
 
 
 _LAYOUTS = (
-    Layout(EMBEDDING, ("embed", "embedding"), ("V", "D"), "VD"),
-    _layer("input_layernorm", "attention_norm/scale", "D", "D"),
-    _layer("self_attn.q_proj", "attention/query/kernel", "Hd D", "DHd"),
-    _layer("self_attn.k_proj", "attention/key/kernel", "Kd D", "DKd"),
-    _layer("self_attn.v_proj", "attention/value/kernel", "Kd D", "DKd"),
-    _layer("self_attn.q_norm", "attention/query_norm/scale", "d", "d"),
-    _layer("self_attn.k_norm", "attention/key_norm/scale", "d", "d"),
-    _layer("self_attn.o_proj", "attention/output/kernel", "D Hd", "HdD"),
-    _layer("post_attention_layernorm", "mlp_norm/scale", "D", "D"),
-    _layer("mlp.gate_proj", "mlp/gate/kernel", "F D", "DF"),
-    _layer("mlp.up_proj", "mlp/up/kernel", "F D", "DF"),
-    _layer("mlp.down_proj", "mlp/down/kernel", "D F", "FD"),
-    Layout("model.norm.weight", ("final_norm", "scale"), ("D",), "D"),
-    Layout(LM_HEAD, ("lm_head", "kernel"), ("V", "D"), "DV"),
+  Layout(EMBEDDING, ("embed", "embedding"), ("V", "D"), "VD"),
+  _layer("input_layernorm", "attention_norm/scale", "D", "D"),
+  _layer("self_attn.q_proj", "attention/query/kernel", "Hd D", "DHd"),
+  _layer("self_attn.k_proj", "attention/key/kernel", "Kd D", "DKd"),
+  _layer("self_attn.v_proj", "attention/value/kernel", "Kd D", "DKd"),
+  _layer("self_attn.q_norm", "attention/query_norm/scale", "d", "d"),
+  _layer("self_attn.k_norm", "attention/key_norm/scale", "d", "d"),
+  _layer("self_attn.o_proj", "attention/output/kernel", "D Hd", "HdD"),
+  _layer("post_attention_layernorm", "mlp_norm/scale", "D", "D"),
+  _layer("mlp.gate_proj", "mlp/gate/kernel", "F D", "DF"),
+  _layer("mlp.up_proj", "mlp/up/kernel", "F D", "DF"),
+  _layer("mlp.down_proj", "mlp/down/kernel", "D F", "FD"),
+  Layout("model.norm.weight", ("final_norm", "scale"), ("D",), "D"),
+  Layout(LM_HEAD, ("lm_head", "kernel"), ("V", "D"), "DV"),
 )
 
 
 def layouts(config: DecoderConfig) -> Iterator[Layout]:
   """The tensors of a model: all of the table, less the LM head where embeddings are tied."""
   return (
-      layout for layout in _LAYOUTS if not (layout.name == LM_HEAD and config.tie_word_embeddings)
+    layout for layout in _LAYOUTS if not (layout.name == LM_HEAD and config.tie_word_embeddings)
   )
 
 
 def file_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
   """Name -> shape of every tensor that a checkpoint of `config` must hold."""
   return {
-      name: layout.file_shape(config) for layout in layouts(config) for name in layout.names(config)
+    name: layout.file_shape(config) for layout in layouts(config) for name in layout.names(config)
   }

@@ -28,8 +28,8 @@ def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
     latest = manager.latest_step()
     if latest is not None and latest >= step:
       raise UserError(
-          f"{directory}: already holds step {latest}, so step {step} is not saved;"
-          " choose another directory or remove this one"
+        f"{directory}: already holds step {latest}, so step {step} is not saved;"
+        " choose another directory or remove this one"
       )
     manager.save(step, args=ocp.args.StandardSave(_tree(fast, opt_state)))
     manager.wait_until_finished()
@@ -55,7 +55,7 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
     step = manager.latest_step()
     if step is None:
       raise UserError(
-          f"{directory}: holds no saved fast weights; give a directory that they were saved in"
+        f"{directory}: holds no saved fast weights; give a directory that they were saved in"
       )
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(*like))
     try:
@@ -63,8 +63,8 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
     except (ValueError, KeyError, TypeError, OSError) as error:
       reason = str(error).strip().split("\n")[0]
       raise UserError(
-          f"{directory}: step {step} cannot be restored ({reason}); use the model and"
-          " the optimizer that it was saved with"
+        f"{directory}: step {step} cannot be restored ({reason}); use the model and"
+        " the optimizer that it was saved with"
       ) from error
   return state["fast"], state["opt_state"], step
 

@@ -24,9 +24,9 @@ from tttjax.models.decoder_config import DecoderConfig
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 DTYPES = {
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F16": np.dtype(np.float16),
-    "F32": np.dtype(np.float32),
+  "BF16": np.dtype(ml_dtypes.bfloat16),
+  "F16": np.dtype(np.float16),
+  "F32": np.dtype(np.float32),
 }
 _MAX_HEADER_BYTES = 100_000_000  # The format's own limit; a larger length is garbage.
 _FETCH = "fetch the file again"
@@ -88,8 +88,8 @@ def open_checkpoint(directory, config: DecoderConfig) -> dict[str, StoredTensor]
     stored = _read_shards(directory)
   else:
     raise UserError(
-        f"{directory}: has neither {SINGLE_FILE} nor {INDEX_FILE}; give a checkpoint "
-        "with safetensors weights (other weight formats are not read)"
+      f"{directory}: has neither {SINGLE_FILE} nor {INDEX_FILE}; give a checkpoint "
+      "with safetensors weights (other weight formats are not read)"
     )
   return _check_tensors(directory, config, stored)
 
@@ -99,13 +99,13 @@ def _read_shards(directory: pathlib.Path) -> dict[str, StoredTensor]:
   weight_map = read_json(index).get("weight_map")
   if not isinstance(weight_map, dict) or not weight_map:
     raise UserError(
-        f"{index}: field 'weight_map' must be an object of tensor name to file name; {_FETCH}"
+      f"{index}: field 'weight_map' must be an object of tensor name to file name; {_FETCH}"
     )
   for name, file in weight_map.items():
     if not isinstance(file, str) or pathlib.PurePath(file).name != file:
       raise UserError(
-          f"{index}: weight_map of {name} is {file!r} but must be a file name in the "
-          f"same directory; {_FETCH}"
+        f"{index}: weight_map of {name} is {file!r} but must be a file name in the "
+        f"same directory; {_FETCH}"
       )
   stored: dict[str, StoredTensor] = {}
   for file in sorted(set(weight_map.values())):
@@ -114,15 +114,15 @@ def _read_shards(directory: pathlib.Path) -> dict[str, StoredTensor]:
     for name, tensor in read_header(directory / file).items():
       if weight_map.get(name) != file:
         raise UserError(
-            f"{directory / file}: holds tensor {name}, which {INDEX_FILE} does not "
-            "list there; fetch the shards and the index of one release"
+          f"{directory / file}: holds tensor {name}, which {INDEX_FILE} does not "
+          "list there; fetch the shards and the index of one release"
         )
       stored[name] = tensor
   for name, file in weight_map.items():
     if name not in stored:
       raise UserError(
-          f"{directory / file}: tensor {name} is missing, {INDEX_FILE} lists it there; "
-          "fetch the shards and the index of one release"
+        f"{directory / file}: tensor {name} is missing, {INDEX_FILE} lists it there; "
+        "fetch the shards and the index of one release"
       )
   return stored
 
@@ -138,24 +138,24 @@ def read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
     prefix = file.read(8)
     if len(prefix) < 8:
       raise UserError(
-          f"{path}: truncated: {file_bytes} bytes cannot hold a safetensors header; {_FETCH}"
+        f"{path}: truncated: {file_bytes} bytes cannot hold a safetensors header; {_FETCH}"
       )
     header_bytes = struct.unpack("<Q", prefix)[0]
     if header_bytes > _MAX_HEADER_BYTES:
       raise UserError(
-          f"{path}: corrupt: the header claims {header_bytes} bytes (is it a "
-          f"safetensors file, not a pointer to one?); {_FETCH}"
+        f"{path}: corrupt: the header claims {header_bytes} bytes (is it a "
+        f"safetensors file, not a pointer to one?); {_FETCH}"
       )
     if 8 + header_bytes > file_bytes:
       raise UserError(
-          f"{path}: truncated: the header needs {8 + header_bytes} bytes, the file has "
-          f"{file_bytes}; {_FETCH}"
+        f"{path}: truncated: the header needs {8 + header_bytes} bytes, the file has "
+        f"{file_bytes}; {_FETCH}"
       )
     try:
       header = json.loads(file.read(header_bytes).decode("utf-8"))
     except ValueError as error:  # Of JSON or of UTF-8.
       raise UserError(
-          f"{path}: corrupt: the header is not valid JSON ({error}); {_FETCH}"
+        f"{path}: corrupt: the header is not valid JSON ({error}); {_FETCH}"
       ) from None
   if not isinstance(header, dict):
     raise UserError(f"{path}: corrupt: the header is not a JSON object; {_FETCH}")
@@ -164,7 +164,7 @@ def read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
 
 
 def _parse_entries(
-    path: pathlib.Path, header: Mapping[str, Any], data_start: int, file_bytes: int
+  path: pathlib.Path, header: Mapping[str, Any], data_start: int, file_bytes: int
 ) -> dict[str, StoredTensor]:
   tensors, ranges = {}, []
   for name, entry in header.items():
@@ -175,28 +175,28 @@ def _parse_entries(
     expected = math.prod(shape) * DTYPES[dtype].itemsize if dtype in DTYPES else end - begin
     if end - begin != expected:
       raise UserError(
-          f"{path}: corrupt: tensor {name} of {dtype} {list(shape)} needs {expected} "
-          f"bytes, its byte range has {end - begin}; {_FETCH}"
+        f"{path}: corrupt: tensor {name} of {dtype} {list(shape)} needs {expected} "
+        f"bytes, its byte range has {end - begin}; {_FETCH}"
       )
   position = 0
   for begin, end, name in sorted(ranges):
     if begin != position:
       raise UserError(
-          f"{path}: corrupt: tensor {name} starts at byte {begin} of the data, "
-          f"the tensor before it ends at {position}; {_FETCH}"
+        f"{path}: corrupt: tensor {name} starts at byte {begin} of the data, "
+        f"the tensor before it ends at {position}; {_FETCH}"
       )
     position = end
   if data_start + position != file_bytes:
     kind = "truncated" if file_bytes < data_start + position else "corrupt"
     raise UserError(
-        f"{path}: {kind}: the header describes {data_start + position} bytes, the file "
-        f"has {file_bytes}; {_FETCH}"
+      f"{path}: {kind}: the header describes {data_start + position} bytes, the file "
+      f"has {file_bytes}; {_FETCH}"
     )
   return tensors
 
 
 def _parse_entry(
-    path: pathlib.Path, name: str, entry: Any
+  path: pathlib.Path, name: str, entry: Any
 ) -> tuple[str, tuple[int, ...], int, int]:
   """(dtype, shape, begin, end) of one header entry."""
 
@@ -206,12 +206,12 @@ def _parse_entry(
   try:
     dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     valid = (
-        isinstance(dtype, str)
-        and isinstance(shape, list)
-        and all(map(natural, shape))
-        and natural(begin)
-        and natural(end)
-        and begin <= end
+      isinstance(dtype, str)
+      and isinstance(shape, list)
+      and all(map(natural, shape))
+      and natural(begin)
+      and natural(end)
+      and begin <= end
     )
   except (KeyError, TypeError, ValueError):
     valid = False
@@ -221,7 +221,7 @@ def _parse_entry(
 
 
 def _check_tensors(
-    directory: pathlib.Path, config: DecoderConfig, stored: dict[str, StoredTensor]
+  directory: pathlib.Path, config: DecoderConfig, stored: dict[str, StoredTensor]
 ) -> dict[str, StoredTensor]:
   """Checks names, shapes and dtypes; returns the tensors that the model needs."""
   expected = names.file_shapes(config)
@@ -231,9 +231,9 @@ def _check_tensors(
   for name in expected:
     if name not in stored:
       hint = (
-          "; set tie_word_embeddings to true in config.json if the model ties its embeddings"
-          if name == names.LM_HEAD
-          else "; fetch the checkpoint again, all of its files"
+        "; set tie_word_embeddings to true in config.json if the model ties its embeddings"
+        if name == names.LM_HEAD
+        else "; fetch the checkpoint again, all of its files"
       )
       raise UserError(f"{directory}: tensor {name} is missing{hint}")
   for name, tensor in stored.items():
@@ -241,18 +241,18 @@ def _check_tensors(
       continue
     if name not in accepted:
       raise UserError(
-          f"{tensor.path}: unexpected tensor {name}; config.json does not describe it "
-          "(check num_hidden_layers and the architecture)"
+        f"{tensor.path}: unexpected tensor {name}; config.json does not describe it "
+        "(check num_hidden_layers and the architecture)"
       )
     if tensor.shape != accepted[name]:
       raise UserError(
-          f"{tensor.path}: tensor {name} has shape {list(tensor.shape)}, config.json "
-          f"asks for {list(accepted[name])}; use the config.json of this checkpoint"
+        f"{tensor.path}: tensor {name} has shape {list(tensor.shape)}, config.json "
+        f"asks for {list(accepted[name])}; use the config.json of this checkpoint"
       )
     if tensor.dtype not in DTYPES:
       raise UserError(
-          f"{tensor.path}: tensor {name} has dtype {tensor.dtype}, supported are "
-          f"{', '.join(DTYPES)}; use an unquantised release of the model"
+        f"{tensor.path}: tensor {name} has dtype {tensor.dtype}, supported are "
+        f"{', '.join(DTYPES)}; use an unquantised release of the model"
       )
   if config.tie_word_embeddings and names.LM_HEAD in stored:
     _check_tied(stored[names.LM_HEAD], stored[names.EMBEDDING])
@@ -265,9 +265,9 @@ def _check_tied(head: StoredTensor, embedding: StoredTensor) -> None:
   for start in range(0, head.shape[0], rows):
     # A fresh mapping each time, so that compared pages are dropped.
     if not np.array_equal(
-        head.open()[start : start + rows], embedding.open()[start : start + rows]
+      head.open()[start : start + rows], embedding.open()[start : start + rows]
     ):
       raise UserError(
-          f"{head.path}: {names.LM_HEAD} differs from {names.EMBEDDING} although "
-          "tie_word_embeddings is true; set it to false in config.json"
+        f"{head.path}: {names.LM_HEAD} differs from {names.EMBEDDING} although "
+        "tie_word_embeddings is true; set it to false in config.json"
       )

@@ -23,13 +23,13 @@ def load_tokenizer(path):
     raise UserError(f"{path}: no such directory; give the local directory of a checkpoint")
   if not any((path / file).exists() for file in _TOKENIZER_FILES):
     raise UserError(
-        f"{path}: has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the tokenizer's"
-        " files of the checkpoint there"
+      f"{path}: has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the tokenizer's"
+      " files of the checkpoint there"
     )
   try:
     return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
   except Exception as error:  # The tokenizers library raises plain Exception for a corrupt file.
     reason = str(error).strip().split("\n")[0]
     raise UserError(
-        f"{path}: cannot load the tokenizer ({reason}); fetch its files again"
+      f"{path}: cannot load the tokenizer ({reason}); fetch its files again"
     ) from None

@@ -57,15 +57,15 @@ class _State:
 
 
 def beam_search(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    prompt: jax.Array,
-    sampling: SamplingConfig,
-    num_beams: int,
-    prompt_lengths: jax.Array | None = None,
-    length_penalty: float = 1.0,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  prompt: jax.Array,
+  sampling: SamplingConfig,
+  num_beams: int,
+  prompt_lengths: jax.Array | None = None,
+  length_penalty: float = 1.0,
 ) -> BeamGeneration:
   """The best continuation of every prompt that a search with `num_beams` beams finds.
 
@@ -93,33 +93,31 @@ def beam_search(
   """
   if not 1 <= num_beams <= model.config.vocab_size:
     raise UserError(
-        f"num_beams is {num_beams}; it must be in [1, {model.config.vocab_size}], the vocabulary"
+      f"num_beams is {num_beams}; it must be in [1, {model.config.vocab_size}], the vocabulary"
     )
   if is_concrete(sampling.temperature) and sampling.temperature != 0:
     raise UserError(
-        f"SamplingConfig.temperature is {sampling.temperature} but beam search does not sample:"
-        " set it to 0"
+      f"SamplingConfig.temperature is {sampling.temperature} but beam search does not sample:"
+      " set it to 0"
     )
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   penalty = jnp.asarray(length_penalty, jnp.float32)
   return _beam_search(
-      model,
-      sampling.max_new_tokens,
-      num_beams,
-      params,
-      fast,
-      cache,
-      prompt,
-      lengths,
-      penalty,
-      sampling.traced(),
+    model,
+    sampling.max_new_tokens,
+    num_beams,
+    params,
+    fast,
+    cache,
+    prompt,
+    lengths,
+    penalty,
+    sampling.traced(),
   )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _beam_search(
-    model, size, num_beams, params, fast, cache, prompt, lengths, penalty, sampling
-):
+def _beam_search(model, size, num_beams, params, fast, cache, prompt, lengths, penalty, sampling):
   rows, width = prompt.shape
   suffix = new_suffix(model, cache, lengths, width, size)
   hidden, suffix, _ = encode(model, params, fast, cache, suffix, align_right(prompt, lengths))
@@ -143,12 +141,12 @@ def _beam_search(
   state = lax.while_loop(lambda state: state.open.any(), body, state)
   best = jax.tree.map(lambda x: x[:, 0], state.finished)
   return BeamGeneration(
-      tokens=best.tokens,
-      lengths=best.lengths,
-      logprobs=best.logprobs,
-      thinking_lengths=best.thinking_lengths,
-      scores=state.scores[:, 0],
-      steps=state.steps,
+    tokens=best.tokens,
+    lengths=best.lengths,
+    logprobs=best.logprobs,
+    thinking_lengths=best.thinking_lengths,
+    scores=state.scores[:, 0],
+    steps=state.steps,
   )
 
 
@@ -160,19 +158,19 @@ def _start(suffix: SuffixCache, rows: int, num_beams: int, size: int, sampling: 
   tokens, logprobs = jnp.full((*shape, size), -1, jnp.int32), jnp.zeros((*shape, size), jnp.float32)
   none = jnp.full(shape, -jnp.inf, jnp.float32)
   return _State(
-      step=jnp.zeros((), jnp.int32),
-      suffix=suffix.replace(
-          keys=repeat(suffix.keys, 1),
-          values=repeat(suffix.values, 1),
-          first=repeat(suffix.first, 0),
-          base=repeat(suffix.base, 0),
-      ),
-      parents=zeros,
-      beams=_Beams(none.at[:, 0].set(0.0), thinking_budget.start(shape, sampling), tokens, logprobs),
-      finished=Generation(tokens, zeros, logprobs, zeros),
-      scores=none,
-      open=jnp.ones((rows,), bool),
-      steps=jnp.zeros((rows,), jnp.int32),
+    step=jnp.zeros((), jnp.int32),
+    suffix=suffix.replace(
+      keys=repeat(suffix.keys, 1),
+      values=repeat(suffix.values, 1),
+      first=repeat(suffix.first, 0),
+      base=repeat(suffix.base, 0),
+    ),
+    parents=zeros,
+    beams=_Beams(none.at[:, 0].set(0.0), thinking_budget.start(shape, sampling), tokens, logprobs),
+    finished=Generation(tokens, zeros, logprobs, zeros),
+    scores=none,
+    open=jnp.ones((rows,), bool),
+    steps=jnp.zeros((rows,), jnp.int32),
   )
 
 
@@ -182,9 +180,7 @@ def _reorder(model: Decoder, suffix: SuffixCache, parents: jax.Array) -> SuffixC
   def gather(slots):  # [L, R*n, K, S, d]
     split = slots.reshape(slots.shape[0], *parents.shape, *slots.shape[2:])
     taken = jax.vmap(lambda row, at: row[:, at], (1, 0), 1)(split, parents)
-    return constrain(
-        taken.reshape(slots.shape), model.mesh, None, "batch", "kv_heads", None, None
-    )
+    return constrain(taken.reshape(slots.shape), model.mesh, None, "batch", "kv_heads", None, None)
 
   return suffix.replace(keys=gather(suffix.keys), values=gather(suffix.values))
 
@@ -220,10 +216,10 @@ def _extend(logprobs, state: _State, penalty: jax.Array, sampling: Sampling) -> 
     value, end = _take((logprobs.reshape(rows, -1), ended.reshape(rows, -1)), index)
     old = _take(beams, parents)
     new = _Beams(
-        totals=totals,
-        progress=thinking_budget.advance(old.progress, token, sampling),
-        tokens=old.tokens.at[:, :, state.step].set(token),
-        logprobs=old.logprobs.at[:, :, state.step].set(value),
+      totals=totals,
+      progress=thinking_budget.advance(old.progress, token, sampling),
+      tokens=old.tokens.at[:, :, state.step].set(token),
+      logprobs=old.logprobs.at[:, :, state.step].set(value),
     )
     return new, parents, end
 
@@ -235,10 +231,10 @@ def _extend(logprobs, state: _State, penalty: jax.Array, sampling: Sampling) -> 
   scores = _score(candidates, length, penalty, sampling)
   scores = jnp.where(end & state.open[:, None], scores, -jnp.inf)
   new = Generation(
-      tokens=candidates.tokens,
-      lengths=jnp.full_like(parents, length),
-      logprobs=candidates.logprobs,
-      thinking_lengths=candidates.progress.thought,
+    tokens=candidates.tokens,
+    lengths=jnp.full_like(parents, length),
+    logprobs=candidates.logprobs,
+    thinking_lengths=candidates.progress.thought,
   )
   join = lambda old, new: jnp.concatenate([old, new], axis=1)
   scores, best = lax.top_k(join(state.scores, scores), num_beams)
@@ -246,11 +242,11 @@ def _extend(logprobs, state: _State, penalty: jax.Array, sampling: Sampling) -> 
 
   possible = _score(running, length, penalty, sampling).max(axis=1)
   return state.replace(
-      step=length,
-      parents=parents,
-      beams=running,
-      finished=finished,
-      scores=scores,
-      open=state.open & (possible > scores.min(axis=1)),
-      steps=state.steps + state.open,
+    step=length,
+    parents=parents,
+    beams=running,
+    finished=finished,
+    scores=scores,
+    open=state.open & (possible > scores.min(axis=1)),
+    steps=state.steps + state.open,
   )

@@ -47,15 +47,15 @@ class _State:
 
 
 def generate(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    prompt: jax.Array,
-    key: jax.Array,
-    sampling: SamplingConfig,
-    prompt_lengths: jax.Array | None = None,
-    question_before: bool = False,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  prompt: jax.Array,
+  key: jax.Array,
+  sampling: SamplingConfig,
+  prompt_lengths: jax.Array | None = None,
+  question_before: bool = False,
 ) -> Generation:
   """Encodes the prompt after the frozen context, with the current fast weights, and decodes.
 
@@ -75,29 +75,29 @@ def generate(
   """
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   return _generate(
-      model,
-      sampling.max_new_tokens,
-      question_before,
-      params,
-      fast,
-      cache,
-      prompt,
-      lengths,
-      key,
-      sampling.traced(),
+    model,
+    sampling.max_new_tokens,
+    question_before,
+    params,
+    fast,
+    cache,
+    prompt,
+    lengths,
+    key,
+    sampling.traced(),
   )
 
 
 def stream(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    prompt: jax.Array,
-    key: jax.Array,
-    sampling: SamplingConfig,
-    prompt_lengths: jax.Array | None = None,
-    every: int = 8,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  prompt: jax.Array,
+  key: jax.Array,
+  sampling: SamplingConfig,
+  prompt_lengths: jax.Array | None = None,
+  every: int = 8,
 ) -> Iterator[Generation]:
   """As `generate`, yielding everything so far after each `every` tokens; the last is the whole."""
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
@@ -130,17 +130,17 @@ def _start(model, size, before, params, fast, cache, prompt, lengths, key, sampl
   hidden, suffix, _ = encode(model, params, fast, cache, suffix, aligned)
   zeros = jnp.zeros((rows,), jnp.int32)
   state = _State(
-      step=jnp.zeros((), jnp.int32),
-      last=zeros,
-      suffix=suffix,
-      progress=thinking_budget.start((rows,), sampling),
-      done=jnp.zeros((rows,), bool),
-      out=Generation(
-          tokens=jnp.full((rows, size), -1, jnp.int32),
-          lengths=zeros,
-          logprobs=jnp.zeros((rows, size), jnp.float32),
-          thinking_lengths=zeros,
-      ),
+    step=jnp.zeros((), jnp.int32),
+    last=zeros,
+    suffix=suffix,
+    progress=thinking_budget.start((rows,), sampling),
+    done=jnp.zeros((rows,), bool),
+    out=Generation(
+      tokens=jnp.full((rows, size), -1, jnp.int32),
+      lengths=zeros,
+      logprobs=jnp.zeros((rows, size), jnp.float32),
+      thinking_lengths=zeros,
+    ),
   )
   return _emit(model, params, hidden[:, -1], state, key, sampling)
 
@@ -172,12 +172,10 @@ def _emit(model, params, hidden, state: _State, key, sampling: Sampling) -> _Sta
   progress = jax.tree.map(lambda new, old: jnp.where(live, new, old), progress, state.progress)
   at = state.step
   out = Generation(
-      tokens=state.out.tokens.at[:, at].set(jnp.where(live, token, -1)),
-      lengths=state.out.lengths + live,
-      logprobs=state.out.logprobs.at[:, at].set(
-          jnp.where(live, log_probability(logits, token), 0.0)
-      ),
-      thinking_lengths=progress.thought,
+    tokens=state.out.tokens.at[:, at].set(jnp.where(live, token, -1)),
+    lengths=state.out.lengths + live,
+    logprobs=state.out.logprobs.at[:, at].set(jnp.where(live, log_probability(logits, token), 0.0)),
+    thinking_lengths=progress.thought,
   )
   done = state.done | thinking_budget.ends(state.progress, token, sampling)
   return state.replace(step=at + 1, last=token, progress=progress, done=done, out=out)

@@ -19,12 +19,12 @@ _MAX_CHUNK = 2048
 
 
 def prefill(
-    model: Decoder,
-    params: Params,
-    tokens: jax.Array,
-    lengths: jax.Array | None = None,
-    capacity: int | None = None,
-    positions: jax.Array | None = None,
+  model: Decoder,
+  params: Params,
+  tokens: jax.Array,
+  lengths: jax.Array | None = None,
+  capacity: int | None = None,
+  positions: jax.Array | None = None,
 ) -> tuple[PrefixCache, jax.Array]:
   """Encodes contexts into a frozen cache, in chunks: memory is flat in T apart from the cache.
 
@@ -63,11 +63,11 @@ def prefill(
     positions = pad_to(positions, capacity)
   if last >= config.max_position_embeddings:
     raise UserError(
-        f"the context reaches position {last} but max_position_embeddings in config.json is"
-        f" {config.max_position_embeddings}: shorten it, or configure YaRN for a longer range"
+      f"the context reaches position {last} but max_position_embeddings in config.json is"
+      f" {config.max_position_embeddings}: shorten it, or configure YaRN for a longer range"
     )
   return _prefill(
-      model, params, pad_to(tokens, capacity), jnp.asarray(lengths, jnp.int32), positions
+    model, params, pad_to(tokens, capacity), jnp.asarray(lengths, jnp.int32), positions
   )
 
 
@@ -82,11 +82,11 @@ def _prefill(model, params, tokens, lengths, positions):
     keys, values, last_hidden = carry
     offset = index * chunk
     hidden, (keys, values) = model.apply(
-        variables(params, None),
-        lax.dynamic_slice_in_dim(tokens, offset, chunk, axis=1),
-        lax.dynamic_slice_in_dim(positions, offset, chunk, axis=1),
-        WritePrefix(keys, values, offset, model.mesh),
-        method="hidden",
+      variables(params, None),
+      lax.dynamic_slice_in_dim(tokens, offset, chunk, axis=1),
+      lax.dynamic_slice_in_dim(positions, offset, chunk, axis=1),
+      WritePrefix(keys, values, offset, model.mesh),
+      method="hidden",
     )
     # Keep the hidden state of each row's last token; its logits are the only ones built.
     at = lengths - 1 - offset

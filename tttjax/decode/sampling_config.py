@@ -47,13 +47,13 @@ class SamplingConfig:
 
   def __post_init__(self):
     ranges = {
-        "max_new_tokens": (1, np.inf),
-        "temperature": (0, np.inf),
-        "top_k": (0, np.inf),
-        "top_p": (0, 1),
-        "min_p": (0, 1),
-        "thinking_budget": (0, np.inf),
-        "max_answer_tokens": (1, np.inf),
+      "max_new_tokens": (1, np.inf),
+      "temperature": (0, np.inf),
+      "top_k": (0, np.inf),
+      "top_p": (0, 1),
+      "min_p": (0, 1),
+      "thinking_budget": (0, np.inf),
+      "max_answer_tokens": (1, np.inf),
     }
     for name, (low, high) in ranges.items():
       value = getattr(self, name)
@@ -65,8 +65,8 @@ class SamplingConfig:
     if self.thinking_budget is not None:
       if not self.forced_stop_ids or self.end_think_id is None:
         raise UserError(
-            "SamplingConfig.thinking_budget needs end_think_id and forced_stop_ids: without them"
-            " the thinking section could not be closed"
+          "SamplingConfig.thinking_budget needs end_think_id and forced_stop_ids: without them"
+          " the thinking section could not be closed"
         )
       if self.forced_stop_ids[-1] != self.end_think_id:
         raise UserError("SamplingConfig.forced_stop_ids must end with end_think_id")
@@ -78,19 +78,19 @@ class SamplingConfig:
     pad = lambda ids, width: np.asarray(tuple(ids) + (-1,) * (width - len(ids)), np.int32)
     thinking = self.thinking_budget is not None
     return Sampling(
-        temperature=f32(self.temperature),
-        top_k=i32(self.top_k),
-        top_p=f32(self.top_p),
-        min_p=f32(self.min_p),
-        stop_ids=i32(pad(self.stop_ids, _MAX_STOP_IDS)),
-        thinking=jnp.asarray(thinking),
-        thinking_budget=i32(self.thinking_budget if thinking else 0),
-        end_think_id=i32(-1 if self.end_think_id is None else self.end_think_id),
-        forced_ids=i32(pad(self.forced_stop_ids, _MAX_FORCED_IDS)),
-        forced_length=i32(len(self.forced_stop_ids)),
-        max_answer_tokens=i32(
-            _NO_LIMIT if self.max_answer_tokens is None else self.max_answer_tokens
-        ),
+      temperature=f32(self.temperature),
+      top_k=i32(self.top_k),
+      top_p=f32(self.top_p),
+      min_p=f32(self.min_p),
+      stop_ids=i32(pad(self.stop_ids, _MAX_STOP_IDS)),
+      thinking=jnp.asarray(thinking),
+      thinking_budget=i32(self.thinking_budget if thinking else 0),
+      end_think_id=i32(-1 if self.end_think_id is None else self.end_think_id),
+      forced_ids=i32(pad(self.forced_stop_ids, _MAX_FORCED_IDS)),
+      forced_length=i32(len(self.forced_stop_ids)),
+      max_answer_tokens=i32(
+        _NO_LIMIT if self.max_answer_tokens is None else self.max_answer_tokens
+      ),
     )
 
 

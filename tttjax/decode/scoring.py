@@ -17,12 +17,12 @@ _COLUMNS = 32
 
 
 def score(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    lengths: jax.Array | None = None,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  lengths: jax.Array | None = None,
 ) -> jax.Array:
   """log p(tokens[:, i] | context, tokens[:, :i]) with the current fast weights.
 

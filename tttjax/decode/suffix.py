@@ -44,7 +44,7 @@ def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
   batch = cache.lengths.shape[0]
   if rows % batch:
     raise UserError(
-        f"the prompt has {rows} rows but the cache {batch}: give each cache row as many of them"
+      f"the prompt has {rows} rows but the cache {batch}: give each cache row as many of them"
     )
   if lengths is None:
     lengths = np.full((rows,), width, np.int32)
@@ -55,16 +55,16 @@ def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
     last += int(np.max(lengths)) + new_tokens
     if last > model.config.max_position_embeddings:
       raise UserError(
-          f"context, prompt and {new_tokens} new tokens reach position {last} but"
-          f" max_position_embeddings in config.json is {model.config.max_position_embeddings}:"
-          " shorten them or lower max_new_tokens"
+        f"context, prompt and {new_tokens} new tokens reach position {last} but"
+        f" max_position_embeddings in config.json is {model.config.max_position_embeddings}:"
+        " shorten them or lower max_new_tokens"
       )
   bucket = max(_MIN_WIDTH, 1 << (width - 1).bit_length())
   return pad_to(tokens, bucket), jnp.asarray(lengths, jnp.int32)
 
 
 def new_suffix(
-    model: Decoder, cache: PrefixCache, lengths: jax.Array, width: int, new_tokens: int
+  model: Decoder, cache: PrefixCache, lengths: jax.Array, width: int, new_tokens: int
 ) -> SuffixCache:
   """Empty slots for a prompt of padded `width` and `new_tokens` more, for len(lengths) rows."""
   rows = lengths.shape[0]
@@ -82,14 +82,14 @@ def align_right(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 def encode(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    suffix: SuffixCache,
-    tokens: jax.Array,
-    memory: type[Suffix] = Suffix,
-    **extra,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  suffix: SuffixCache,
+  tokens: jax.Array,
+  memory: type[Suffix] = Suffix,
+  **extra,
 ):
   """Encodes tokens [R, T] at the suffix's next slots, with the current fast weights.
 
@@ -101,21 +101,21 @@ def encode(
   slots = suffix.offset + jnp.arange(tokens.shape[1])
   positions = jnp.maximum(suffix.base[:, None] + slots - suffix.first[:, None], 0)
   hidden, state = model.apply(
-      variables(params, fast),
-      tokens,
-      positions,
-      memory(
-          cache.keys,
-          cache.values,
-          cache.lengths,
-          suffix.keys,
-          suffix.values,
-          suffix.first,
-          suffix.offset,
-          model.mesh,
-          **extra,
-      ),
-      method="hidden",
+    variables(params, fast),
+    tokens,
+    positions,
+    memory(
+      cache.keys,
+      cache.values,
+      cache.lengths,
+      suffix.keys,
+      suffix.values,
+      suffix.first,
+      suffix.offset,
+      model.mesh,
+      **extra,
+    ),
+    method="hidden",
   )
   keys, values = state[:2]
   offset = suffix.offset + tokens.shape[1]

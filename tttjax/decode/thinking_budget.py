@@ -48,7 +48,7 @@ def advance(progress: Progress, token: jax.Array, sampling: Sampling) -> Progres
   last_inserted = progress.thought - sampling.thinking_budget == sampling.forced_length - 1
   closes = jnp.where(forced, last_inserted, token == sampling.end_think_id)
   return Progress(
-      closed=progress.closed | closes,
-      thought=progress.thought + ~progress.closed,
-      answered=progress.answered + progress.closed,
+    closed=progress.closed | closes,
+    thought=progress.thought + ~progress.closed,
+    answered=progress.answered + progress.closed,
   )

@@ -15,13 +15,15 @@ def write_checkpoint(directory, model: Decoder, params, tokenizer) -> None:
   Replaces `directory`, which must be absent or one that this function wrote.
   """
   directory = pathlib.Path(directory)
-  ids = {'eos_token_id': tokenizer.eos_token_id, 'pad_token_id': tokenizer.pad_token_id}
+  ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
   with tempfile.TemporaryDirectory() as scratch:
     source = pathlib.Path(scratch)
     write_tokenizer(source, tokenizer)
-    _write_json(source / 'config.json', ids)  # The ids are all that export reads of it.
-    _write_json(source / 'generation_config.json', {
-        **ids, 'do_sample': True, 'temperature': 0.6, 'top_p': 0.95, 'top_k': 20})
+    _write_json(source / "config.json", ids)  # The ids are all that export reads of it.
+    _write_json(
+      source / "generation_config.json",
+      {**ids, "do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20},
+    )
     if directory.exists():
       shutil.rmtree(directory)
     export(directory, model, params, source=source)
@@ -31,12 +33,18 @@ def write_tokenizer(directory, tokenizer) -> None:
   """Writes tokenizer.json and a tokenizer_config.json that transformers 4 and 5 both read."""
   tokenizer.save_pretrained(directory)
   # Transformers 5 puts the template into a file of its own, which 4 did not always read.
-  (directory / 'chat_template.jinja').unlink(missing_ok=True)
-  path = directory / 'tokenizer_config.json'
-  values = json.loads(path.read_text(encoding='utf-8'))
-  _write_json(path, {**values, 'tokenizer_class': 'PreTrainedTokenizerFast',
-                     'chat_template': tokenizer.chat_template})
+  (directory / "chat_template.jinja").unlink(missing_ok=True)
+  path = directory / "tokenizer_config.json"
+  values = json.loads(path.read_text(encoding="utf-8"))
+  _write_json(
+    path,
+    {
+      **values,
+      "tokenizer_class": "PreTrainedTokenizerFast",
+      "chat_template": tokenizer.chat_template,
+    },
+  )
 
 
 def _write_json(path: pathlib.Path, values) -> None:
-  path.write_text(json.dumps(values, indent=2) + '\n', encoding='utf-8')
+  path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

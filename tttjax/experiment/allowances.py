@@ -12,12 +12,17 @@ PROMPT_TOKENS = 64
 
 
 def sizes(
-    plan: Plan, model: Model, context: int, prompt: int = PROMPT_TOKENS, longest: int = 0
+  plan: Plan, model: Model, context: int, prompt: int = PROMPT_TOKENS, longest: int = 0
 ) -> Sizes:
   """The lengths of one context: `context` and `prompt` tokens, and the longest answer."""
   return Sizes(
-      model.architecture, context, prompt, plan.config.sampling.max_new_tokens,
-      max(context, longest), cut_spans=not plan.in_tokens)
+    model.architecture,
+    context,
+    prompt,
+    plan.config.sampling.max_new_tokens,
+    max(context, longest),
+    cut_spans=not plan.in_tokens,
+  )
 
 
 def reference(plan: Plan, size: Sizes) -> Reference:
@@ -37,16 +42,17 @@ def reference(plan: Plan, size: Sizes) -> Reference:
     steps = flops.match_steps(*shape, span, budget, size.answer, span_kv)
     if steps < 1:
       raise UserError(
-          f'config.thinking.budget={budget} is too small for one step of config.ttt.span={span} at'
-          f' {size.context} tokens; raise it or lower the span')
-    return Reference(plan.ttt(steps, span), budget, given, 'flops')
+        f"config.thinking.budget={budget} is too small for one step of config.ttt.span={span} at"
+        f" {size.context} tokens; raise it or lower the span"
+      )
+    return Reference(plan.ttt(steps, span), budget, given, "flops")
   steps = config.ttt.steps
   given = flops.qttt(*shape, span, steps, size.answer, span_kv=span_kv)
   if budget == MATCHED:
     tokens = flops.largest_within(given, lambda n: flops.thinking(*shape, n, size.answer))
-    return Reference(plan.ttt(steps, span), tokens, given, 'flops')
+    return Reference(plan.ttt(steps, span), tokens, given, "flops")
   tokens = flops.paper_rule(span, steps) if budget == PAPER else budget
-  return Reference(plan.ttt(steps, span), tokens, given, 'tokens')
+  return Reference(plan.ttt(steps, span), tokens, given, "tokens")
 
 
 def allowances(plan: Plan, size: Sizes) -> dict[str, Allowance]:
@@ -65,31 +71,34 @@ def allowance(plan: Plan, size: Sizes, name: str) -> Allowance:
   try:
     allowed = plan.strategies[name].allowance(size, budget)
   except UserError as error:
-    raise UserError(f'config.strategies: {name}: {error}') from None
+    raise UserError(f"config.strategies: {name}: {error}") from None
   _check_positions(plan, size, name, allowed)
   return allowed
 
 
 def _check_positions(plan: Plan, size: Sizes, name: str, allowed: Allowance) -> None:
   limit = size.architecture.max_position_embeddings
-  stretch = getattr(plan.strategies[name], 'stretch', 0)
+  stretch = getattr(plan.strategies[name], "stretch", 0)
   if 0 < stretch < size.longest:
     raise UserError(
-        f'config.strategies: {name}: stretch={stretch} is shorter than a context of {size.longest}'
-        ' tokens; stretch to at least that')
+      f"config.strategies: {name}: stretch={stretch} is shorter than a context of {size.longest}"
+      " tokens; stretch to at least that"
+    )
   context = max(size.longest, stretch)
   after = size.prompt + size.answer
   if context + after > limit:
     raise UserError(
-        f'config.lengths: {context} tokens of context and {after} of question and answer exceed'
-        f" the model's {limit} positions (max_position_embeddings in config.json); use shorter"
-        ' contexts, or configure YaRN there')
+      f"config.lengths: {context} tokens of context and {after} of question and answer exceed"
+      f" the model's {limit} positions (max_position_embeddings in config.json); use shorter"
+      " contexts, or configure YaRN there"
+    )
   thought = allowed.thinking_tokens or 0
   if context + after + thought > limit:
     raise UserError(
-        f'config.thinking.budget: {thought} thinking tokens of {name} after a context of'
-        f" {context} exceed the model's {limit} positions; lower config.ttt.steps or"
-        ' config.thinking.budget, or use shorter config.lengths')
+      f"config.thinking.budget: {thought} thinking tokens of {name} after a context of"
+      f" {context} exceed the model's {limit} positions; lower config.ttt.steps or"
+      " config.thinking.budget, or use shorter config.lengths"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

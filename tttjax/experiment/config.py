@@ -27,75 +27,90 @@ from tttjax.tasks.synthetic.bank_log import FORCED_STOP
 from tttjax.ttt.hyperparameters import TTTConfig
 
 # A budget that is not given but solved for, so that thinking and qTTT cost the same FLOPs.
-MATCHED = 'matched'
+MATCHED = "matched"
 # The paper's rule for the thinking budget, M = 2 N k.
-PAPER = 'paper'
+PAPER = "paper"
 # Named in configs instead of a directory.
-_EMBEDDED = 'embedded'
+_EMBEDDED = "embedded"
 # With share_programs a program serves lengths from more than longest / this up to its longest.
 SHARED_RANGE = 4
 _SMOKE_CONTEXTS, _SMOKE_QUESTIONS = 2, 2
 
 # name: (default, meaning). The default's type is the field's type.
 _FIELDS = {
-    'models': ((_EMBEDDED,), f"checkpoint directories in Hugging Face's layout, or '{_EMBEDDED}'"),
-    'tasks': (('bank_log',), f'of: {", ".join(TASKS)}; with options such as bank_log(kind=amount)'),
-    'unit': ('tokens', "of lengths: tokens, or native: the task's own (operations, lines)"),
-    'lengths': ((256, 512, 1024, 2048), 'context lengths'),
-    'contexts': ((8,), 'contexts per length and seed, one number or one per length; they are the'
-                 ' clusters of every standard error'),
-    'questions': (6, 'questions per context at most, answered after one adaptation'),
-    'seeds': ((0,), 'of contexts, questions, span sampling and decoding'),
-    'strategies': (('in_context', 'thinking', 'qttt', 'qttt_other_context'),
-                   f'of: {", ".join(STRATEGIES)}; with options such as qttt(learning_rate=3e-4)'),
-    'ttt.steps': (32, f"N, steps of qTTT, or '{MATCHED}' to thinking.budget"),
-    'ttt.span': (32, 'k, tokens per step; with native units a shorter context takes the largest'
-                 ' power of two that fits'),
-    'ttt.learning_rate': (1e-3, '1e-3 for the embedded model, 1e-6 to 1e-5 for real Qwen3'),
-    'ttt.weight_decay': (0.01, "AdamW's, towards zero query kernels"),
-    'ttt.clip': (1.0, 'largest global gradient norm'),
-    'ttt.schedule': ('constant', 'of the learning rate: constant, linear or cosine'),
-    'ttt.span_kv': ('frozen', "the span's own keys and values: frozen (the paper's) or recomputed"),
-    'thinking.budget': (MATCHED, f"M, thinking tokens, '{MATCHED}' to ttt.steps by exact FLOPs, or"
-                        f" '{PAPER}': 2 N k"),
-    'thinking.temperature': (0.0, 'of thoughts and of the answer after them; 0 is greedy'),
-    'thinking.top_k': (20, 'likeliest tokens kept; 0 keeps all'),
-    'thinking.top_p': (0.95, 'probability mass kept; 1 keeps all'),
-    'thinking.forced_stop': (FORCED_STOP, 'text inserted where the budget is used up'),
-    'sampling.max_new_tokens': (16, 'longest answer, tokens'),
-    'sampling.temperature': (0.0, 'of answers without thinking; 0 is greedy'),
-    'sampling.top_k': (0, 'likeliest tokens kept; 0 keeps all'),
-    'sampling.top_p': (1.0, 'probability mass kept; 1 keeps all'),
-    'mechanism': (True, 'measure what the attention does to the evidence'),
-    'share_programs': (
-        False, f'lengths up to {SHARED_RANGE} times apart share compiled programs: sooner done'
-        ' where compiling dominates, but seconds are those of the longest'),
-    'mesh.data': (1, 'devices that split the batch of questions'),
-    'mesh.fsdp': (1, 'devices that split every weight, and the batch'),
-    'mesh.tensor': (1, 'devices that split heads, MLP and vocabulary'),
-    'mesh.context': (1, "devices that split the context's keys and values"),
-    'tensorboard': (False, "write metrics for TensorBoard too (pip install 'tttjax[tensorboard]')"),
-    'smoke': (False, 'check that it runs: the embedded model, the shortest length,'
-              f' {_SMOKE_CONTEXTS} contexts'),
-    'workdir': ('runs/quickstart', 'where samples, results, figures and report go'),
+  "models": ((_EMBEDDED,), f"checkpoint directories in Hugging Face's layout, or '{_EMBEDDED}'"),
+  "tasks": (("bank_log",), f"of: {', '.join(TASKS)}; with options such as bank_log(kind=amount)"),
+  "unit": ("tokens", "of lengths: tokens, or native: the task's own (operations, lines)"),
+  "lengths": ((256, 512, 1024, 2048), "context lengths"),
+  "contexts": (
+    (8,),
+    "contexts per length and seed, one number or one per length; they are the"
+    " clusters of every standard error",
+  ),
+  "questions": (6, "questions per context at most, answered after one adaptation"),
+  "seeds": ((0,), "of contexts, questions, span sampling and decoding"),
+  "strategies": (
+    ("in_context", "thinking", "qttt", "qttt_other_context"),
+    f"of: {', '.join(STRATEGIES)}; with options such as qttt(learning_rate=3e-4)",
+  ),
+  "ttt.steps": (32, f"N, steps of qTTT, or '{MATCHED}' to thinking.budget"),
+  "ttt.span": (
+    32,
+    "k, tokens per step; with native units a shorter context takes the largest"
+    " power of two that fits",
+  ),
+  "ttt.learning_rate": (1e-3, "1e-3 for the embedded model, 1e-6 to 1e-5 for real Qwen3"),
+  "ttt.weight_decay": (0.01, "AdamW's, towards zero query kernels"),
+  "ttt.clip": (1.0, "largest global gradient norm"),
+  "ttt.schedule": ("constant", "of the learning rate: constant, linear or cosine"),
+  "ttt.span_kv": ("frozen", "the span's own keys and values: frozen (the paper's) or recomputed"),
+  "thinking.budget": (
+    MATCHED,
+    f"M, thinking tokens, '{MATCHED}' to ttt.steps by exact FLOPs, or '{PAPER}': 2 N k",
+  ),
+  "thinking.temperature": (0.0, "of thoughts and of the answer after them; 0 is greedy"),
+  "thinking.top_k": (20, "likeliest tokens kept; 0 keeps all"),
+  "thinking.top_p": (0.95, "probability mass kept; 1 keeps all"),
+  "thinking.forced_stop": (FORCED_STOP, "text inserted where the budget is used up"),
+  "sampling.max_new_tokens": (16, "longest answer, tokens"),
+  "sampling.temperature": (0.0, "of answers without thinking; 0 is greedy"),
+  "sampling.top_k": (0, "likeliest tokens kept; 0 keeps all"),
+  "sampling.top_p": (1.0, "probability mass kept; 1 keeps all"),
+  "mechanism": (True, "measure what the attention does to the evidence"),
+  "share_programs": (
+    False,
+    f"lengths up to {SHARED_RANGE} times apart share compiled programs: sooner done"
+    " where compiling dominates, but seconds are those of the longest",
+  ),
+  "mesh.data": (1, "devices that split the batch of questions"),
+  "mesh.fsdp": (1, "devices that split every weight, and the batch"),
+  "mesh.tensor": (1, "devices that split heads, MLP and vocabulary"),
+  "mesh.context": (1, "devices that split the context's keys and values"),
+  "tensorboard": (False, "write metrics for TensorBoard too (pip install 'tttjax[tensorboard]')"),
+  "smoke": (
+    False,
+    f"check that it runs: the embedded model, the shortest length, {_SMOKE_CONTEXTS} contexts",
+  ),
+  "workdir": ("runs/quickstart", "where samples, results, figures and report go"),
 }
 DESCRIPTIONS = {name: meaning for name, (_, meaning) in _FIELDS.items()}
 # May be a number or a word, so ConfigDict does not hold them to one type.
-_BUDGETS = {'ttt.steps': (MATCHED,), 'thinking.budget': (MATCHED, PAPER)}
+_BUDGETS = {"ttt.steps": (MATCHED,), "thinking.budget": (MATCHED, PAPER)}
 
 
 def default_config() -> config_dict.ConfigDict:
   """Every field at its default; locked, so that a misspelt field is an error."""
   config = config_dict.ConfigDict()
   for name, (default, _) in _FIELDS.items():
-    *parents, leaf = name.split('.')
+    *parents, leaf = name.split(".")
     node = config
     for parent in parents:
       if parent not in node:
         node[parent] = config_dict.ConfigDict()
       node = node[parent]
     node[leaf] = (
-        config_dict.FieldReference(default, field_type=object) if name in _BUDGETS else default)
+      config_dict.FieldReference(default, field_type=object) if name in _BUDGETS else default
+    )
   return config.lock()
 
 
@@ -126,7 +141,7 @@ class Plan:
 
   @property
   def in_tokens(self) -> bool:
-    return self.config.unit == 'tokens'
+    return self.config.unit == "tokens"
 
   def contexts(self, length: int) -> int:
     """Contexts of `length` for each seed."""
@@ -146,49 +161,51 @@ def check(config: config_dict.ConfigDict) -> Plan:
   """
   _check_fields(config)
   config = _smoke_sizes(config) if config.smoke else config
-  for name in ('models', 'tasks', 'lengths', 'contexts', 'seeds', 'strategies'):
+  for name in ("models", "tasks", "lengths", "contexts", "seeds", "strategies"):
     if not config[name]:
-      raise UserError(f'config.{name} is empty; give at least one value')
-  for name in ('models', 'lengths', 'seeds'):
+      raise UserError(f"config.{name} is empty; give at least one value")
+  for name in ("models", "lengths", "seeds"):
     _check_distinct(name, config[name])
-  if config.unit not in ('tokens', 'native'):
-    raise UserError(f'config.unit={config.unit!r}: choose tokens or native')
+  if config.unit not in ("tokens", "native"):
+    raise UserError(f"config.unit={config.unit!r}: choose tokens or native")
   if len(config.contexts) not in (1, len(config.lengths)):
     raise UserError(
-        f'config.contexts has {len(config.contexts)} numbers for {len(config.lengths)} lengths;'
-        ' give one, or one per length')
-  positive = ('contexts', 'lengths', 'questions', 'sampling.max_new_tokens')
-  for name in positive + tuple(f'mesh.{axis}' for axis in AXES):
+      f"config.contexts has {len(config.contexts)} numbers for {len(config.lengths)} lengths;"
+      " give one, or one per length"
+    )
+  positive = ("contexts", "lengths", "questions", "sampling.max_new_tokens")
+  for name in positive + tuple(f"mesh.{axis}" for axis in AXES):
     _at_least(config, name, 1)
-  _at_least(config, 'seeds', 0)
+  _at_least(config, "seeds", 0)
   _check_sampling(config)
-  tasks = _parse('tasks', config.tasks, TASKS)
-  strategies = _parse('strategies', config.strategies, STRATEGIES)
+  tasks = _parse("tasks", config.tasks, TASKS)
+  strategies = _parse("strategies", config.strategies, STRATEGIES)
   for name, strategy in strategies.items():
     try:
       strategy.check(config)
     except UserError as error:
-      text = str(error).replace('TTTConfig.', '')
-      raise UserError(f'config.strategies: {name}: {text}') from None
+      text = str(error).replace("TTTConfig.", "")
+      raise UserError(f"config.strategies: {name}: {text}") from None
   for task in tasks.values():
     for length in config.lengths:
       try:
-        task.check(length, config.unit == 'tokens')
+        task.check(length, config.unit == "tokens")
       except UserError as error:
-        raise UserError(f'config.tasks: {error}') from None
+        raise UserError(f"config.tasks: {error}") from None
   models = {name: _model(name) for name in config.models}
   for name, model in models.items():
     limit = model.architecture.max_position_embeddings
-    if config.unit == 'tokens' and max(config.lengths) > limit:
+    if config.unit == "tokens" and max(config.lengths) > limit:
       raise UserError(
-          f"config.lengths: {max(config.lengths)} tokens exceed the model's {limit} positions"
-          f' (max_position_embeddings in config.json of {name}); use shorter contexts, or configure'
-          ' YaRN there')
+        f"config.lengths: {max(config.lengths)} tokens exceed the model's {limit} positions"
+        f" (max_position_embeddings in config.json of {name}); use shorter contexts, or configure"
+        " YaRN there"
+      )
   sizes = config.mesh.to_dict()
   try:
     mesh = make_mesh(**sizes) if math.prod(sizes.values()) > 1 else None
   except UserError as error:
-    raise UserError(f'config.mesh: {error}') from None
+    raise UserError(f"config.mesh: {error}") from None
   return Plan(config, models, tasks, strategies, mesh)
 
 
@@ -198,14 +215,14 @@ def _model(name: str) -> Model:
     architecture = read_config(checkpoint)
     open_checkpoint(checkpoint, architecture)  # reads the headers only
   except UserError as error:
-    raise UserError(f'config.models: {error}') from None
+    raise UserError(f"config.models: {error}") from None
   return Model(checkpoint, architecture)
 
 
 def _smoke_sizes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """The same run on the embedded model, as small as it may be with its budgets kept."""
   reduced = config.copy_and_resolve_references()
-  reduced.workdir = f'{config.workdir}-smoke'
+  reduced.workdir = f"{config.workdir}-smoke"
   reduced.models = (_EMBEDDED,)
   reduced.lengths = (min(config.lengths),)
   reduced.contexts = (_SMOKE_CONTEXTS,)
@@ -217,7 +234,7 @@ def _smoke_sizes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 
 def _parse(field: str, texts, registry) -> dict[str, Any]:
   """Objects by canonical spec."""
-  named = [spec.parse(text, registry, f'config.{field}') for text in texts]
+  named = [spec.parse(text, registry, f"config.{field}") for text in texts]
   texts = [spec.canonical(one, registry) for one in named]
   _check_distinct(field, texts)
   return dict(zip(texts, named))
@@ -226,7 +243,7 @@ def _parse(field: str, texts, registry) -> dict[str, Any]:
 def _ttt(config: config_dict.ConfigDict, steps: int) -> TTTConfig:
   names = [field.name for field in dataclasses.fields(TTTConfig) if field.name in config.ttt]
   values = {name: config.ttt[name] for name in names}
-  return TTTConfig(**{**values, 'steps': steps})
+  return TTTConfig(**{**values, "steps": steps})
 
 
 def _check_fields(config: config_dict.ConfigDict) -> None:
@@ -235,52 +252,55 @@ def _check_fields(config: config_dict.ConfigDict) -> None:
   for name in values:
     if name not in _FIELDS:
       close = difflib.get_close_matches(name, _FIELDS, n=1)
-      hint = f'did you mean config.{close[0]}?' if close else 'start from default_config()'
-      raise UserError(f'config.{name}: no such field; {hint}')
+      hint = f"did you mean config.{close[0]}?" if close else "start from default_config()"
+      raise UserError(f"config.{name}: no such field; {hint}")
   for name, (default, _) in _FIELDS.items():
     if name not in values:
-      raise UserError(f'config.{name} is missing; start from tttjax.experiment.default_config()')
+      raise UserError(f"config.{name} is missing; start from tttjax.experiment.default_config()")
     value = values[name]
     if name in _BUDGETS:
       if value not in _BUDGETS[name] and (type(value) is not int or value < 0):
-        words = ' or '.join(map(repr, _BUDGETS[name]))
-        raise UserError(f'config.{name}={value!r}: give a whole number, or {words}')
+        words = " or ".join(map(repr, _BUDGETS[name]))
+        raise UserError(f"config.{name}={value!r}: give a whole number, or {words}")
     elif isinstance(default, tuple):
       kind = type(default[0])
       if not isinstance(value, (tuple, list)) or any(type(item) is not kind for item in value):
-        raise UserError(f'config.{name}={value!r}: give a list of {kind.__name__}')
+        raise UserError(f"config.{name}={value!r}: give a list of {kind.__name__}")
     elif type(value) is not type(default):
       raise UserError(
-          f'config.{name}={value!r} must be {type(default).__name__}, such as {default!r}')
+        f"config.{name}={value!r} must be {type(default).__name__}, such as {default!r}"
+      )
 
 
 def _check_distinct(name: str, values) -> None:
   if len(set(values)) < len(values):
-    raise UserError(f'config.{name} names a value twice; remove one')
+    raise UserError(f"config.{name} names a value twice; remove one")
 
 
 def _at_least(config: config_dict.ConfigDict, name: str, least: int) -> None:
   value = dict(fields(config))[name]
   for number in value if isinstance(value, (tuple, list)) else (value,):
     if number < least:
-      raise UserError(f'config.{name}: {number} must be at least {least}')
+      raise UserError(f"config.{name}: {number} must be at least {least}")
 
 
 def _check_sampling(config: config_dict.ConfigDict) -> None:
   """What TTTConfig and SamplingConfig refuse, with the config's name of the field."""
   if config.ttt.steps == MATCHED and type(config.thinking.budget) is not int:
     raise UserError(
-        f"config.ttt.steps is '{MATCHED}' to config.thinking.budget={config.thinking.budget!r};"
-        ' give one of them as a number')
-  if not config.thinking.forced_stop.endswith('</think>'):
+      f"config.ttt.steps is '{MATCHED}' to config.thinking.budget={config.thinking.budget!r};"
+      " give one of them as a number"
+    )
+  if not config.thinking.forced_stop.endswith("</think>"):
     raise UserError("config.thinking.forced_stop must end with '</think>'")
-  thinking = {k: v for k, v in config.thinking.items() if k not in ('budget', 'forced_stop')}
+  thinking = {k: v for k, v in config.thinking.items() if k not in ("budget", "forced_stop")}
   for group, build in (
-      ('ttt', lambda: _ttt(config, 0)),
-      ('sampling', lambda: SamplingConfig(**config.sampling)),
-      ('thinking', lambda: SamplingConfig(**thinking))):
+    ("ttt", lambda: _ttt(config, 0)),
+    ("sampling", lambda: SamplingConfig(**config.sampling)),
+    ("thinking", lambda: SamplingConfig(**thinking)),
+  ):
     try:
       build()
     except UserError as error:
-      text = str(error).replace('TTTConfig.', '').replace('SamplingConfig.', '')
-      raise UserError(f'config.{group}.{text}') from None
+      text = str(error).replace("TTTConfig.", "").replace("SamplingConfig.", "")
+      raise UserError(f"config.{group}.{text}") from None

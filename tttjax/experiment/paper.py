@@ -5,7 +5,7 @@ from ml_collections import config_dict
 from tttjax.errors import UserError
 from tttjax.experiment.config import PAPER, default_config
 
-SIZES = ('embedded', 'paper')
+SIZES = ("embedded", "paper")
 
 
 def sandbox_config(size: str, name: str) -> config_dict.ConfigDict:
@@ -25,14 +25,14 @@ def sandbox_config(size: str, name: str) -> config_dict.ConfigDict:
     raise UserError(f"size {size!r}: write --config=FILE or --config=FILE:paper")
   config = default_config()
   config.seeds = (1,)  # seed 0 is for tuning
-  if size == 'embedded':
-    config.workdir = f'runs/{name}'
+  if size == "embedded":
+    config.workdir = f"runs/{name}"
     config.contexts = (12,)
     config.questions = 4
     config.share_programs = True
     return config
-  config.workdir = f'runs/{name}-paper'
-  config.models = ('Qwen3-4B',)
+  config.workdir = f"runs/{name}-paper"
+  config.models = ("Qwen3-4B",)
   config.contexts = (100,)
   config.questions = 1
   config.ttt.steps, config.ttt.span, config.ttt.learning_rate = 32, 128, 1e-5

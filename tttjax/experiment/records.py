@@ -14,7 +14,7 @@ from tttjax.rows import Key, Row, key_of, parse
 
 
 def _line(row: Row) -> bytes:
-  return (json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n').encode('utf-8')
+  return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
 class Samples:
@@ -34,33 +34,34 @@ class Samples:
     Raises:
       UserError: another process writes it, or a row cannot be read.
     """
-    if packed := sorted(directory.glob('samples_*.jsonl.gz')):
-      raise UserError(f'{packed[0]}: a compressed run is not continued; gunzip it, or use another'
-                      ' --workdir')
-    found = sorted(directory.glob('samples_*.jsonl'))
+    if packed := sorted(directory.glob("samples_*.jsonl.gz")):
+      raise UserError(
+        f"{packed[0]}: a compressed run is not continued; gunzip it, or use another --workdir"
+      )
+    found = sorted(directory.glob("samples_*.jsonl"))
     if len(found) > 1:
-      raise UserError(f'{directory} holds {len(found)} samples files; keep one')
-    now = datetime.datetime.now().strftime('%Y-%m-%dT%H-%M-%S')
-    self.path = found[0] if found else directory / f'samples_{now}.jsonl'
+      raise UserError(f"{directory} holds {len(found)} samples files; keep one")
+    now = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    self.path = found[0] if found else directory / f"samples_{now}.jsonl"
     self._open()
     self.rows = self._read()
-    failed = [key for key, row in self.rows.items() if row.get('error')] if retry_failed else []
+    failed = [key for key, row in self.rows.items() if row.get("error")] if retry_failed else []
     if failed:
       for key in failed:
         del self.rows[key]
       with replacing(self.path) as temporary:
-        temporary.write_bytes(b''.join(map(_line, self.rows.values())))
+        temporary.write_bytes(b"".join(map(_line, self.rows.values())))
       self._file.close()
       self._open()  # the new file
 
   def _open(self) -> None:
-    self._file = open(self.path, 'a+b')
+    self._file = open(self.path, "a+b")
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       self._file.close()
       raise UserError(
-          f'{self.path}: another run is writing here; wait for it or use another --workdir'
+        f"{self.path}: another run is writing here; wait for it or use another --workdir"
       ) from None
 
   def _read(self) -> dict[Key, Row]:
@@ -68,12 +69,14 @@ class Samples:
     self._file.seek(0)
     data = self._file.read()
     rows = parse(self.path, data)
-    end = data.rfind(b'\n') + 1
+    end = data.rfind(b"\n") + 1
     if end < len(data):
       self._file.truncate(end)
       logging.warning(
-          '%s: cut off a half-written last line (%d bytes); it is computed again',
-          self.path, len(data) - end)
+        "%s: cut off a half-written last line (%d bytes); it is computed again",
+        self.path,
+        len(data) - end,
+      )
     return rows
 
   def append(self, row: Row) -> None:
@@ -84,7 +87,7 @@ class Samples:
     """
     key = key_of(row)
     if key in self.rows:
-      raise ValueError(f'row {key} exists already')
+      raise ValueError(f"row {key} exists already")
     self._file.write(_line(row))
     self._file.flush()
     self.rows[key] = row
@@ -103,26 +106,28 @@ def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:
   Raises:
     UserError: it belongs to another configuration (says which fields differ) or is unusable.
   """
-  path = directory / 'config.json'
+  path = directory / "config.json"
   try:
     directory.mkdir(parents=True, exist_ok=True)
     if not path.exists():
       write_json(path, settings)
       return
-    old = json.loads(path.read_text(encoding='utf-8'))
+    old = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(old, dict):
-      raise ValueError('not an object')
+      raise ValueError("not an object")
   except OSError as error:
-    raise UserError(f'--workdir={directory}: {error.strerror}; choose another directory') from None
+    raise UserError(f"--workdir={directory}: {error.strerror}; choose another directory") from None
   except ValueError as error:
-    raise UserError(f'{path}: not JSON ({error}); use another --workdir') from None
+    raise UserError(f"{path}: not JSON ({error}); use another --workdir") from None
   settings = json.loads(json.dumps(settings))
-  absent = '(absent)'
+  absent = "(absent)"
   differences = [
-      f'{name}: {old.get(name, absent)} there, {settings.get(name, absent)} now'
-      for name in {**old, **settings}
-      if name != 'git_hash' and old.get(name, absent) != settings.get(name, absent)]
+    f"{name}: {old.get(name, absent)} there, {settings.get(name, absent)} now"
+    for name in {**old, **settings}
+    if name != "git_hash" and old.get(name, absent) != settings.get(name, absent)
+  ]
   if differences:
     raise UserError(
-        f'--workdir={directory} holds a run of another configuration ({"; ".join(differences)});'
-        ' use another --workdir, or delete that one')
+      f"--workdir={directory} holds a run of another configuration ({'; '.join(differences)});"
+      " use another --workdir, or delete that one"
+    )

@@ -39,8 +39,11 @@ def load_engine(plan: Plan, name: str, tokenizer) -> Engine:
 
 
 def run(
-    plan: Plan, work: dict[str, ModelWork], samples: Samples, progress: Progress,
-    on_rows: Callable[[list[Row]], None],
+  plan: Plan,
+  work: dict[str, ModelWork],
+  samples: Samples,
+  progress: Progress,
+  on_rows: Callable[[list[Row]], None],
 ) -> None:
   """Makes every row of the plan that `samples` does not hold yet; `on_rows` sees each unit's.
 
@@ -52,8 +55,10 @@ def run(
     for item in model_work.items:
       for strategy in plan.strategies:
         missing = [
-            question for question in range(item.case.num_questions)
-            if _key(item, strategy, question) not in samples.rows]
+          question
+          for question in range(item.case.num_questions)
+          if _key(item, strategy, question) not in samples.rows
+        ]
         progress.start(item, strategy)
         if missing:
           if engine is None:
@@ -63,9 +68,15 @@ def run(
           for row in rows:
             samples.append(row)
           on_rows(rows)
-        progress.finish(item, strategy, [
+        progress.finish(
+          item,
+          strategy,
+          [
             samples.rows[_key(item, strategy, question)]
-            for question in range(item.case.num_questions)], len(missing))
+            for question in range(item.case.num_questions)
+          ],
+          len(missing),
+        )
 
 
 def _key(item: Item, strategy: str, question: int):
@@ -82,9 +93,7 @@ class _Outcome:
   error: str | None
 
 
-def _outcome(
-    plan: Plan, engine: Engine, work: ModelWork, item: Item, strategy: str
-) -> _Outcome:
+def _outcome(plan: Plan, engine: Engine, work: ModelWork, item: Item, strategy: str) -> _Outcome:
   if strategy in item.errors:
     return _Outcome(None, None, None, item.errors[strategy])
   root = jax.random.fold_in(jax.random.key(item.seed), item.length)
@@ -94,13 +103,13 @@ def _outcome(
     result = plan.strategies[strategy](engine, item.case, allowance, decoding, key)
   except _EXAMPLE_ERRORS as error:
     engine.free()
-    text = ' '.join(f'{type(error).__name__}: {error}'.split())[:_MAX_ERROR]
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_ERROR]
     return _Outcome(allowance, decoding, None, text)
   return _Outcome(allowance, decoding, result, None)
 
 
 def _sha256(text: str) -> str:
-  return hashlib.sha256(text.encode('utf-8')).hexdigest()
+  return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome) -> Row:
@@ -108,42 +117,42 @@ def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome
   case = item.case
   asked = case.example.questions[question]
   doc: dict[str, Any] = {
-      'key': case.example.key,
-      'context_sha256': _sha256(case.example.context),
-      'context_head': case.example.context[:_HEAD_CHARACTERS],
-      'context_tokens': case.num_tokens,
-      'question': asked.text,
-      'evidence': [list(place) for place in asked.evidence],
+    "key": case.example.key,
+    "context_sha256": _sha256(case.example.context),
+    "context_head": case.example.context[:_HEAD_CHARACTERS],
+    "context_tokens": case.num_tokens,
+    "question": asked.text,
+    "evidence": [list(place) for place in asked.evidence],
   }
-  answer = outcome.result.predictions[question].answer if outcome.result else ''
+  answer = outcome.result.predictions[question].answer if outcome.result else ""
   metrics = plan.tasks[item.task].score(answer, asked)
   return {
-      'doc_id': _doc_id(plan, item, question),
-      'doc': doc,
-      'target': asked.answer,
-      'arguments': [[asked.text, _sampling(plan.strategies[strategy], outcome)]],
-      'resps': [list(outcome.result.predictions[question].texts) if outcome.result else ['']],
-      'filtered_resps': [answer],
-      'filter': 'none',
-      'metrics': list(metrics),
-      'doc_hash': _sha256(json.dumps(doc, sort_keys=True)),
-      'target_hash': _sha256(asked.answer),
-      **metrics,
-      'model': item.model,
-      'task': item.task,
-      'strategy': strategy,
-      'seed': item.seed,
-      'length': item.length,
-      'context': item.context,
-      'question': question,
-      **_spent(outcome, case.num_questions, question),
-      'budget': _budget(outcome.allowance),
-      'mechanism': _mechanism(outcome.result, question),
-      'adaptation': _adaptation(outcome.result.adaptation if outcome.result else None),
-      'error': outcome.error,
-      'fallback': (
-          outcome.result.adaptation.fallback
-          if outcome.result and outcome.result.adaptation else None),
+    "doc_id": _doc_id(plan, item, question),
+    "doc": doc,
+    "target": asked.answer,
+    "arguments": [[asked.text, _sampling(plan.strategies[strategy], outcome)]],
+    "resps": [list(outcome.result.predictions[question].texts) if outcome.result else [""]],
+    "filtered_resps": [answer],
+    "filter": "none",
+    "metrics": list(metrics),
+    "doc_hash": _sha256(json.dumps(doc, sort_keys=True)),
+    "target_hash": _sha256(asked.answer),
+    **metrics,
+    "model": item.model,
+    "task": item.task,
+    "strategy": strategy,
+    "seed": item.seed,
+    "length": item.length,
+    "context": item.context,
+    "question": question,
+    **_spent(outcome, case.num_questions, question),
+    "budget": _budget(outcome.allowance),
+    "mechanism": _mechanism(outcome.result, question),
+    "adaptation": _adaptation(outcome.result.adaptation if outcome.result else None),
+    "error": outcome.error,
+    "fallback": (
+      outcome.result.adaptation.fallback if outcome.result and outcome.result.adaptation else None
+    ),
   }
 
 
@@ -159,42 +168,60 @@ def _sampling(strategy: Strategy, outcome: _Outcome) -> dict[str, Any]:
   sampling = outcome.decoding.answer
   if outcome.allowance.thinking_tokens is not None:
     sampling = outcome.decoding.thinking
-  own = getattr(strategy, 'temperature', None)
+  own = getattr(strategy, "temperature", None)
   return {
-      'max_gen_toks': sampling.max_new_tokens,
-      'temperature': sampling.temperature if own is None else own,
-      'top_k': sampling.top_k, 'top_p': sampling.top_p}
+    "max_gen_toks": sampling.max_new_tokens,
+    "temperature": sampling.temperature if own is None else own,
+    "top_k": sampling.top_k,
+    "top_p": sampling.top_p,
+  }
 
 
 def _budget(allowed: Allowance | None) -> dict[str, Any]:
   """What the strategy was given for a question after the prefill; zeros where it could not run."""
   if allowed is None:
     return {
-        'steps': 0, 'span': 0, 'learning_rate': 0.0, 'thinking_tokens': 0, 'samples': 0, 'flops': 0}
+      "steps": 0,
+      "span": 0,
+      "learning_rate": 0.0,
+      "thinking_tokens": 0,
+      "samples": 0,
+      "flops": 0,
+    }
   return {
-      'steps': allowed.ttt.steps, 'span': allowed.ttt.span,
-      'learning_rate': allowed.ttt.learning_rate,
-      'thinking_tokens': allowed.thinking_tokens or 0, 'samples': allowed.samples,
-      'flops': allowed.flops}
+    "steps": allowed.ttt.steps,
+    "span": allowed.ttt.span,
+    "learning_rate": allowed.ttt.learning_rate,
+    "thinking_tokens": allowed.thinking_tokens or 0,
+    "samples": allowed.samples,
+    "flops": allowed.flops,
+  }
 
 
 def _spent(outcome: _Outcome, questions: int, question: int) -> dict[str, Any]:
   """What it used; nothing is known of an example that failed."""
   if outcome.result is None:
     return {
-        'tokens': 0, 'thinking_tokens': 0.0, 'samples': 0, 'flops': 0, 'amortised_flops': 0.0,
-        'phase_flops': {}, 'seconds': {}, 'compiled': False}
+      "tokens": 0,
+      "thinking_tokens": 0.0,
+      "samples": 0,
+      "flops": 0,
+      "amortised_flops": 0.0,
+      "phase_flops": {},
+      "seconds": {},
+      "compiled": False,
+    }
   prediction, cost = outcome.result.predictions[question], outcome.result.cost
   return {
-      'tokens': prediction.tokens,
-      'thinking_tokens': float(prediction.thinking_tokens),
-      'samples': outcome.allowance.samples,
-      'flops': cost.flops(question),
-      'amortised_flops': cost.amortised_flops(question, questions),
-      'phase_flops': cost.phase_flops(question),
-      # Of all questions of the context together: they are answered in one batch.
-      'seconds': {name: round(value, 4) for name, value in cost.seconds().items()},
-      'compiled': cost.compiled,
+    "tokens": prediction.tokens,
+    "thinking_tokens": float(prediction.thinking_tokens),
+    "samples": outcome.allowance.samples,
+    "flops": cost.flops(question),
+    "amortised_flops": cost.amortised_flops(question, questions),
+    "phase_flops": cost.phase_flops(question),
+    # Of all questions of the context together: they are answered in one batch.
+    "seconds": {name: round(value, 4) for name, value in cost.seconds().items()},
+    "compiled": cost.compiled,
   }
 
 
@@ -208,4 +235,4 @@ def _adaptation(adaptation: Adaptation | None) -> dict[str, Any] | None:
   if adaptation is None:
     return None
   loss = [round(x, 6) if math.isfinite(x) else None for x in adaptation.loss]
-  return {'loss': loss, 'start': list(adaptation.start)}
+  return {"loss": loss, "start": list(adaptation.start)}

@@ -15,17 +15,17 @@ class TensorBoard:
   """Writes rows into event files under `directory`/tensorboard."""
 
   def __init__(self, directory: pathlib.Path):
-    self._writer = _library().SummaryWriter(str(directory / 'tensorboard'))
+    self._writer = _library().SummaryWriter(str(directory / "tensorboard"))
 
   def write(self, rows: list[Row]) -> None:
     """Rows of one strategy on one context: their accuracy, and each step's loss."""
     first = rows[0]
-    cell = f'{first["task"]}/{first["strategy"]}/{first["length"]}/{first["seed"]}'
-    mean = sum(row['acc'] for row in rows) / len(rows)
-    self._writer.add_scalar(f'accuracy/{cell}', mean, first['context'])
-    for step, loss in enumerate((first['adaptation'] or {'loss': ()})['loss']):
+    cell = f"{first['task']}/{first['strategy']}/{first['length']}/{first['seed']}"
+    mean = sum(row["acc"] for row in rows) / len(rows)
+    self._writer.add_scalar(f"accuracy/{cell}", mean, first["context"])
+    for step, loss in enumerate((first["adaptation"] or {"loss": ()})["loss"]):
       if loss is not None:
-        self._writer.add_scalar(f'loss/{cell}/{first["context"]}', loss, step)
+        self._writer.add_scalar(f"loss/{cell}/{first['context']}", loss, step)
 
   def close(self) -> None:
     """Flushes the file."""
@@ -37,6 +37,6 @@ def _library():
     import tensorboardX  # an extra
   except ImportError:
     raise UserError(
-        "config.tensorboard needs the package tensorboardX: pip install 'tttjax[tensorboard]'"
+      "config.tensorboard needs the package tensorboardX: pip install 'tttjax[tensorboard]'"
     ) from None
   return tensorboardX

@@ -68,7 +68,8 @@ class ModelWork:
     # The inserted tokens are charged too, so they are part of M.
     within = tokens - len(general.thinking.forced_stop_ids)
     return dataclasses.replace(
-        general, thinking=dataclasses.replace(general.thinking, thinking_budget=within))
+      general, thinking=dataclasses.replace(general.thinking, thinking_budget=within)
+    )
 
 
 def prepare(plan: Plan) -> dict[str, ModelWork]:
@@ -97,7 +98,8 @@ def estimate(plan: Plan) -> allowances.Estimate:
 def _example(plan: Plan, task: str, seed: int, length: int, index: int, tokenizer) -> Example:
   """Seeds are those of (seed, index): the same needles in haystacks that grow with the length."""
   return plan.tasks[task].make_example(
-      seed * _SEED_STRIDE + index, length, tokenizer, plan.config.questions, plan.in_tokens)
+    seed * _SEED_STRIDE + index, length, tokenizer, plan.config.questions, plan.in_tokens
+  )
 
 
 def _model_work(plan: Plan, name: str) -> ModelWork:
@@ -110,15 +112,16 @@ def _model_work(plan: Plan, name: str) -> ModelWork:
         # A single context needs another one too, for the control.
         count = max(plan.contexts(length), 2)
         groups[task, length, seed] = [
-            _example(plan, task, seed, length, index, tokenizer) for index in range(count)]
+          _example(plan, task, seed, length, index, tokenizer) for index in range(count)
+        ]
   cases = {
-      (task, length, seed): [
-          make_case(example, plan.tasks[task], tokenizer) for example in group]
-      for (task, length, seed), group in groups.items()}
+    (task, length, seed): [make_case(example, plan.tasks[task], tokenizer) for example in group]
+    for (task, length, seed), group in groups.items()
+  }
   _check_answers(plan, cases)
   items = []
   for (task, length, seed), group in _same_shapes(plan, cases).items():
-    for index, case in enumerate(group[:plan.contexts(length)]):
+    for index, case in enumerate(group[: plan.contexts(length)]):
       case = dataclasses.replace(case, other=group[(index + 1) % len(group)])
       tokens = case.num_tokens, case.other.num_tokens
       prompt = max(map(len, case.prompts + case.thinking_prompts))
@@ -142,8 +145,9 @@ def _check_answers(plan: Plan, cases: dict[tuple, list[Case]]) -> None:
     longest = max(len(answer) for case in group for answer in case.answers)
     if longest > most:
       raise UserError(
-          f'config.sampling.max_new_tokens={most} is less than the {longest} tokens of a reference'
-          f' answer of {task}; raise it')
+        f"config.sampling.max_new_tokens={most} is less than the {longest} tokens of a reference"
+        f" answer of {task}; raise it"
+      )
 
 
 def _same_shapes(plan: Plan, cases: dict[tuple, list[Case]]) -> dict[tuple, list[Case]]:
@@ -153,21 +157,28 @@ def _same_shapes(plan: Plan, cases: dict[tuple, list[Case]]) -> dict[tuple, list
   """
   share = plan.config.share_programs
   tokens = {
-      key: key[1] if plan.in_tokens else max(case.num_tokens for case in group)
-      for key, group in cases.items()}
+    key: key[1] if plan.in_tokens else max(case.num_tokens for case in group)
+    for key, group in cases.items()
+  }
   capacities = _capacities(tokens, share, plan.config.mesh.context)
   every = [case for group in cases.values() for case in group]
   same = {}
   for key, group in cases.items():
-    alike = every if share else [
-        case for (task, *_), own in cases.items() if task == key[0] for case in own]
+    alike = (
+      every
+      if share
+      else [case for (task, *_), own in cases.items() if task == key[0] for case in own]
+    )
     same[key] = [
-        dataclasses.replace(
-            case, capacity=capacities[key],
-            rows=max(other.num_questions for other in alike),
-            prompt_width=max(other.prompt_width for other in alike),
-            answer_width=max(other.answer_width for other in alike))
-        for case in group]
+      dataclasses.replace(
+        case,
+        capacity=capacities[key],
+        rows=max(other.num_questions for other in alike),
+        prompt_width=max(other.prompt_width for other in alike),
+        answer_width=max(other.answer_width for other in alike),
+      )
+      for case in group
+    ]
   return same
 
 
@@ -182,16 +193,18 @@ def _capacities(tokens: dict[tuple, int], share: bool, shards: int) -> dict[tupl
     return most
 
   return {
-      key: round_capacity(shared(length) if share else length, shards)
-      for key, length in tokens.items()}
+    key: round_capacity(shared(length) if share else length, shards)
+    for key, length in tokens.items()
+  }
 
 
 def _decodings(
-    plan: Plan, name: str, tokenizer, items: list[Item]) -> dict[tuple[str, int], Decoding]:
+  plan: Plan, name: str, tokenizer, items: list[Item]
+) -> dict[tuple[str, int], Decoding]:
   """Sampling of every strategy and program, with room for the largest thinking budget."""
   config, checkpoint = plan.config, plan.models[name].checkpoint
   stop_ids = _stop_ids(checkpoint, tokenizer)
-  forced, end = encode(tokenizer, config.thinking.forced_stop), encode(tokenizer, '</think>')
+  forced, end = encode(tokenizer, config.thinking.forced_stop), encode(tokenizer, "</think>")
   answer = SamplingConfig(**config.sampling, stop_ids=stop_ids)
   budgets: dict[tuple[str, int], list[int]] = {}
   ends: dict[tuple[str, int], int] = {}  # positions before anything is generated
@@ -201,7 +214,7 @@ def _decodings(
       own = budgets.setdefault(key, [])
       if allowed.thinking_tokens is not None:
         own.append(allowed.thinking_tokens)
-        context = max(item.case.num_tokens, getattr(plan.strategies[strategy], 'stretch', 0))
+        context = max(item.case.num_tokens, getattr(plan.strategies[strategy], "stretch", 0))
         ends[key] = max(ends.get(key, 0), context + max(map(len, item.case.thinking_prompts)))
   limit = plan.models[name].architecture.max_position_embeddings
   decodings = {}
@@ -211,30 +224,33 @@ def _decodings(
       continue
     if len(end) != 1:
       raise UserError(
-          f'config.strategies: {strategy} needs a tokenizer with the token </think>, which that of'
-          f' {checkpoint} lacks; leave it out')
+        f"config.strategies: {strategy} needs a tokenizer with the token </think>, which that of"
+        f" {checkpoint} lacks; leave it out"
+      )
     if min(tokens) <= len(forced):
       raise UserError(
-          f'config.strategies: {strategy} may think for {min(tokens)} tokens, too few for the'
-          f' {len(forced)} of config.thinking.forced_stop; raise config.ttt.steps or'
-          ' config.thinking.budget, or take fewer samples')
+        f"config.strategies: {strategy} may think for {min(tokens)} tokens, too few for the"
+        f" {len(forced)} of config.thinking.forced_stop; raise config.ttt.steps or"
+        " config.thinking.budget, or take fewer samples"
+      )
     room = -(-max(tokens) // _SIZE_MULTIPLE) * _SIZE_MULTIPLE + config.sampling.max_new_tokens
     room = min(room, limit - ends[strategy, capacity])
     if room < max(tokens) + config.sampling.max_new_tokens:
       raise UserError(
-          f'config.lengths: {strategy} needs up to {max(tokens)} thinking tokens in one program'
-          f" with contexts that leave {room} of the model's {limit} positions; use shorter"
-          ' contexts, or config.share_programs=false')
+        f"config.lengths: {strategy} needs up to {max(tokens)} thinking tokens in one program"
+        f" with contexts that leave {room} of the model's {limit} positions; use shorter"
+        " contexts, or config.share_programs=false"
+      )
     thinking = SamplingConfig(
-        max_new_tokens=room,
-        temperature=config.thinking.temperature,
-        top_k=config.thinking.top_k,
-        top_p=config.thinking.top_p,
-        stop_ids=stop_ids,
-        thinking_budget=0,
-        end_think_id=end[0],
-        forced_stop_ids=forced,
-        max_answer_tokens=config.sampling.max_new_tokens,
+      max_new_tokens=room,
+      temperature=config.thinking.temperature,
+      top_k=config.thinking.top_k,
+      top_p=config.thinking.top_p,
+      stop_ids=stop_ids,
+      thinking_budget=0,
+      end_think_id=end[0],
+      forced_stop_ids=forced,
+      max_answer_tokens=config.sampling.max_new_tokens,
     )
     decodings[strategy, capacity] = Decoding(answer, thinking, config.mechanism)
   return decodings
@@ -243,12 +259,12 @@ def _decodings(
 def _stop_ids(checkpoint: pathlib.Path, tokenizer) -> tuple[int, ...]:
   """The ids that end an answer: generation_config.json's and the tokenizer's."""
   ids = set()
-  path = checkpoint / 'generation_config.json'
+  path = checkpoint / "generation_config.json"
   if path.is_file():
     try:
-      eos = json.loads(path.read_text(encoding='utf-8')).get('eos_token_id')
+      eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
     except ValueError as error:
-      raise UserError(f'{path}: not JSON ({error}); restore or delete it') from None
+      raise UserError(f"{path}: not JSON ({error}); restore or delete it") from None
     ids.update(eos if isinstance(eos, list) else [eos])
   ids.add(tokenizer.eos_token_id)
   return tuple(sorted(ids - {None}))

@@ -48,12 +48,12 @@ def prefill(config: DecoderConfig, context: int) -> int:
 
 
 def decode(
-    config: DecoderConfig,
-    context: int,
-    prompt_tokens: int,
-    new_tokens: int,
-    delta: bool,
-    plain_rows: int = 0,
+  config: DecoderConfig,
+  context: int,
+  prompt_tokens: int,
+  new_tokens: int,
+  delta: bool,
+  plain_rows: int = 0,
 ) -> int:
   """FLOPs of one row of `generate` after a cache of `context` tokens, the prefill excluded.
 
@@ -73,7 +73,7 @@ def decode(
     UserError: a count is out of range.
   """
   context, new_tokens, plain_rows = _exact(
-      0, context=context, new_tokens=new_tokens, plain_rows=plain_rows
+    0, context=context, new_tokens=new_tokens, plain_rows=plain_rows
   )
   (prompt_tokens,) = _exact(1, prompt_tokens=prompt_tokens)
   rows = prompt_tokens + max(new_tokens - 1, 0)
@@ -82,7 +82,7 @@ def decode(
 
 
 def beam(
-    config: DecoderConfig, context: int, prompt_tokens: int, new_tokens: int, beams: int
+  config: DecoderConfig, context: int, prompt_tokens: int, new_tokens: int, beams: int
 ) -> int:
   """FLOPs of one row of `beam_search`: the prompt is encoded once, then each beam for itself.
 
@@ -101,11 +101,11 @@ def beam(
 
 
 def ttt_step(
-    config: DecoderConfig,
-    context: int,
-    span: int,
-    start: int | None = None,
-    span_kv: str = "frozen",
+  config: DecoderConfig,
+  context: int,
+  span: int,
+  start: int | None = None,
+  span_kv: str = "frozen",
 ) -> int:
   """FLOPs of one query-only step on k = `span` inputs at positions t..t+k-1 (paper, Algorithm 1).
 
@@ -145,8 +145,8 @@ def ttt_step(
   last_start = context - span - 1
   if last_start < 0:
     raise UserError(
-        f"flops: span={span} inputs and their targets need a context of at least {span + 1} tokens,"
-        f" not {context}; use a smaller ttt.span."
+      f"flops: span={span} inputs and their targets need a context of at least {span + 1} tokens,"
+      f" not {context}; use a smaller ttt.span."
     )
   if start is None:
     # A step's count is linear in its start, so the mean over uniform starts is that of the ends.
@@ -155,8 +155,8 @@ def ttt_step(
   start = operator.index(start)
   if not 0 <= start <= last_start:
     raise UserError(
-        f"flops: start={start} of a span of {span} in a context of {context} tokens must be in"
-        f" 0..{last_start}."
+      f"flops: start={start} of a span of {span} in a context of {context} tokens must be in"
+      f" 0..{last_start}."
     )
 
   attention = 5 * terms.causal_pairs(start, span)
@@ -166,12 +166,12 @@ def ttt_step(
 
 
 def adapt(
-    config: DecoderConfig,
-    context: int,
-    span: int,
-    steps: int,
-    starts: Sequence[int] | None = None,
-    span_kv: str = "frozen",
+  config: DecoderConfig,
+  context: int,
+  span: int,
+  steps: int,
+  starts: Sequence[int] | None = None,
+  span_kv: str = "frozen",
 ) -> int:
   """FLOPs of N = `steps` steps: of the given `starts` [N], or the mean over uniform starts.
 
@@ -206,11 +206,11 @@ def full_ttt_step(config: DecoderConfig, context: int) -> int:
 
 
 def thinking(
-    config: DecoderConfig,
-    context: int,
-    prompt_tokens: int,
-    thinking_tokens: int,
-    answer_tokens: int,
+  config: DecoderConfig,
+  context: int,
+  prompt_tokens: int,
+  thinking_tokens: int,
+  answer_tokens: int,
 ) -> int:
   """FLOPs after the prefill of answering with M thinking tokens first; M = 0 is in-context.
 
@@ -220,20 +220,20 @@ def thinking(
     UserError: a count is out of range.
   """
   thinking_tokens, answer_tokens = _exact(
-      0, thinking_tokens=thinking_tokens, answer_tokens=answer_tokens
+    0, thinking_tokens=thinking_tokens, answer_tokens=answer_tokens
   )
   return decode(config, context, prompt_tokens, thinking_tokens + answer_tokens, delta=False)
 
 
 def qttt(
-    config: DecoderConfig,
-    context: int,
-    prompt_tokens: int,
-    span: int,
-    steps: int,
-    answer_tokens: int,
-    starts: Sequence[int] | None = None,
-    span_kv: str = "frozen",
+  config: DecoderConfig,
+  context: int,
+  prompt_tokens: int,
+  span: int,
+  steps: int,
+  answer_tokens: int,
+  starts: Sequence[int] | None = None,
+  span_kv: str = "frozen",
 ) -> int:
   """FLOPs after the prefill of adapting, then answering with Delta in every query.
 

@@ -16,7 +16,7 @@ def dense_prefill(config: DecoderConfig, batch: int, tokens: int, slots: int) ->
 
 
 def dense_decode(
-    config: DecoderConfig, rows: int, prompt_tokens: int, new_tokens: int, delta: bool, slots: int
+  config: DecoderConfig, rows: int, prompt_tokens: int, new_tokens: int, delta: bool, slots: int
 ) -> int:
   """FLOPs of `decode` for `rows` sequences; `slots` are those of prefix and suffix together."""
   encoded = rows * (prompt_tokens + max(new_tokens - 1, 0))
@@ -24,11 +24,11 @@ def dense_decode(
 
 
 def dense_ttt_step(
-    config: DecoderConfig,
-    span: int,
-    slots: int,
-    span_kv: str = "frozen",
-    recompute_scores: bool = True,
+  config: DecoderConfig,
+  span: int,
+  slots: int,
+  span_kv: str = "frozen",
+  recompute_scores: bool = True,
 ) -> int:
   """FLOPs of `ttt_step` for one context, at any start.
 

@@ -14,18 +14,16 @@ from jax.interpreters import partial_eval
 
 # What these compute is not in the jaxpr as dot_general; leaving them out would be silently wrong.
 _OPAQUE = (
-    "pallas_call",
-    "ffi_call",
-    "conv_general_dilated",
-    "ragged_dot_general",
-    "dot_product_attention_fwd_wrapper",  # cuDNN
-    "dot_product_attention_bwd_wrapper",
+  "pallas_call",
+  "ffi_call",
+  "conv_general_dilated",
+  "ragged_dot_general",
+  "dot_product_attention_fwd_wrapper",  # cuDNN
+  "dot_product_attention_bwd_wrapper",
 )
 
 
-def executed_flops(
-    fn: Callable, *args: Any, while_trips: int | Sequence[int] | None = None
-) -> int:
+def executed_flops(fn: Callable, *args: Any, while_trips: int | Sequence[int] | None = None) -> int:
   """FLOPs of the dot products in `fn(*args)`: 2 per multiply-add, summed over all devices.
 
   Nothing runs: the function is traced, dead code is removed as XLA would, and dot_general is
@@ -67,8 +65,8 @@ def _equation_flops(eqn: core.JaxprEqn, trips: Iterator[int | None]) -> int:
     return 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(lhs[axis] for axis in contracted)
   if name in _OPAQUE:
     raise ValueError(
-        f"executed_flops: the products inside {name} are not in the jaxpr; count the function with"
-        " an attention backend written in JAX."
+      f"executed_flops: the products inside {name} are not in the jaxpr; count the function with"
+      " an attention backend written in JAX."
     )
   if name == "while":
     return _while_flops(params, trips)
@@ -92,8 +90,8 @@ def _while_flops(params: dict[str, Any], trips: Iterator[int | None]) -> int:
   count = next(trips, None)
   if count is None:
     raise ValueError(
-        "executed_flops: a while loop with dot products runs an unknown number of times; give its"
-        " count in while_trips."
+      "executed_flops: a while loop with dot products runs an unknown number of times; give its"
+      " count in while_trips."
     )
   return (count + 1) * _jaxpr_flops(condition, trips) + count * _jaxpr_flops(body, trips)
 

@@ -37,14 +37,14 @@ def largest_within(budget: int, cost: Callable[[int], int]) -> int:
 
 
 def match_thinking_tokens(
-    config: DecoderConfig,
-    context: int,
-    prompt_tokens: int,
-    span: int,
-    steps: int,
-    answer_tokens: int,
-    samples: int = 1,
-    span_kv: str = "frozen",
+  config: DecoderConfig,
+  context: int,
+  prompt_tokens: int,
+  span: int,
+  steps: int,
+  answer_tokens: int,
+  samples: int = 1,
+  span_kv: str = "frozen",
 ) -> int:
   """The largest M whose `thinking` FLOPs, for all samples together, do not exceed `qttt`'s.
 
@@ -64,19 +64,19 @@ def match_thinking_tokens(
     raise UserError(f"flops: samples={samples} must be at least 1.")
   budget = qttt(config, context, prompt_tokens, span, steps, answer_tokens, span_kv=span_kv)
   return largest_within(
-      budget,
-      lambda tokens: samples * thinking(config, context, prompt_tokens, tokens, answer_tokens),
+    budget,
+    lambda tokens: samples * thinking(config, context, prompt_tokens, tokens, answer_tokens),
   )
 
 
 def match_steps(
-    config: DecoderConfig,
-    context: int,
-    prompt_tokens: int,
-    span: int,
-    thinking_tokens: int,
-    answer_tokens: int,
-    span_kv: str = "frozen",
+  config: DecoderConfig,
+  context: int,
+  prompt_tokens: int,
+  span: int,
+  thinking_tokens: int,
+  answer_tokens: int,
+  span_kv: str = "frozen",
 ) -> int:
   """The largest N whose `qttt` FLOPs do not exceed those of `thinking_tokens` = M.
 
@@ -87,10 +87,8 @@ def match_steps(
     UserError: a count is out of range or the span does not fit the context.
   """
   return largest_within(
-      thinking(config, context, prompt_tokens, thinking_tokens, answer_tokens),
-      lambda steps: qttt(
-          config, context, prompt_tokens, span, steps, answer_tokens, span_kv=span_kv
-      ),
+    thinking(config, context, prompt_tokens, thinking_tokens, answer_tokens),
+    lambda steps: qttt(config, context, prompt_tokens, span, steps, answer_tokens, span_kv=span_kv),
   )
 
 

@@ -49,9 +49,7 @@ class _Probe(MarkedSuffix):
     keys, values, margin, lead = state
     keys, values = self.write((keys, values), project_kv, layer)
     _, _, limits = self.suffix_rows(q)
-    evidence, others, top = self.attend_apart(
-        q, (keys, values), self.prefix_values, layer, limits
-    )
+    evidence, others, top = self.attend_apart(q, (keys, values), self.prefix_values, layer, limits)
     width = q.shape[1]
     score = jnp.where(evidence[1] > MASKED, evidence[1], -jnp.inf)
     margin = margin.at[layer].set(unfold(score - others[1], width))
@@ -61,13 +59,13 @@ class _Probe(MarkedSuffix):
 
 
 def attention_statistics(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    lengths: jax.Array | None,
-    evidence: jax.Array,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  lengths: jax.Array | None,
+  evidence: jax.Array,
 ) -> AttentionStatistics:
   """Mass, margin and lead of each suffix query on the evidence, in one pass over the cache.
 
@@ -91,13 +89,13 @@ def attention_statistics(
 
 
 def attention_mass(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    lengths: jax.Array | None,
-    evidence: jax.Array,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  lengths: jax.Array | None,
+  evidence: jax.Array,
 ) -> jax.Array:
   """The `mass` of `attention_statistics` alone, float32 [R, L, H, S]."""
   return attention_statistics(model, params, fast, cache, tokens, lengths, evidence).mass
@@ -108,16 +106,16 @@ def _statistics(model, params, fast, cache, tokens, lengths, evidence):
   rows, width = tokens.shape
   zeros = jnp.zeros((cache.keys.shape[0], rows, width, model.config.num_attention_heads))
   _, _, (_, _, margin, lead) = encode(
-      model,
-      params,
-      fast,
-      cache,
-      new_suffix(model, cache, lengths, width, 0),
-      align_right(tokens, lengths),
-      _Probe,
-      marks=marks_by_prefix(evidence, cache.lengths.shape[0]),
-      margin=zeros,
-      lead=zeros,
+    model,
+    params,
+    fast,
+    cache,
+    new_suffix(model, cache, lengths, width, 0),
+    align_right(tokens, lengths),
+    _Probe,
+    marks=marks_by_prefix(evidence, cache.lengths.shape[0]),
+    margin=zeros,
+    lead=zeros,
   )
   # Back from aligned to right-padded columns.
   source = jnp.minimum(jnp.arange(width) + (width - lengths)[:, None], width - 1)

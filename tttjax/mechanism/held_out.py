@@ -19,13 +19,13 @@ _MIN_SPANS = 16
 
 
 def span_losses(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    starts: jax.Array,
-    span: int,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  starts: jax.Array,
+  span: int,
 ) -> jax.Array:
   """Next-token loss of each span against the frozen cache, no gradient (paper, section 3).
 
@@ -45,8 +45,8 @@ def span_losses(
   check_tokens("the context", tokens, model.config.vocab_size)
   if cache.lengths.shape != (1,) or tokens.shape[0] != 1:
     raise UserError(
-        f"span losses are of one context: cache batch {cache.lengths.shape[0]} and tokens"
-        f" {tokens.shape} must have batch 1"
+      f"span losses are of one context: cache batch {cache.lengths.shape[0]} and tokens"
+      f" {tokens.shape} must have batch 1"
     )
   if tokens.shape[1] > cache.capacity:
     raise UserError(f"{tokens.shape[1]} context tokens do not fit the capacity {cache.capacity}")

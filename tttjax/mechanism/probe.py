@@ -38,7 +38,7 @@ class MarkedSuffix(Suffix):
     """
     rows, first, ends = self.prefix_rows(q)
     parts = attend_marked(
-        rows, self.prefix_keys, prefix_values, self.marks, layer, first, ends, self.mesh
+      rows, self.prefix_keys, prefix_values, self.marks, layer, first, ends, self.mesh
     )
     evidence, rest = jax.tree.map(self.per_suffix_row, parts)
     rows = fold(q, kv[0].shape[2])

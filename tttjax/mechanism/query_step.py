@@ -54,15 +54,15 @@ class _KeepQuery(Suffix):
 
 
 def query_step_check(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    lengths: jax.Array | None,
-    evidence: jax.Array,
-    layer: int,
-    etas: jax.Array,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  lengths: jax.Array | None,
+  evidence: jax.Array,
+  layer: int,
+  etas: jax.Array,
 ) -> QueryStep:
   """A step of each size `etas` on the last token's query (after norm and RoPE) in one layer.
 
@@ -93,26 +93,26 @@ def _query_step(model, params, fast, cache, tokens, lengths, evidence, layer, et
   rows, width = tokens.shape
   heads, dim = model.config.num_attention_heads, model.config.head_dim
   _, suffix, (*_, query) = encode(
-      model,
-      params,
-      fast,
-      cache,
-      new_suffix(model, cache, lengths, width, 0),
-      align_right(tokens, lengths),
-      _KeepQuery,
-      at=layer,
-      query=jnp.zeros((rows, heads, dim)),
+    model,
+    params,
+    fast,
+    cache,
+    new_suffix(model, cache, lengths, width, 0),
+    align_right(tokens, lengths),
+    _KeepQuery,
+    at=layer,
+    query=jnp.zeros((rows, heads, dim)),
   )
   probe = MarkedSuffix(
-      cache.keys,
-      cache.values,
-      cache.lengths,
-      suffix.keys,
-      suffix.values,
-      suffix.first,
-      suffix.offset,
-      model.mesh,
-      marks=marks_by_prefix(evidence, cache.lengths.shape[0]),
+    cache.keys,
+    cache.values,
+    cache.lengths,
+    suffix.keys,
+    suffix.values,
+    suffix.first,
+    suffix.offset,
+    model.mesh,
+    marks=marks_by_prefix(evidence, cache.lengths.shape[0]),
   )
 
   def means_and_log_mass(q):

@@ -60,7 +60,7 @@ class QueryProjection(nn.Module):
     # default precision would round it in the product and lose Delta after all.
     precision = None if kernel.dtype == x.dtype else jax.lax.Precision.HIGHEST
     q = jnp.einsum(
-        "btd,dhk->bthk", x, kernel, precision=precision, preferred_element_type=jnp.float32
+      "btd,dhk->bthk", x, kernel, precision=precision, preferred_element_type=jnp.float32
     )
     if self.has_variable("ttt", "delta"):
       delta = self.get_variable("ttt", "delta")
@@ -207,13 +207,13 @@ class Decoder(nn.Module):
     c = self.config
     self.embed = Embedding(c, self.dtype)
     self.layers = nn.scan(
-        Block,
-        variable_axes={"params": 0, "ttt": 0},
-        split_rngs={"params": True},
-        in_axes=(nn.broadcast, nn.broadcast, 0),
-        length=c.num_hidden_layers,
-        unroll=c.num_hidden_layers if self.unroll else 1,
-        metadata_params={nn.PARTITION_NAME: None},
+      Block,
+      variable_axes={"params": 0, "ttt": 0},
+      split_rngs={"params": True},
+      in_axes=(nn.broadcast, nn.broadcast, 0),
+      length=c.num_hidden_layers,
+      unroll=c.num_hidden_layers if self.unroll else 1,
+      metadata_params={nn.PARTITION_NAME: None},
     )(c, self.dtype, self.mesh)
     self.final_norm = RMSNorm(c.rms_norm_eps, self.dtype)
     if not c.tie_word_embeddings:
@@ -292,8 +292,8 @@ def init_params(model: Decoder, key: jax.Array) -> Params:
   plain = model.clone(mesh=None)
   shardings = jax.tree.map(lambda x: x.sharding, abstract_params(model))
   init = jax.jit(
-      lambda key: nn.meta.unbox(plain.init(key, token)["params"]),
-      out_shardings=None if model.mesh is None else shardings,
+    lambda key: nn.meta.unbox(plain.init(key, token)["params"]),
+    out_shardings=None if model.mesh is None else shardings,
   )
   return init(key)
 

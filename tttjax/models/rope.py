@@ -18,9 +18,7 @@ def inverse_frequencies(config: DecoderConfig) -> tuple[np.ndarray, float]:
   return _yarn(config, config.yarn, plain)
 
 
-def _yarn(
-    config: DecoderConfig, yarn: YarnConfig, plain: np.ndarray
-) -> tuple[np.ndarray, float]:
+def _yarn(config: DecoderConfig, yarn: YarnConfig, plain: np.ndarray) -> tuple[np.ndarray, float]:
   """YaRN (arXiv 2309.00071, section 3.2): slow dimensions interpolate, fast ones stay."""
   dim, base = config.head_dim, config.rope_theta
 

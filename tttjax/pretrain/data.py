@@ -22,7 +22,7 @@ from tttjax.tasks.synthetic import bank_log
 ANSWER, PREDICTABLE, UNPREDICTABLE, QUESTION = 2.0, 1.0, 0.1, 0.05
 _MAX_WALK = 3  # updates of the asked account that a thought walks through
 _SHORTEST_WITH_ANOMALY = 120  # tokens of context
-_PIECE = re.compile(r'\n|[0-9]{2}| ?[A-Za-z_]+|.')
+_PIECE = re.compile(r"\n|[0-9]{2}| ?[A-Za-z_]+|.")
 # Seeds below are for evaluation; training never sees them.
 FIRST_TRAINING_SEED = 1 << 40
 
@@ -66,17 +66,17 @@ class Encoder:
   """Token ids of log text by table look-up: equal to the tokenizer, and much faster."""
 
   def __init__(self, tokenizer):
-    ids = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
+    ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
     self._ids = {tokenizer.decode([i]): i for i in range(len(tokenizer))}
-    head, suffix, thinking = prompt.render(tokenizer, bank_log.HEADER, '')
+    head, suffix, thinking = prompt.render(tokenizer, bank_log.HEADER, "")
     self.head = ids(head)
-    self.question = ids(f'{prompt.QUESTION_HEADER}')
-    tail = lambda text: ids(text)[len(ids(f'{prompt.QUESTION_HEADER} ')):]
+    self.question = ids(f"{prompt.QUESTION_HEADER}")
+    tail = lambda text: ids(text)[len(ids(f"{prompt.QUESTION_HEADER} ")) :]
     self.plain_tail, self.thinking_tail = tail(suffix), tail(thinking)
     self.forced_stop = ids(bank_log.FORCED_STOP)
-    self.end_thinking = ids('</think>')
-    self.gap = ids('\n\n')
-    self.end = ids('<|im_end|>')
+    self.end_thinking = ids("</think>")
+    self.gap = ids("\n\n")
+    self.end = ids("<|im_end|>")
 
   def __call__(self, text: str) -> list[int]:
     return [self._ids[piece] for piece in _PIECE.findall(text)]
@@ -88,9 +88,9 @@ def line_weights(line: logs.Line, pieces: list[str]) -> list[float]:
     return [UNPREDICTABLE] * len(pieces)
   weights, inside = [], False
   for piece in pieces:
-    inside = inside and piece[0] not in ' \n'
+    inside = inside and piece[0] not in " \n"
     weights.append(PREDICTABLE if inside else UNPREDICTABLE)
-    inside = inside or piece == '='
+    inside = inside or piece == "="
   return weights
 
 
@@ -135,8 +135,11 @@ class Generator:
     """
     encode = self._encode
     entries = [e for line in lines for e in line.operation.entries if e.account == account]
-    tokens = [i for entry in entries[:-_MAX_WALK - 1:-1]
-              for i in encode(f' {bank_log.entry_text(entry)}\n')]
+    tokens = [
+      i
+      for entry in entries[: -_MAX_WALK - 1 : -1]
+      for i in encode(f" {bank_log.entry_text(entry)}\n")
+    ]
     weights = [PREDICTABLE] * len(tokens)
     if rng.random() < 1 / 3:
       cut = int(rng.integers(len(tokens) + 1))
@@ -154,8 +157,8 @@ class Generator:
     if asked is None:
       return None
     text, answer, subject = asked
-    tokens = encode.question + encode(' ' + text)
-    thinks = kind == 'balance' and rng.random() < stage.thinking
+    tokens = encode.question + encode(" " + text)
+    thinks = kind == "balance" and rng.random() < stage.thinking
     tokens = tokens + (encode.thinking_tail if thinks else encode.plain_tail)
     # The first token follows the context, but stands after another question in the row.
     weights = [0.0] + [QUESTION] * (len(tokens) - 1)
@@ -163,8 +166,7 @@ class Generator:
       thought, thought_weights = self._thought(rng, lines, subject)
       tokens, weights = tokens + thought, weights + thought_weights
     answer = encode(answer)
-    return (tokens + answer + encode.end,
-            weights + [ANSWER] * len(answer) + [PREDICTABLE])
+    return (tokens + answer + encode.end, weights + [ANSWER] * len(answer) + [PREDICTABLE])
 
   def row(self, seed: int, stage: Stage) -> Row:
     """One log with as many questions as fit."""
@@ -173,8 +175,7 @@ class Generator:
     has_anomaly = rng.random() < stage.anomaly
     shortest = max(stage.context // 2, _SHORTEST_WITH_ANOMALY if has_anomaly else 0)
     room = int(rng.integers(shortest, stage.context + 1)) - len(encode.head)
-    lines, size = logs.write_log(
-        seed, room, lambda text: len(_PIECE.findall(text)), has_anomaly)
+    lines, size = logs.write_log(seed, room, lambda text: len(_PIECE.findall(text)), has_anomaly)
     row.add(encode.head, [0.0] * len(encode.head), 0, 0)
     position = len(encode.head)
     spare = self._max_position - position - size - stage.row
@@ -184,9 +185,9 @@ class Generator:
       row.add(tokens, line_weights(line, _PIECE.findall(line.text)), 0, position)
       position += len(tokens)
     segment = 1
-    kinds = ['anomaly'] if has_anomaly else []
+    kinds = ["anomaly"] if has_anomaly else []
     while True:
-      kind = kinds.pop() if kinds else ('amount' if rng.random() < stage.amount else 'balance')
+      kind = kinds.pop() if kinds else ("amount" if rng.random() < stage.amount else "balance")
       question = self._question(rng, lines, stage, kind)
       if question is not None:
         if len(row.tokens) + len(question[0]) > stage.row:
@@ -196,11 +197,14 @@ class Generator:
 
   def batch(self, step: int, stage: Stage) -> Batch:
     shape = (stage.batch, stage.row)
-    out = Batch(np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.full(shape, -1, np.int32),
-                np.zeros(shape, np.float32))
+    out = Batch(
+      np.zeros(shape, np.int32),
+      np.zeros(shape, np.int32),
+      np.full(shape, -1, np.int32),
+      np.zeros(shape, np.float32),
+    )
     for b in range(stage.batch):
-      row = self.row(
-          FIRST_TRAINING_SEED * (self._seed + 1) + step * stage.batch + b, stage)
+      row = self.row(FIRST_TRAINING_SEED * (self._seed + 1) + step * stage.batch + b, stage)
       n = len(row.tokens)
       out.tokens[b, :n] = row.tokens
       out.positions[b, :n] = row.positions

@@ -19,8 +19,9 @@ _QUESTION_TOKENS = 32
 def _predict(model, params, tokens, positions, segments):
   """The most likely next token at every place, int32 [B, T]."""
   hidden, _ = model.apply(
-      {'params': params}, tokens, positions, Segments(segments), method='hidden')
-  return model.apply({'params': params}, hidden, method='logits').argmax(-1).astype(jnp.int32)
+    {"params": params}, tokens, positions, Segments(segments), method="hidden"
+  )
+  return model.apply({"params": params}, hidden, method="logits").argmax(-1).astype(jnp.int32)
 
 
 def held_out(tokenizer, kind: str, context: int, seeds, num_questions: int):
@@ -30,11 +31,10 @@ def held_out(tokenizer, kind: str, context: int, seeds, num_questions: int):
     (tokens, positions, segments, answers): int32 [B, R]; answers is the question number where a
     token belongs to a reference answer, else 0.
   """
-  ids = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
+  ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
   rows = []
   for seed in seeds:
-    example = BankLog(kind).make_example(
-        seed, context, tokenizer, num_questions, in_tokens=True)
+    example = BankLog(kind).make_example(seed, context, tokenizer, num_questions, in_tokens=True)
     head = ids(example.context)
     row = [(token, i, 0, 0) for i, token in enumerate(head)]
     for number, question in enumerate(example.questions, 1):
@@ -58,6 +58,9 @@ def accuracy(model, params, rows) -> float:
   predicted = np.asarray(_predict(model, params, tokens, positions, segments))
   right = predicted[:, :-1] == tokens[:, 1:]
   answers = answers[:, 1:]
-  scores = [right[b][answers[b] == n].all()
-            for b in range(len(tokens)) for n in range(1, answers[b].max() + 1)]
+  scores = [
+    right[b][answers[b] == n].all()
+    for b in range(len(tokens))
+    for n in range(1, answers[b].max() + 1)
+  ]
   return float(np.mean(scores))

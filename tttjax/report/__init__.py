@@ -2,4 +2,4 @@
 
 from tttjax.report.outputs import build
 
-__all__ = ['build']
+__all__ = ["build"]

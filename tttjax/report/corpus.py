@@ -24,34 +24,39 @@ def _geometric_mean(values: np.ndarray) -> float:
 # Name -> (metrics of a row that it is made of, function of their means). Rows that have the parts
 # have the metric. ZeroSCROLLS scores summaries by the geometric mean of three ROUGE means.
 METRICS: dict[str, tuple[tuple[str, ...], Combine]] = {
-    'rouge': (('rouge1', 'rouge2', 'rougeL'), _geometric_mean),
+  "rouge": (("rouge1", "rouge2", "rougeL"), _geometric_mean),
 }
 
 
 def estimates(rows: Sequence[Row], clusters: Sequence[Hashable]) -> dict[str, Estimate]:
   """The metrics whose parts every row has, with bootstrap errors over the rows' clusters."""
   return {
-      name: bootstrap(_statistic(rows, parts, combine), clusters)
-      for name, (parts, combine) in _present(rows).items()}
+    name: bootstrap(_statistic(rows, parts, combine), clusters)
+    for name, (parts, combine) in _present(rows).items()
+  }
 
 
 def gains(
-    pairs: Sequence[tuple[Row, Row]], clusters: Sequence[Hashable]
+  pairs: Sequence[tuple[Row, Row]], clusters: Sequence[Hashable]
 ) -> dict[str, PairedDifference]:
   """The metrics' differences between strategies; `pairs` of rows that answer one question each."""
   if not pairs:
     return {}
   own, base = (list(side) for side in zip(*pairs))
   return {
-      name: paired_bootstrap(
-          _statistic(own, parts, combine), _statistic(base, parts, combine), clusters)
-      for name, (parts, combine) in _present(own + base).items()}
+    name: paired_bootstrap(
+      _statistic(own, parts, combine), _statistic(base, parts, combine), clusters
+    )
+    for name, (parts, combine) in _present(own + base).items()
+  }
 
 
 def _present(rows: Sequence[Row]) -> dict[str, tuple[tuple[str, ...], Combine]]:
   return {
-      name: (parts, combine) for name, (parts, combine) in METRICS.items()
-      if all(row.get(part) is not None for row in rows for part in parts)}
+    name: (parts, combine)
+    for name, (parts, combine) in METRICS.items()
+    if all(row.get(part) is not None for row in rows for part in parts)
+  }
 
 
 def _statistic(rows: Sequence[Row], parts: Sequence[str], combine: Combine) -> Statistic:

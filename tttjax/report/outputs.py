@@ -16,7 +16,7 @@ from tttjax.report.summary import cells
 
 
 def build(
-    directories: Sequence[pathlib.Path], out: pathlib.Path, labels: Sequence[str]
+  directories: Sequence[pathlib.Path], out: pathlib.Path, labels: Sequence[str]
 ) -> pathlib.Path:
   """Writes everything that is a function of the rows and prints the table.
 
@@ -32,18 +32,17 @@ def build(
     UserError: a directory without rows, a broken file, or two runs with one label.
   """
   if len(set(labels)) < len(labels):
-    raise UserError(f'runs need different labels, not {", ".join(labels)}; name each run once')
+    raise UserError(f"runs need different labels, not {', '.join(labels)}; name each run once")
   runs = [read_run(pathlib.Path(d), label) for d, label in zip(directories, labels, strict=True)]
   stamp = max(run.stamp for run in runs)
   found, compared = cells(runs), comparisons(runs)
   units = _units(runs)
-  drawn = figures.draw(found, out / 'figures', units)
-  write_json(out / f'results_{stamp}.json', results(runs, found, compared, stamp))
-  path = out / 'report.html'
-  page.write(
-      path, page.Content(runs, found, compared, decline(runs), drawn, units, stamp))
+  drawn = figures.draw(found, out / "figures", units)
+  write_json(out / f"results_{stamp}.json", results(runs, found, compared, stamp))
+  path = out / "report.html"
+  page.write(path, page.Content(runs, found, compared, decline(runs), drawn, units, stamp))
   print(table(found))
-  print(f'\n{path}')
+  print(f"\n{path}")
   return path
 
 
@@ -51,13 +50,14 @@ def _units(runs: Sequence[Run]) -> dict[str, str]:
   """What the lengths of each task count: tokens, or the task's own unit."""
   units: dict[str, set[str]] = {}
   for run in runs:
-    native = run.config.get('unit') == 'native'
-    for task in dict.fromkeys(row['task'] for row in run.rows):
-      own = getattr(tasks.TASKS.get(family_of(task)), 'unit', 'units') if native else 'tokens'
+    native = run.config.get("unit") == "native"
+    for task in dict.fromkeys(row["task"] for row in run.rows):
+      own = getattr(tasks.TASKS.get(family_of(task)), "unit", "units") if native else "tokens"
       units.setdefault(task, set()).add(own)
   for task, names in units.items():
     if len(names) > 1:
       raise UserError(
-          f'{task}: its lengths count {" in one run and ".join(sorted(names))} in another (field'
-          ' unit of config.json); compare runs of one unit')
+        f"{task}: its lengths count {' in one run and '.join(sorted(names))} in another (field"
+        " unit of config.json); compare runs of one unit"
+      )
   return {task: names.pop() for task, names in units.items()}

@@ -15,33 +15,43 @@ from tttjax.report.summary import Cell
 
 
 def results(
-    runs: Sequence[Run], cells: Sequence[Cell], compared: Sequence[Comparison], stamp: str
+  runs: Sequence[Run], cells: Sequence[Cell], compared: Sequence[Comparison], stamp: str
 ) -> dict[str, Any]:
   """The JSON value; a cell is a task of the harness."""
   names = _names(cells)
   pairs = list(zip(names, cells))
   return {
-      'results': {name: _scores(name, cell) for name, cell in pairs},
-      'configs': {
-          name: {
-              'task': name, 'output_type': 'generate_until', 'num_fewshot': 0,
-              'metadata': {
-                  'task': cell.task, 'strategy': cell.strategy, 'length': cell.length,
-                  'model': cell.model, 'run': cell.run}}
-          for name, cell in pairs},
-      'versions': {name: 1 for name in names},
-      'n-shot': {name: 0 for name in names},
-      'higher_is_better': {
-          name: {metric: True for metric in (*cell.metrics, *cell.corpus)} for name, cell in pairs},
-      'n-samples': {
-          name: {'original': cell.accuracy.n, 'effective': cell.accuracy.n}
-          for name, cell in pairs},
-      'config': runs[0].config if len(runs) == 1 else {run.label: run.config for run in runs},
-      'git_hash': runs[0].git_hash if len(runs) == 1 else {r.label: r.git_hash for r in runs},
-      'date': stamp,
-      'cells': [_cell(name, cell) for name, cell in pairs],
-      'comparisons': [
-          _json({**_fields(c), 'difference': _difference(c.difference)}) for c in compared],
+    "results": {name: _scores(name, cell) for name, cell in pairs},
+    "configs": {
+      name: {
+        "task": name,
+        "output_type": "generate_until",
+        "num_fewshot": 0,
+        "metadata": {
+          "task": cell.task,
+          "strategy": cell.strategy,
+          "length": cell.length,
+          "model": cell.model,
+          "run": cell.run,
+        },
+      }
+      for name, cell in pairs
+    },
+    "versions": {name: 1 for name in names},
+    "n-shot": {name: 0 for name in names},
+    "higher_is_better": {
+      name: {metric: True for metric in (*cell.metrics, *cell.corpus)} for name, cell in pairs
+    },
+    "n-samples": {
+      name: {"original": cell.accuracy.n, "effective": cell.accuracy.n} for name, cell in pairs
+    },
+    "config": runs[0].config if len(runs) == 1 else {run.label: run.config for run in runs},
+    "git_hash": runs[0].git_hash if len(runs) == 1 else {r.label: r.git_hash for r in runs},
+    "date": stamp,
+    "cells": [_cell(name, cell) for name, cell in pairs],
+    "comparisons": [
+      _json({**_fields(c), "difference": _difference(c.difference)}) for c in compared
+    ],
   }
 
 
@@ -51,10 +61,15 @@ def _names(cells: Sequence[Cell]) -> list[str]:
   runs, models = several(c.run for c in cells), several(c.model for c in cells)
   names: list[str] = []
   for cell in cells:
-    parts = [cell.task, cell.strategy, str(cell.length), *([cell.model] if models else []),
-             *([cell.run] if runs else [])]
-    plain = '_'.join(map(slug, parts))
-    numbered = (f'{plain}_{i}' for i in itertools.count(2))
+    parts = [
+      cell.task,
+      cell.strategy,
+      str(cell.length),
+      *([cell.model] if models else []),
+      *([cell.run] if runs else []),
+    ]
+    plain = "_".join(map(slug, parts))
+    numbered = (f"{plain}_{i}" for i in itertools.count(2))
     name = plain
     while name in names:
       name = next(numbered)
@@ -63,44 +78,63 @@ def _names(cells: Sequence[Cell]) -> list[str]:
 
 
 def _scores(name: str, cell: Cell) -> dict[str, Any]:
-  scores: dict[str, Any] = {'alias': name}
+  scores: dict[str, Any] = {"alias": name}
   for metric, estimate in {**cell.metrics, **cell.corpus}.items():
-    scores[f'{metric},none'] = _finite(estimate.mean)
-    scores[f'{metric}_stderr,none'] = _finite(estimate.stderr)
+    scores[f"{metric},none"] = _finite(estimate.mean)
+    scores[f"{metric}_stderr,none"] = _finite(estimate.stderr)
   if cell.gain:
-    scores['acc_gain,none'] = _finite(cell.gain.gain.mean)
-    scores['acc_gain_stderr,none'] = _finite(cell.gain.gain.stderr)
+    scores["acc_gain,none"] = _finite(cell.gain.gain.mean)
+    scores["acc_gain_stderr,none"] = _finite(cell.gain.gain.stderr)
   return scores
 
 
 def _cell(name: str, cell: Cell) -> dict[str, Any]:
-  gain = cell.gain and {**_difference(cell.gain), 'mcnemar_p': cell.mcnemar_p}
-  return _json({
-      'name': name,
-      'run': cell.run, 'model': cell.model, 'task': cell.task,
-      'strategy': cell.strategy, 'family': family_of(cell.strategy), 'length': cell.length,
-      'context_tokens': cell.context_tokens,
-      'n': cell.accuracy.n, 'contexts': cell.accuracy.clusters,
-      'accuracy': cell.accuracy.mean, 'stderr': cell.accuracy.stderr,
-      'metrics': cell.metrics, 'corpus_metrics': cell.corpus,
-      'difference_to_in_context': gain,
-      'corpus_differences': {k: _difference(v) for k, v in cell.corpus_gain.items()},
-      'budget': cell.budget,
-      'flops': cell.flops, 'flops_after_prefill': extra_flops(cell),
-      'amortised_flops': cell.amortised_flops, 'phase_flops': cell.phase_flops,
-      'seconds': cell.seconds, 'seconds_include_compilation': cell.compiling,
-      'tokens': cell.tokens, 'thinking_tokens': cell.thinking_tokens,
-      'mechanism': cell.mechanism,
-      'mechanism_differences': {k: _difference(v) for k, v in cell.mechanism_gain.items()},
-      'mass_by_layer': list(cell.mass_by_layer),
-      'failures': cell.failures, 'fallbacks': cell.fallbacks,
-  })
+  gain = cell.gain and {**_difference(cell.gain), "mcnemar_p": cell.mcnemar_p}
+  return _json(
+    {
+      "name": name,
+      "run": cell.run,
+      "model": cell.model,
+      "task": cell.task,
+      "strategy": cell.strategy,
+      "family": family_of(cell.strategy),
+      "length": cell.length,
+      "context_tokens": cell.context_tokens,
+      "n": cell.accuracy.n,
+      "contexts": cell.accuracy.clusters,
+      "accuracy": cell.accuracy.mean,
+      "stderr": cell.accuracy.stderr,
+      "metrics": cell.metrics,
+      "corpus_metrics": cell.corpus,
+      "difference_to_in_context": gain,
+      "corpus_differences": {k: _difference(v) for k, v in cell.corpus_gain.items()},
+      "budget": cell.budget,
+      "flops": cell.flops,
+      "flops_after_prefill": extra_flops(cell),
+      "amortised_flops": cell.amortised_flops,
+      "phase_flops": cell.phase_flops,
+      "seconds": cell.seconds,
+      "seconds_include_compilation": cell.compiling,
+      "tokens": cell.tokens,
+      "thinking_tokens": cell.thinking_tokens,
+      "mechanism": cell.mechanism,
+      "mechanism_differences": {k: _difference(v) for k, v in cell.mechanism_gain.items()},
+      "mass_by_layer": list(cell.mass_by_layer),
+      "failures": cell.failures,
+      "fallbacks": cell.fallbacks,
+    }
+  )
 
 
 def _difference(paired: PairedDifference) -> dict[str, Any]:
   gain = paired.gain
-  return {'mean': gain.mean, 'stderr': gain.stderr, 'p_value': paired.p_value, 'n': gain.n,
-          'contexts': gain.clusters}
+  return {
+    "mean": gain.mean,
+    "stderr": gain.stderr,
+    "p_value": paired.p_value,
+    "n": gain.n,
+    "contexts": gain.clusters,
+  }
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Run:
   @property
   def git_hash(self) -> str | None:
     """Commit of the source tree when the run was begun; None outside of one."""
-    return self.config.get('git_hash')
+    return self.config.get("git_hash")
 
 
 def read_run(directory: pathlib.Path, label: str) -> Run:
@@ -42,8 +42,12 @@ def read_run(directory: pathlib.Path, label: str) -> Run:
   """
   rows = read_rows(directory)
   return Run(
-      label, directory, _read_config(directory / 'config.json'), rows,
-      _file(directory).name.partition('.')[0].rpartition('_')[2])
+    label,
+    directory,
+    _read_config(directory / "config.json"),
+    rows,
+    _file(directory).name.partition(".")[0].rpartition("_")[2],
+  )
 
 
 def read_rows(directory: pathlib.Path) -> list[Row]:
@@ -56,34 +60,35 @@ def read_rows(directory: pathlib.Path) -> list[Row]:
   """
   path = _file(directory)
   try:
-    data = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
   except (OSError, EOFError) as error:
-    raise UserError(f'{path}: cannot be read ({error}); restore it') from None
+    raise UserError(f"{path}: cannot be read ({error}); restore it") from None
   rows = parse(path, data)
   if not rows:
-    raise UserError(f'{directory}: its samples file has no rows yet; let the run make some')
+    raise UserError(f"{directory}: its samples file has no rows yet; let the run make some")
   return list(rows.values())
 
 
 def _file(directory: pathlib.Path) -> pathlib.Path:
   if not directory.is_dir():
-    raise UserError(f'{directory}: no such directory; give the work directory of a run')
-  files = sorted([*directory.glob('samples_*.jsonl'), *directory.glob('samples_*.jsonl.gz')])
+    raise UserError(f"{directory}: no such directory; give the work directory of a run")
+  files = sorted([*directory.glob("samples_*.jsonl"), *directory.glob("samples_*.jsonl.gz")])
   if not files:
     raise UserError(
-        f'{directory}: no samples_*.jsonl in it; give the work directory of a run (its --workdir)')
+      f"{directory}: no samples_*.jsonl in it; give the work directory of a run (its --workdir)"
+    )
   if len(files) > 1:
-    raise UserError(f'{directory} holds {len(files)} samples files; keep one')
+    raise UserError(f"{directory} holds {len(files)} samples files; keep one")
   return files[0]
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
   try:
-    config = json.loads(path.read_text(encoding='utf-8'))
+    config = json.loads(path.read_text(encoding="utf-8"))
   except OSError as error:
-    raise UserError(f'{path}: {error.strerror}; a work directory holds it') from None
+    raise UserError(f"{path}: {error.strerror}; a work directory holds it") from None
   except ValueError as error:
-    raise UserError(f'{path}: not JSON ({error}); restore it from the run') from None
+    raise UserError(f"{path}: not JSON ({error}); restore it from the run") from None
   if not isinstance(config, dict):
-    raise UserError(f'{path}: not a JSON object of config fields; restore it from the run')
+    raise UserError(f"{path}: not a JSON object of config fields; restore it from the run")
   return config

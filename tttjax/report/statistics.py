@@ -52,7 +52,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Est
     ValueError: the two arguments differ in length.
   """
   if len(values) != len(clusters):
-    raise ValueError(f'{len(values)} values but {len(clusters)} cluster labels')
+    raise ValueError(f"{len(values)} values but {len(clusters)} cluster labels")
   x = np.asarray(values, np.float64)
   labels = {label: i for i, label in enumerate(dict.fromkeys(clusters))}
   n, c = x.size, len(labels)
@@ -86,9 +86,9 @@ class PairedDifference:
 
 
 def paired_difference(
-    treatment: Mapping[Hashable, float],
-    baseline: Mapping[Hashable, float],
-    cluster_of: Mapping[Hashable, Hashable],
+  treatment: Mapping[Hashable, float],
+  baseline: Mapping[Hashable, float],
+  cluster_of: Mapping[Hashable, Hashable],
 ) -> PairedDifference:
   """Compares two strategies over the questions that both have answered.
 
@@ -108,7 +108,7 @@ def paired_difference(
   for cluster, difference in zip(clusters, differences):
     sums[cluster] = sums.get(cluster, 0.0) + difference
   return PairedDifference(
-      gain=clustered_mean(differences, clusters), p_value=sign_flip_p(list(sums.values()))
+    gain=clustered_mean(differences, clusters), p_value=sign_flip_p(list(sums.values()))
   )
 
 
@@ -197,7 +197,7 @@ Statistic = Callable[[np.ndarray], float]
 
 
 def bootstrap(
-    statistic: Statistic, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0
+  statistic: Statistic, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0
 ) -> Estimate:
   """A corpus metric with its bootstrap standard error; whole clusters are drawn.
 
@@ -224,8 +224,11 @@ def bootstrap(
 
 
 def paired_bootstrap(
-    treatment: Statistic, baseline: Statistic, clusters: Sequence[Hashable],
-    draws: int = 2000, seed: int = 0,
+  treatment: Statistic,
+  baseline: Statistic,
+  clusters: Sequence[Hashable],
+  draws: int = 2000,
+  seed: int = 0,
 ) -> PairedDifference:
   """Difference of a corpus metric between two strategies on the same questions.
 

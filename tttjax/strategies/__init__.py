@@ -18,13 +18,13 @@ from tttjax.strategies.strategy import Strategy
 from tttjax.strategies.thinking import Thinking
 
 STRATEGIES: dict[str, type[Strategy]] = {
-    'in_context': InContext,
-    'thinking': Thinking,
-    'qttt': QTTT,
-    'qttt_other_context': QTTTOtherContext,
-    'qttt_thinking': QTTTThinking,
-    'self_consistency': SelfConsistency,
-    'beam': Beam,
-    'full_ttt': FullTTT,
-    'log_temperature': LogTemperature,
+  "in_context": InContext,
+  "thinking": Thinking,
+  "qttt": QTTT,
+  "qttt_other_context": QTTTOtherContext,
+  "qttt_thinking": QTTTThinking,
+  "self_consistency": SelfConsistency,
+  "beam": Beam,
+  "full_ttt": FullTTT,
+  "log_temperature": LogTemperature,
 }

@@ -25,16 +25,17 @@ class Beam:
 
   def check(self, config) -> None:
     if self.n < 2:
-      raise UserError(f'beam(n={self.n}) must be at least 2')
+      raise UserError(f"beam(n={self.n}) must be at least 2")
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     cost = lambda tokens: flops.beam(
-        sizes.architecture, sizes.context, sizes.prompt, tokens + sizes.answer, self.n)
+      sizes.architecture, sizes.context, sizes.prompt, tokens + sizes.answer, self.n
+    )
     tokens = reference.tokens_per_sample(sizes, self.n, cost)
     return Allowance(cost(tokens), still(reference), tokens, self.n)
 
   def __call__(
-      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     prefix, reading = engine.prefill(case)
     predictions, answering = engine.beam(case, prefix, decoding.thinking, self.n)

@@ -36,19 +36,20 @@ class FullTTT:
 
   def check(self, config) -> None:
     if self.steps < 1:
-      raise UserError(f'full_ttt(steps={self.steps}) must be at least 1')
+      raise UserError(f"full_ttt(steps={self.steps}) must be at least 1")
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     rate = reference.ttt.learning_rate if self.learning_rate is None else self.learning_rate
     # A step's targets are all tokens of the context but the first.
     ttt = dataclasses.replace(
-        reference.ttt, steps=self.steps, learning_rate=rate, span=sizes.context - 1)
+      reference.ttt, steps=self.steps, learning_rate=rate, span=sizes.context - 1
+    )
     training = self.steps * flops.full_ttt_step(sizes.architecture, sizes.context)
     spent = training + answer_flops(sizes, delta=False)
     return Allowance(spent, ttt, shared_flops=training)
 
   def __call__(
-      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     _, decode_key = jax.random.split(key)
     trained, adaptation, adapting = engine.full_ttt(case, allowance.ttt)

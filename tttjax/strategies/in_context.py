@@ -26,7 +26,7 @@ class InContext(Reading):
     return Allowance(answer_flops(sizes, delta=False), still(reference))
 
   def __call__(
-      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     _, decode_key = jax.random.split(key)
     cache, reading = engine.prefill(case, self.reading)

@@ -36,13 +36,13 @@ class LogTemperature(Reading):
   def check(self, config) -> None:
     super().check(config)
     if self.trained is not None and self.trained < 2:
-      raise UserError(f'trained={self.trained} must be at least 2 tokens')
+      raise UserError(f"trained={self.trained} must be at least 2 tokens")
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     return Allowance(answer_flops(sizes, delta=False), still(reference))
 
   def __call__(
-      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     _, decode_key = jax.random.split(key)
     prefix, reading = engine.prefill(case, self.reading)

@@ -43,26 +43,26 @@ class Adapting(Reading):
   span: int | None = None
   learning_rate: float | None = None
   span_kv: str | None = None
-  spans: str = 'random'
-  question: str = 'after'
+  spans: str = "random"
+  question: str = "after"
 
   def check(self, config) -> None:
     super().check(config)
     if self.spans not in SPANS:
-      raise UserError(
-          f'spans={self.spans}: choose one of {", ".join(SPANS)}')
+      raise UserError(f"spans={self.spans}: choose one of {', '.join(SPANS)}")
     span = self.span or config.ttt.span
-    if config.unit == 'tokens' and span + 1 >= min(config.lengths):
+    if config.unit == "tokens" and span + 1 >= min(config.lengths):
       raise UserError(
-          f'span={span} does not fit the shortest of config.lengths,'
-          f' {min(config.lengths)}; use less than {min(config.lengths) - 1}')
-    if self.question not in ('after', 'before'):
-      raise UserError(f'question={self.question}: choose after or before')
+        f"span={span} does not fit the shortest of config.lengths,"
+        f" {min(config.lengths)}; use less than {min(config.lengths) - 1}"
+      )
+    if self.question not in ("after", "before"):
+      raise UserError(f"question={self.question}: choose after or before")
     self.hyperparameters(TTTConfig())
 
   def hyperparameters(self, reference: TTTConfig) -> TTTConfig:
     """The reference's with this strategy's own values."""
-    names = ('steps', 'span', 'learning_rate', 'span_kv')
+    names = ("steps", "span", "learning_rate", "span_kv")
     own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
     return dataclasses.replace(reference, **own)
 
@@ -78,11 +78,13 @@ class Adapting(Reading):
     if self.steps is not None or not changed:
       return own
     steps = flops.largest_within(
-        reference.flops, lambda n: adapt_flops(sizes, own, n) + answer_flops(sizes, delta=True))
+      reference.flops, lambda n: adapt_flops(sizes, own, n) + answer_flops(sizes, delta=True)
+    )
     if steps < 1:
       raise UserError(
-          f'the budget of {reference.flops:.2e} FLOPs is too small for one step of span {own.span}'
-          f' at {sizes.context} tokens; raise config.ttt.steps or lower the span')
+        f"the budget of {reference.flops:.2e} FLOPs is too small for one step of span {own.span}"
+        f" at {sizes.context} tokens; raise config.ttt.steps or lower the span"
+      )
     return dataclasses.replace(own, steps=steps)
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
@@ -93,11 +95,9 @@ class Adapting(Reading):
   @property
   def before(self) -> bool:
     """Whether the question is encoded with the base weights."""
-    return self.question == 'before'
+    return self.question == "before"
 
-  def adapt(
-      self, engine: Engine, case: Case, prefix: Prefix, ttt: TTTConfig, key: jax.Array
-  ):
+  def adapt(self, engine: Engine, case: Case, prefix: Prefix, ttt: TTTConfig, key: jax.Array):
     """Algorithm 1 on the case's context: (fast weights or None, Adaptation, Cost)."""
     return engine.adapt(case, prefix, ttt, key, SPANS[self.spans](case, ttt, key))
 
@@ -107,15 +107,15 @@ class QTTT(Adapting):
   """Adapts on the context, then answers its questions."""
 
   def __call__(
-      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     span_key, decode_key = jax.random.split(key)
     prefix, reading = engine.prefill(case, self.reading)
     fast, adaptation, adapting = self.adapt(engine, case, prefix, allowance.ttt, span_key)
     predictions, answering = engine.generate(
-        case, prefix, fast, decoding.answer, decode_key, self.before)
+      case, prefix, fast, decoding.answer, decode_key, self.before
+    )
     measured = None
     if decoding.mechanism and not self.before:  # it encodes the question with `fast`
-      measured = engine.measure(
-          case, prefix, fast, adaptation=adaptation, ttt=allowance.ttt)
+      measured = engine.measure(case, prefix, fast, adaptation=adaptation, ttt=allowance.ttt)
     return Result(predictions, reading + adapting + answering, measured, adaptation)

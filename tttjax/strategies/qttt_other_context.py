@@ -22,7 +22,7 @@ class QTTTOtherContext(Adapting):
     return dataclasses.replace(super().allowance(sizes, reference), prefills=2)
 
   def __call__(
-      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     span_key, decode_key = jax.random.split(key)
     other, reading_other = engine.prefill(case.other, self.reading)
@@ -30,11 +30,11 @@ class QTTTOtherContext(Adapting):
     del other
     prefix, reading = engine.prefill(case, self.reading)
     predictions, answering = engine.generate(
-        case, prefix, fast, decoding.answer, decode_key, self.before)
+      case, prefix, fast, decoding.answer, decode_key, self.before
+    )
     measured = None
     if decoding.mechanism and not self.before:
       # Its spans lie in the other context: all of this one is held out.
       unseen = dataclasses.replace(adaptation, start=())
       measured = engine.measure(case, prefix, fast, adaptation=unseen, ttt=allowance.ttt)
-    return Result(
-        predictions, reading_other + adapting + reading + answering, measured, adaptation)
+    return Result(predictions, reading_other + adapting + reading + answering, measured, adaptation)

@@ -34,4 +34,4 @@ def oracle_spans(case: Case, ttt: TTTConfig, key: jax.Array) -> np.ndarray:
   return np.clip(starts, 0, case.num_tokens - ttt.span - 1).astype(np.int32)
 
 
-SPANS = {'random': random_spans, 'oracle': oracle_spans}
+SPANS = {"random": random_spans, "oracle": oracle_spans}

@@ -34,22 +34,24 @@ class SelfConsistency:
 
   def check(self, config) -> None:
     if self.n < 1:
-      raise UserError(f'self_consistency(n={self.n}) must be at least 1')
+      raise UserError(f"self_consistency(n={self.n}) must be at least 1")
     temperature = config.thinking.temperature if self.temperature is None else self.temperature
     if not temperature > 0 and self.n > 1:
       raise UserError(
-          f'self_consistency votes over equal samples at temperature'
-          f' {temperature}; write self_consistency(temperature=0.6) or set'
-          ' config.thinking.temperature')
+        f"self_consistency votes over equal samples at temperature"
+        f" {temperature}; write self_consistency(temperature=0.6) or set"
+        " config.thinking.temperature"
+      )
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    cost = lambda tokens: self.n * flops.thinking(
-        sizes.architecture, sizes.context, sizes.prompt, tokens, sizes.answer)
+    cost = lambda tokens: (
+      self.n * flops.thinking(sizes.architecture, sizes.context, sizes.prompt, tokens, sizes.answer)
+    )
     tokens = reference.tokens_per_sample(sizes, self.n, cost)
     return Allowance(cost(tokens), still(reference), tokens, self.n)
 
   def __call__(
-      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     _, decode_key = jax.random.split(key)
     prefix, reading = engine.prefill(case)
@@ -66,9 +68,9 @@ def _vote(case: Case, samples: list[Prediction]) -> Prediction:
   votes = collections.Counter(answer for answer in answers if answer is not None)
   chosen = answers.index(votes.most_common(1)[0][0]) if votes else 0
   return Prediction(
-      texts=tuple(text for sample in samples for text in sample.texts),
-      answer=samples[chosen].answer,
-      tokens=sum(sample.tokens for sample in samples),
-      thinking_tokens=sum(sample.thinking_tokens for sample in samples) / len(samples),
-      ids=samples[chosen].ids,
+    texts=tuple(text for sample in samples for text in sample.texts),
+    answer=samples[chosen].answer,
+    tokens=sum(sample.tokens for sample in samples),
+    thinking_tokens=sum(sample.thinking_tokens for sample in samples) / len(samples),
+    ids=samples[chosen].ids,
   )

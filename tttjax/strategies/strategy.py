@@ -43,7 +43,7 @@ class Case:
   prompt_width: int
   answer_width: int
   extract: Callable[[str], str | None]
-  other: 'Case | None' = None
+  other: "Case | None" = None
 
   @property
   def num_tokens(self) -> int:
@@ -98,17 +98,18 @@ class Reference:
     Raises:
       UserError: not even one token each.
     """
-    if self.rule == 'tokens':
+    if self.rule == "tokens":
       tokens = self.thinking_tokens // samples
     else:
       tokens = flops.largest_within(self.flops, cost)
     if tokens < 1:
-      by_tokens = self.rule == 'tokens'
-      given = f'{self.thinking_tokens} tokens' if by_tokens else f'{self.flops:.2e} FLOPs'
-      remedy = 'config.thinking.budget' if by_tokens else 'config.ttt.steps'
+      by_tokens = self.rule == "tokens"
+      given = f"{self.thinking_tokens} tokens" if by_tokens else f"{self.flops:.2e} FLOPs"
+      remedy = "config.thinking.budget" if by_tokens else "config.ttt.steps"
       raise UserError(
-          f'the budget of {given} leaves no thinking token for each of {samples} samples at'
-          f' {sizes.context} tokens; raise {remedy}, or take fewer samples')
+        f"the budget of {given} leaves no thinking token for each of {samples} samples at"
+        f" {sizes.context} tokens; raise {remedy}, or take fewer samples"
+      )
     return tokens
 
 
@@ -173,7 +174,7 @@ class Cost:
 
   phases: tuple[Phase, ...] = ()
 
-  def __add__(self, other: 'Cost') -> 'Cost':
+  def __add__(self, other: "Cost") -> "Cost":
     return Cost(self.phases + other.phases)
 
   @property
@@ -290,7 +291,7 @@ class Strategy(Protocol):
     """What it may spend on one question; raises UserError where that is too little to do it."""
 
   def __call__(
-      self, engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     """Answers all questions of the case."""
 
@@ -309,13 +310,14 @@ class Reading:
   stretch: int = 0
 
   def check(self, config) -> None:
-    if self.stretch and config.unit == 'tokens' and self.stretch < max(config.lengths):
+    if self.stretch and config.unit == "tokens" and self.stretch < max(config.lengths):
       raise UserError(
-          f'stretch={self.stretch} is shorter than the longest of'
-          f' config.lengths, {max(config.lengths)}; stretch to at least that')
+        f"stretch={self.stretch} is shorter than the longest of"
+        f" config.lengths, {max(config.lengths)}; stretch to at least that"
+      )
 
   @property
-  def reading(self) -> 'Reading':
+  def reading(self) -> "Reading":
     """The reading alone, as the engine takes it."""
     return Reading(self.rope, self.stretch)
 
@@ -341,8 +343,9 @@ def fitting_span(span: int, sizes: Sizes) -> int:
   room = sizes.context - 1
   if span > room and not sizes.cut_spans:
     raise UserError(
-        f'span={span} does not fit a context of {sizes.context} tokens: a span needs one more than'
-        ' its length; lower config.ttt.span')
+      f"span={span} does not fit a context of {sizes.context} tokens: a span needs one more than"
+      " its length; lower config.ttt.span"
+    )
   return span if span <= room else 1 << (room.bit_length() - 1)
 
 

@@ -24,12 +24,11 @@ class Thinking(Reading):
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     tokens = reference.thinking_tokens
-    spent = flops.thinking(
-        sizes.architecture, sizes.context, sizes.prompt, tokens, sizes.answer)
+    spent = flops.thinking(sizes.architecture, sizes.context, sizes.prompt, tokens, sizes.answer)
     return Allowance(spent, still(reference), tokens)
 
   def __call__(
-      self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
+    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
   ) -> Result:
     _, decode_key = jax.random.split(key)
     cache, reading = engine.prefill(case, self.reading)

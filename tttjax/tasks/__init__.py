@@ -6,7 +6,7 @@ from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 TASKS: dict[str, type[Task]] = {
-    'bank_log': BankLog,
-    'transaction_log': TransactionLog,
-    'code_bugs': CodeBugs,
+  "bank_log": BankLog,
+  "transaction_log": TransactionLog,
+  "code_bugs": CodeBugs,
 }

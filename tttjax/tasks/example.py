@@ -57,10 +57,11 @@ class Example:
       UserError: span is shorter than the context.
     """
     if span < self.num_tokens:
-      raise UserError(f'stretch={span} is shorter than the context of {self.num_tokens} tokens: '
-                      'stretch to the length of a longer one')
+      raise UserError(
+        f"stretch={span} is shorter than the context of {self.num_tokens} tokens: "
+        "stretch to the length of a longer one"
+      )
     jumps = np.zeros(self.num_tokens, np.int64)
     shares = np.arange(1, len(self.line_starts) + 1) / len(self.line_starts)
-    jumps[list(self.line_starts)] = np.diff(
-        np.floor((span - self.num_tokens) * shares), prepend=0)
+    jumps[list(self.line_starts)] = np.diff(np.floor((span - self.num_tokens) * shares), prepend=0)
     return (np.arange(self.num_tokens) + np.cumsum(jumps)).astype(np.int32)

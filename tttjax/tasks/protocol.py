@@ -21,7 +21,7 @@ class Task(Protocol):
     """Raises UserError for bad options and for a length that holds no example; loads no model."""
 
   def make_example(
-      self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool
+    self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool
   ) -> Example:
     """The example of `seed`: the same needles at every length, in a haystack that grows.
 

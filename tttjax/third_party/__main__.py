@@ -11,7 +11,7 @@ from absl import flags
 from tttjax import flags as command_line
 from tttjax import third_party
 
-_FETCH = flags.DEFINE_string('fetch', None, 'name of the manifest whose source is fetched')
+_FETCH = flags.DEFINE_string("fetch", None, "name of the manifest whose source is fetched")
 
 
 def main():
@@ -21,10 +21,12 @@ def main():
   for name in third_party.manifest_names():
     manifest = third_party.load_manifest(name)
     folder = third_party.location(manifest)
-    state = f'in {folder}' if folder.is_dir() else f'not fetched: {manifest.command}'
-    print(f'{name}: {manifest.what}\n  {manifest.package} {manifest.version} from '
-          f'{manifest.source}, {manifest.licence}\n  {state}')
+    state = f"in {folder}" if folder.is_dir() else f"not fetched: {manifest.command}"
+    print(
+      f"{name}: {manifest.what}\n  {manifest.package} {manifest.version} from "
+      f"{manifest.source}, {manifest.licence}\n  {state}"
+    )
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
   command_line.run(main)

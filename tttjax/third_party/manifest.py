@@ -7,7 +7,7 @@ import re
 
 from tttjax.errors import UserError
 
-MANIFESTS = pathlib.Path(__file__).resolve().parents[2] / 'third_party'
+MANIFESTS = pathlib.Path(__file__).resolve().parents[2] / "third_party"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Manifest:
 
 def manifest_names(folder: pathlib.Path = MANIFESTS) -> list[str]:
   """Names of all manifests, sorted; none where the package is installed without its repository."""
-  return sorted(path.stem for path in folder.glob('*.json'))
+  return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def load_manifest(name: str, folder: pathlib.Path = MANIFESTS) -> Manifest:
@@ -49,20 +49,25 @@ def load_manifest(name: str, folder: pathlib.Path = MANIFESTS) -> Manifest:
   Raises:
     UserError: no such manifest, or a field is missing, unknown or of a wrong form.
   """
-  path = folder / f'{name}.json'
+  path = folder / f"{name}.json"
   if name not in manifest_names(folder):
-    known = ', '.join(manifest_names(folder)) or 'none'
-    raise UserError(f'no manifest {name!r} in {folder}: it has {known}')
+    known = ", ".join(manifest_names(folder)) or "none"
+    raise UserError(f"no manifest {name!r} in {folder}: it has {known}")
   try:
-    values = json.loads(path.read_text(encoding='utf-8'))
-    manifest = Manifest(name=name, **{**values, 'folders': tuple(values['folders'])})
+    values = json.loads(path.read_text(encoding="utf-8"))
+    manifest = Manifest(name=name, **{**values, "folders": tuple(values["folders"])})
   except (ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path}: not a manifest ({type(error).__name__}: {error}); '
-                    'third_party/README.md lists its fields') from None
+    raise UserError(
+      f"{path}: not a manifest ({type(error).__name__}: {error}); "
+      "third_party/README.md lists its fields"
+    ) from None
   checks = {
-      'package': r'[A-Za-z0-9][\w.-]*', 'version': r'[0-9][\w.+!]*', 'sha256': r'[0-9a-f]{64}',
-      'file': r'[\w.+-]+\.whl'}
+    "package": r"[A-Za-z0-9][\w.-]*",
+    "version": r"[0-9][\w.+!]*",
+    "sha256": r"[0-9a-f]{64}",
+    "file": r"[\w.+-]+\.whl",
+  }
   for field, form in checks.items():
     if not re.fullmatch(form, getattr(manifest, field)):
-      raise UserError(f'{path}: {field}={getattr(manifest, field)!r} has the wrong form')
+      raise UserError(f"{path}: {field}={getattr(manifest, field)!r} has the wrong form")
   return manifest

@@ -11,9 +11,9 @@ def _learning_rate(schedule: Schedule, hyper: Hyper, count: jax.Array) -> jax.Ar
   """float32 learning rate of step `count` (0-based)."""
   done = count / jnp.maximum(hyper.steps, 1)
   factor = {
-      "constant": lambda: jnp.ones(()),
-      "linear": lambda: jnp.maximum(1 - done, 0),
-      "cosine": lambda: 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1))),
+    "constant": lambda: jnp.ones(()),
+    "linear": lambda: jnp.maximum(1 - done, 0),
+    "cosine": lambda: 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1))),
   }[schedule]()
   warm = jnp.minimum((count + 1) / (hyper.warmup_steps + 1), 1)
   return hyper.learning_rate * factor * warm
@@ -27,10 +27,10 @@ def optimizer(static: Static, hyper: Hyper) -> optax.GradientTransformationExtra
   depend on the hyperparameters.
   """
   return optax.chain(
-      optax.clip_by_global_norm(hyper.clip),
-      optax.scale_by_adam(b1=hyper.b1, b2=hyper.b2, eps=hyper.eps),
-      optax.add_decayed_weights(hyper.weight_decay),
-      optax.scale_by_learning_rate(lambda count: _learning_rate(static.schedule, hyper, count)),
+    optax.clip_by_global_norm(hyper.clip),
+    optax.scale_by_adam(b1=hyper.b1, b2=hyper.b2, eps=hyper.eps),
+    optax.add_decayed_weights(hyper.weight_decay),
+    optax.scale_by_learning_rate(lambda count: _learning_rate(static.schedule, hyper, count)),
   )
 
 

@@ -25,14 +25,14 @@ _MIN_HISTORY = 64
 
 
 def ttt_step(
-    model: Decoder,
-    params: Params,
-    fast: Params,
-    opt_state: optax.OptState,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    start: jax.Array,
-    cfg: TTTConfig,
+  model: Decoder,
+  params: Params,
+  fast: Params,
+  opt_state: optax.OptState,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  start: jax.Array,
+  cfg: TTTConfig,
 ) -> tuple[Params, optax.OptState, StepMetrics]:
   """One jitted gradient step on the queries (paper, Algorithm 1), sharded by the model's mesh.
 
@@ -61,16 +61,16 @@ def ttt_step(
 
 
 def adapt(
-    model: Decoder,
-    params: Params,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    key: jax.Array,
-    cfg: TTTConfig,
-    starts: jax.Array | None = None,
-    fast: Params | None = None,
-    opt_state: optax.OptState | None = None,
-    first_step: int = 0,
+  model: Decoder,
+  params: Params,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  key: jax.Array,
+  cfg: TTTConfig,
+  starts: jax.Array | None = None,
+  fast: Params | None = None,
+  opt_state: optax.OptState | None = None,
+  first_step: int = 0,
 ) -> tuple[Params, optax.OptState, StepMetrics]:
   """All N steps of Algorithm 1 in one jitted loop, in place inside it; the caller's arrays stay.
 
@@ -103,25 +103,25 @@ def adapt(
   if starts is not None:
     starts = pad_to(starts[None], buffer)[0]
   fast, opt_state, history = _adapt(
-      model,
-      cfg.static(),
-      buffer,
-      params,
-      fast,
-      opt_state,
-      cache,
-      tokens,
-      key,
-      starts,
-      jnp.asarray(first_step, jnp.int32),
-      jnp.asarray(steps, jnp.int32),
-      cfg.hyper(),
+    model,
+    cfg.static(),
+    buffer,
+    params,
+    fast,
+    opt_state,
+    cache,
+    tokens,
+    key,
+    starts,
+    jnp.asarray(first_step, jnp.int32),
+    jnp.asarray(steps, jnp.int32),
+    cfg.hyper(),
   )
   return fast, opt_state, jax.tree.map(lambda x: crop(x, steps), history)
 
 
 def adapt_params(
-    model: Decoder, params: Params, tokens: jax.Array, key: jax.Array, cfg: TTTConfig
+  model: Decoder, params: Params, tokens: jax.Array, key: jax.Array, cfg: TTTConfig
 ) -> Params:
   """Context tokens [1, T] and params in, params with adapted query kernels (float32) out.
 
@@ -142,8 +142,8 @@ def _check(model: Decoder, cache: PrefixCache, tokens: jax.Array, cfg: TTTConfig
   check_tokens("the context", tokens, model.config.vocab_size)
   if cache.lengths.shape != (1,) or tokens.shape[0] != 1:
     raise UserError(
-        f"test-time training takes one context: cache batch {cache.lengths.shape[0]} and tokens"
-        f" {tokens.shape} must have batch 1; use jax.vmap over a leading axis for several"
+      f"test-time training takes one context: cache batch {cache.lengths.shape[0]} and tokens"
+      f" {tokens.shape} must have batch 1; use jax.vmap over a leading axis for several"
     )
   if tokens.shape[1] > cache.capacity:
     raise UserError(f"{tokens.shape[1]} context tokens do not fit the capacity {cache.capacity}")
@@ -153,8 +153,8 @@ def _check(model: Decoder, cache: PrefixCache, tokens: jax.Array, cfg: TTTConfig
     length = _length(cache)
     if cfg.span + 1 > length:
       raise UserError(
-          f"TTTConfig.span is {cfg.span} but the context has {length} tokens: a span needs span + 1"
-          f" tokens; set it to at most {length - 1}"
+        f"TTTConfig.span is {cfg.span} but the context has {length} tokens: a span needs span + 1"
+        f" tokens; set it to at most {length - 1}"
       )
     if tokens.shape[1] < length:
       raise UserError(f"tokens has {tokens.shape[1]} tokens but the cache holds {length}")
@@ -175,7 +175,7 @@ def _step(model, static, params, fast, opt_state, cache, tokens, start, hyper):
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _adapt(
-    model, static, buffer, params, fast, opt_state, cache, tokens, key, starts, first, steps, hyper
+  model, static, buffer, params, fast, opt_state, cache, tokens, key, starts, first, steps, hyper
 ):
   def start_of(i):
     if starts is not None:
@@ -185,7 +185,7 @@ def _adapt(
   def step(i, carry):
     fast, opt_state, history = carry
     fast, opt_state, metrics = one_step(
-        model, params, fast, opt_state, cache, tokens, start_of(i), static, hyper
+      model, params, fast, opt_state, cache, tokens, start_of(i), static, hyper
     )
     history = jax.tree.map(lambda all_, one: all_.at[i].set(one), history, metrics)
     return fast, opt_state, history

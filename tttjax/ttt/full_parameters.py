@@ -30,11 +30,11 @@ _MIN_HISTORY = 64
 
 
 def full_ttt(
-    model: Decoder,
-    params: Params,
-    tokens: jax.Array,
-    lengths: jax.Array | None,
-    cfg: TTTConfig,
+  model: Decoder,
+  params: Params,
+  tokens: jax.Array,
+  lengths: jax.Array | None,
+  cfg: TTTConfig,
 ) -> tuple[Params, StepMetrics]:
   """cfg.steps AdamW steps on all weights, each on the next-token loss of the whole context.
 
@@ -79,20 +79,20 @@ def full_ttt(
       raise UserError("full-parameter training needs a context of at least 2 tokens, not 1")
     if length > config.max_position_embeddings:
       raise UserError(
-          f"the context has {length} tokens but max_position_embeddings in config.json is"
-          f" {config.max_position_embeddings}: shorten it"
+        f"the context has {length} tokens but max_position_embeddings in config.json is"
+        f" {config.max_position_embeddings}: shorten it"
       )
   buffer = max(_MIN_HISTORY, 1 << max(cfg.steps - 1, 0).bit_length())
   capacity = round_capacity(width, axis_size(model.mesh, "context"))
   params, history = _full_ttt(
-      model,
-      cfg.static(),
-      buffer,
-      params,
-      pad_to(tokens, capacity),
-      jnp.asarray(lengths, jnp.int32)[0],
-      jnp.asarray(cfg.steps, jnp.int32),
-      cfg.hyper(),
+    model,
+    cfg.static(),
+    buffer,
+    params,
+    pad_to(tokens, capacity),
+    jnp.asarray(lengths, jnp.int32)[0],
+    jnp.asarray(cfg.steps, jnp.int32),
+    cfg.hyper(),
   )
   return params, jax.tree.map(lambda x: crop(x, cfg.steps), history)
 
@@ -120,12 +120,14 @@ class _BlockedSelfAttention(SelfAttention):
     return jnp.moveaxis(o, 0, 1).reshape(q.shape), state
 
 
-def _context_loss(model: Decoder, params: Params, tokens: jax.Array, length: jax.Array) -> jax.Array:
+def _context_loss(
+  model: Decoder, params: Params, tokens: jax.Array, length: jax.Array
+) -> jax.Array:
   """Mean cross-entropy, nats, of tokens[0, 1:length] of [1, C] given the tokens before each."""
   compute = jax.tree.map(lambda w: w.astype(model.dtype), params)
   positions = jnp.arange(tokens.shape[1], dtype=jnp.int32)
   hidden, _ = model.apply(
-      variables(compute, None), tokens, positions[None], _BlockedSelfAttention(), method="hidden"
+    variables(compute, None), tokens, positions[None], _BlockedSelfAttention(), method="hidden"
   )
 
   @functools.partial(jax.checkpoint, prevent_cse=False)
@@ -157,9 +159,7 @@ def _one_step(model, params, opt_state, tokens, length, static: Static, hyper: H
 def _full_ttt(model, static, buffer, params, tokens, length, steps, hyper):
   def step(i, carry):
     params, opt_state, history = carry
-    params, opt_state, metrics = _one_step(
-        model, params, opt_state, tokens, length, static, hyper
-    )
+    params, opt_state, metrics = _one_step(model, params, opt_state, tokens, length, static, hyper)
     history = jax.tree.map(lambda all_, one: all_.at[i].set(one), history, metrics)
     return params, opt_state, history
 

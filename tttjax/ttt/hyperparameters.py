@@ -47,12 +47,12 @@ class TTTConfig:
 
   def __post_init__(self):
     for name, choices in (
-        ("schedule", ("constant", "linear", "cosine")),
-        ("span_kv", ("frozen", "recomputed")),
+      ("schedule", ("constant", "linear", "cosine")),
+      ("span_kv", ("frozen", "recomputed")),
     ):
       if getattr(self, name) not in choices:
         raise UserError(
-            f"TTTConfig.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}"
+          f"TTTConfig.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}"
         )
     for name in ("steps", "span"):
       if not isinstance(getattr(self, name), (int, np.integer)):
@@ -76,14 +76,14 @@ class TTTConfig:
     """The part that is traced."""
     f32 = lambda x: jnp.asarray(x, jnp.float32)
     return Hyper(
-        learning_rate=f32(self.learning_rate),
-        weight_decay=f32(self.weight_decay),
-        clip=f32(self.clip),
-        b1=f32(self.b1),
-        b2=f32(self.b2),
-        eps=f32(self.eps),
-        steps=jnp.asarray(self.steps, jnp.int32),
-        warmup_steps=jnp.asarray(self.warmup_steps, jnp.int32),
+      learning_rate=f32(self.learning_rate),
+      weight_decay=f32(self.weight_decay),
+      clip=f32(self.clip),
+      b1=f32(self.b1),
+      b2=f32(self.b2),
+      eps=f32(self.eps),
+      steps=jnp.asarray(self.steps, jnp.int32),
+      warmup_steps=jnp.asarray(self.warmup_steps, jnp.int32),
     )
 
 

@@ -1,10 +1,10 @@
 """Algorithm 1 of the paper: query-only test-time training on a frozen cache.
 
-  for n = 1 .. N:
-    t   ~ uniform start of a span of k tokens                        (spans.py)
-    L   = cross-entropy of x[t+1 : t+k+1] given x[t : t+k] at its absolute positions,
-          each query attending causally to the frozen cache           (span_loss)
-    W_Q <- AdamW(W_Q, dL/dW_Q), as Delta in float32                   (one_step)
+for n = 1 .. N:
+  t   ~ uniform start of a span of k tokens                        (spans.py)
+  L   = cross-entropy of x[t+1 : t+k+1] given x[t : t+k] at its absolute positions,
+        each query attending causally to the frozen cache           (span_loss)
+  W_Q <- AdamW(W_Q, dL/dW_Q), as Delta in float32                   (one_step)
 """
 
 from flax import struct
@@ -41,13 +41,13 @@ class StepMetrics:
 
 
 def span_loss(
-    model: Decoder,
-    params: Params,
-    fast: Params | None,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    start: jax.Array,
-    static: Static,
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  start: jax.Array,
+  static: Static,
 ) -> jax.Array:
   """Mean next-token cross-entropy of one span against the frozen cache (paper, section 3).
 
@@ -64,31 +64,31 @@ def span_loss(
   positions = lax.dynamic_slice_in_dim(cache.positions, start, static.span, axis=1)
   keys, values = lax.stop_gradient((cache.keys, cache.values))
   hidden, _ = model.apply(
-      variables(params, fast),
-      window[:, :-1],
-      positions,
-      memory(keys, values, start, model.mesh),
-      method="hidden",
+    variables(params, fast),
+    window[:, :-1],
+    positions,
+    memory(keys, values, start, model.mesh),
+    method="hidden",
   )
   logits = model.apply(variables(params, fast), hidden, method="logits")
   return optax.softmax_cross_entropy_with_integer_labels(logits, window[:, 1:]).mean()
 
 
 def one_step(
-    model: Decoder,
-    params: Params,
-    fast: Params,
-    opt_state: optax.OptState,
-    cache: PrefixCache,
-    tokens: jax.Array,
-    start: jax.Array,
-    static: Static,
-    hyper: Hyper,
+  model: Decoder,
+  params: Params,
+  fast: Params,
+  opt_state: optax.OptState,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  start: jax.Array,
+  static: Static,
+  hyper: Hyper,
 ) -> tuple[Params, optax.OptState, StepMetrics]:
   """One AdamW step on Delta from one span; the fast weights stay as they were where it fails."""
   in_context = (start >= 0) & (start + static.span + 1 <= cache.lengths[0])
   loss, grads = jax.value_and_grad(
-      lambda fast: span_loss(model, params, fast, cache, tokens, start, static)
+    lambda fast: span_loss(model, params, fast, cache, tokens, start, static)
   )(fast)
   grad_norm = optax.tree.norm(grads)
   tx = optimizer(static, hyper)

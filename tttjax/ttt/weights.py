@@ -72,8 +72,8 @@ def merged_queries(params: Params, fast: Params) -> Params:
   """W_Q + Delta in float32, as a tree of the structure of `fast`, which must hold Delta alone."""
   if set(fast["layers"]["attention"]) != {"query"}:
     raise UserError(
-        "these fast weights scale the queries (scaled_queries): train or merge those of init_fast"
-        " or adapt, and apply the scale afterwards"
+      "these fast weights scale the queries (scaled_queries): train or merge those of init_fast"
+      " or adapt, and apply the scale afterwards"
     )
   return jax.tree.map(lambda w, d: w.astype(jnp.float32) + d, query_kernels(params), fast)
 

@@ -13,20 +13,20 @@ from tttjax.report.summary import Cell
 
 # File name -> function(cells of a task and model, path, unit) -> the figure, or None without data.
 _KINDS: dict[str, Callable[[Sequence[Cell], pathlib.Path, Lengths], Figure | None]] = {
-    'accuracy': lengths.accuracy,
-    'variants': lengths.variants,
-    'cost': costs.cost,
-    'budgets': sweeps.budgets,
-    'grid': sweeps.grid,
-    'learning_rate': sweeps.learning_rates,
-    'mechanism': evidence.mechanism,
-    'mass_by_layer': evidence.mass_by_layer,
-    'latency': costs.latency,
+  "accuracy": lengths.accuracy,
+  "variants": lengths.variants,
+  "cost": costs.cost,
+  "budgets": sweeps.budgets,
+  "grid": sweeps.grid,
+  "learning_rate": sweeps.learning_rates,
+  "mechanism": evidence.mechanism,
+  "mass_by_layer": evidence.mass_by_layer,
+  "latency": costs.latency,
 }
 
 
 def draw(
-    cells: Sequence[Cell], directory: pathlib.Path, units: dict[str, str]
+  cells: Sequence[Cell], directory: pathlib.Path, units: dict[str, str]
 ) -> dict[tuple[str, str], list[Figure]]:
   """Draws every kind for every task and model.
 
@@ -39,14 +39,16 @@ def draw(
     The figures by (task, model).
   """
   groups = {
-      group: list(own) for group, own in itertools.groupby(cells, key=lambda cell: cell.group)}
+    group: list(own) for group, own in itertools.groupby(cells, key=lambda cell: cell.group)
+  }
   models = model_labels([model for _, model in groups])
   drawn: dict[tuple[str, str], list[Figure]] = {}
   with plt.rc_context(RC):
     for (task, model), own in groups.items():
-      suffix = f'_{slug(task)}_{slug(models[model])}' if len(groups) > 1 else ''
+      suffix = f"_{slug(task)}_{slug(models[model])}" if len(groups) > 1 else ""
       unit = Lengths(units[task])
-      made = (function(own, directory / f'{name}{suffix}.png', unit)
-              for name, function in _KINDS.items())
+      made = (
+        function(own, directory / f"{name}{suffix}.png", unit) for name, function in _KINDS.items()
+      )
       drawn[task, model] = [figure for figure in made if figure]
   return drawn

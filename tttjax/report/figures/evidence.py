@@ -21,10 +21,10 @@ from tttjax.report.figures.style import (
 from tttjax.report.summary import Cell
 
 _PANELS = {
-    'mass': 'attention mass on the evidence',
-    'margin': 'retrieval margin γ (nats)',
-    'lead': 'lead over the best distractor (nats)',
-    'heldout_change': 'held-out loss, after − before (nats)',
+  "mass": "attention mass on the evidence",
+  "margin": "retrieval margin γ (nats)",
+  "lead": "lead over the best distractor (nats)",
+  "heldout_change": "held-out loss, after − before (nats)",
 }
 _EPSILONS = (0.5, 0.1)
 
@@ -33,8 +33,10 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figur
   """A panel for each of mass, margin, lead and held-out loss that was measured."""
   measured = [cell for cell in cells if cell.mechanism]
   panels = {
-      name: label for name, label in _PANELS.items()
-      if any(name in cell.mechanism for cell in measured)}
+    name: label
+    for name, label in _PANELS.items()
+    if any(name in cell.mechanism for cell in measured)
+  }
   if not panels:
     return None
   series = chosen(series_of(measured))
@@ -43,33 +45,41 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figur
   figure, axes = canvas(rows, columns, 4.6, 3.6)
   for place, (name, label) in zip(axes.flat, panels.items()):
     length_panel(place, series, lambda cell: cell.mechanism.get(name), label, unit)
-    if name == 'mass':
+    if name == "mass":
       place.set_ylim(0, place.get_ylim()[1])
-    elif name == 'lead':
+    elif name == "lead":
       _requirements(place, measured)
     else:
-      place.axhline(0, color='#666666', linewidth=1.2, linestyle=':', zorder=2)
-    if name == 'margin':
+      place.axhline(0, color="#666666", linewidth=1.2, linestyle=":", zorder=2)
+    if name == "margin":
       low, high = place.get_ylim()
       place.set_ylim(min(low, -0.3), max(high, 0.3))
       place.annotate(
-          'mass 0.5', (0.99, 0), xycoords=('axes fraction', 'data'), ha='right', va='bottom',
-          fontsize=9, color='#555555')
-  for place in axes.flat[len(panels):]:
+        "mass 0.5",
+        (0.99, 0),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=9,
+        color="#555555",
+      )
+  for place in axes.flat[len(panels) :]:
     place.set_visible(False)
   legend(figure, axes[0, 0], columns=3 if columns > 1 else 2)
   save(figure, path)
   return Figure(
-      path, 'What the attention does',
-      'On the tokens that the answer is read from, means over layers and heads, while the'
-      ' reference answer is predicted; of strategies that think, while they write their thoughts'
-      ' and answer, which is another text and not to be compared number by number. Mass: their'
-      ' share of the attention. Margin: the logarithm of their weight against that of all other'
-      ' tokens; above the dotted line they hold more than half of the mass, at any length. Lead:'
-      ' how far the evidence is ahead of the strongest single distractor; the grey curves are'
-      ' the lead that guarantees a mass of 0.5 and 0.9, which grows with the logarithm of the'
-      ' length. Held-out loss: prediction of spans that were not trained on; below the line'
-      ' adaptation helped. Bars: one standard error, clustered by context.')
+    path,
+    "What the attention does",
+    "On the tokens that the answer is read from, means over layers and heads, while the"
+    " reference answer is predicted; of strategies that think, while they write their thoughts"
+    " and answer, which is another text and not to be compared number by number. Mass: their"
+    " share of the attention. Margin: the logarithm of their weight against that of all other"
+    " tokens; above the dotted line they hold more than half of the mass, at any length. Lead:"
+    " how far the evidence is ahead of the strongest single distractor; the grey curves are"
+    " the lead that guarantees a mass of 0.5 and 0.9, which grows with the logarithm of the"
+    " length. Held-out loss: prediction of spans that were not trained on; below the line"
+    " adaptation helped. Bars: one standard error, clustered by context.",
+  )
 
 
 def _requirements(axes, cells: Sequence[Cell]) -> None:
@@ -81,11 +91,17 @@ def _requirements(axes, cells: Sequence[Cell]) -> None:
   lengths = sorted(tokens)
   for epsilon in _EPSILONS:
     needed = [float(required_lead(np.mean(tokens[n]), epsilon)) for n in lengths]
-    axes.plot(lengths, needed, color='#777777', linestyle='-.', linewidth=1.4, zorder=2)
+    axes.plot(lengths, needed, color="#777777", linestyle="-.", linewidth=1.4, zorder=2)
     axes.annotate(
-        f'needed for\nmass {1 - epsilon:g}', (lengths[-1], needed[-1]), xytext=(6, 0),
-        textcoords='offset points', fontsize=9, color='#555555', va='center',
-        annotation_clip=False)
+      f"needed for\nmass {1 - epsilon:g}",
+      (lengths[-1], needed[-1]),
+      xytext=(6, 0),
+      textcoords="offset points",
+      fontsize=9,
+      color="#555555",
+      va="center",
+      annotation_clip=False,
+    )
 
 
 def mass_by_layer(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
@@ -102,17 +118,26 @@ def mass_by_layer(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> F
         if cell.length == length:
           layers = np.arange(len(cell.mass_by_layer))
           place.plot(
-              layers, cell.mass_by_layer, color=one.colour, linestyle=one.line, linewidth=1.8,
-              marker=one.marker if len(layers) <= 12 else None, markersize=5, label=one.label)
+            layers,
+            cell.mass_by_layer,
+            color=one.colour,
+            linestyle=one.line,
+            linewidth=1.8,
+            marker=one.marker if len(layers) <= 12 else None,
+            markersize=5,
+            label=one.label,
+          )
     place.set_title(unit.text(length))
-    place.set_xlabel('layer')
-    place.locator_params(axis='x', integer=True, nbins=8)
-    place.grid(axis='y', color='#DDDDDD', linewidth=0.8)
+    place.set_xlabel("layer")
+    place.locator_params(axis="x", integer=True, nbins=8)
+    place.grid(axis="y", color="#DDDDDD", linewidth=0.8)
     place.set_ylim(0, place.get_ylim()[1])
-  axes[0, 0].set_ylabel('attention mass on the evidence')
+  axes[0, 0].set_ylabel("attention mass on the evidence")
   legend(figure, axes[0, 0], columns=max(2, min(4, len(lengths))))
   save(figure, path)
   return Figure(
-      path, 'Attention mass by layer',
-      'Mean over heads, questions and the answer\'s tokens, of each layer; each length has its'
-      ' own scale, and there are no error bars.')
+    path,
+    "Attention mass by layer",
+    "Mean over heads, questions and the answer's tokens, of each layer; each length has its"
+    " own scale, and there are no error bars.",
+  )

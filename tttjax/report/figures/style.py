@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use('Agg')  # no display, here or on a server
+matplotlib.use("Agg")  # no display, here or on a server
 from matplotlib import colors, ticker
 from matplotlib import pyplot as plt
 import numpy as np
@@ -23,19 +23,27 @@ from tttjax.report.summary import Cell
 
 # Colours of Okabe and Ito (2008), told apart with any colour vision; markers repeat the code.
 _STYLES = {
-    BASELINE: ('#000000', 'o'),
-    'thinking': ('#E69F00', 's'),
-    'qttt': ('#0072B2', 'D'),
-    CONTROL: ('#56B4E9', 'v'),
-    'self_consistency': ('#009E73', '^'),
-    'full_ttt': ('#CC79A7', 'X'),
-    'log_temperature': ('#8C8C8C', 'p'),
+  BASELINE: ("#000000", "o"),
+  "thinking": ("#E69F00", "s"),
+  "qttt": ("#0072B2", "D"),
+  CONTROL: ("#56B4E9", "v"),
+  "self_consistency": ("#009E73", "^"),
+  "full_ttt": ("#CC79A7", "X"),
+  "log_temperature": ("#8C8C8C", "p"),
 }
 # For series without a style of their own.
-_MORE = (('#D55E00', 'P'), ('#8C564B', '*'), ('#CC79A7', '<'), ('#009E73', '>'), ('#8C8C8C', 'h'),
-         ('#E69F00', 'd'), ('#56B4E9', '8'), ('#0072B2', 'H'))
-_CONTROLS = (CONTROL, 'log_temperature')
-PHASES = {'prefill': '#BBBBBB', 'adapt': '#0072B2', 'generate': '#E69F00'}
+_MORE = (
+  ("#D55E00", "P"),
+  ("#8C564B", "*"),
+  ("#CC79A7", "<"),
+  ("#009E73", ">"),
+  ("#8C8C8C", "h"),
+  ("#E69F00", "d"),
+  ("#56B4E9", "8"),
+  ("#0072B2", "H"),
+)
+_CONTROLS = (CONTROL, "log_temperature")
+PHASES = {"prefill": "#BBBBBB", "adapt": "#0072B2", "generate": "#E69F00"}
 
 MAX_SERIES = 8  # in one panel; more are chosen by `chosen` and drawn apart by figures.variants
 MAX_PANELS = 4  # lengths that get a panel of their own
@@ -45,8 +53,14 @@ _USED_WIDTH = 0.8  # of a column of panels, inside its axes
 # Inches of panels; a legend needs them even where there is one small panel.
 _NARROWEST = 6.5
 _TICK_EM = 0.085  # inches per character of a tick label
-RC = {'font.size': 11, 'axes.spines.top': False, 'axes.spines.right': False,
-      'axes.titlesize': 11, 'axes.axisbelow': True, 'legend.frameon': False}
+RC = {
+  "font.size": 11,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.titlesize": 11,
+  "axes.axisbelow": True,
+  "legend.frameon": False,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +95,10 @@ class Lengths:
 
   @property
   def axis(self) -> str:
-    return f'context length ({self.unit})'
+    return f"context length ({self.unit})"
 
   def text(self, length: float) -> str:
-    return f'{length:,.0f} {self.unit}'
+    return f"{length:,.0f} {self.unit}"
 
 
 def series_of(cells: Sequence[Cell]) -> list[Series]:
@@ -107,8 +121,8 @@ def series_of(cells: Sequence[Cell]) -> list[Series]:
       style = next(spare)
     seen.add(content)
     used.add(style)
-    label = strategy_label(strategy) + (f' [{run}]' if several and run else '')
-    line = '--' if strategy in _CONTROLS else '-'
+    label = strategy_label(strategy) + (f" [{run}]" if several and run else "")
+    line = "--" if strategy in _CONTROLS else "-"
     result.append(Series(label, tuple(sorted(own, key=lambda c: c.length)), *style, line))
   return result
 
@@ -118,7 +132,7 @@ def chosen(series: Sequence[Series]) -> list[Series]:
   before those with, else in order."""
   if len(series) <= MAX_SERIES:
     return list(series)
-  kept = sorted(_firsts(series, lambda s: s.strategy), key=lambda s: '(' in s.strategy)
+  kept = sorted(_firsts(series, lambda s: s.strategy), key=lambda s: "(" in s.strategy)
   return restyled(kept[:MAX_SERIES])
 
 
@@ -127,8 +141,9 @@ def by_family(series: Sequence[Series]) -> list[Series]:
   family = lambda s: family_of(s.strategy)
   looks = {family(s): s for s in restyled(_firsts(series, family))}
   return [
-      dataclasses.replace(looks[family(s)], cells=s.cells, label=strategy_label(family(s)))
-      for s in series]
+    dataclasses.replace(looks[family(s)], cells=s.cells, label=strategy_label(family(s)))
+    for s in series
+  ]
 
 
 def _firsts(series: Sequence[Series], key: Callable[[Series], str]) -> list[Series]:
@@ -143,18 +158,19 @@ def restyled(series: Sequence[Series]) -> list[Series]:
   """The same series with colours given out anew, so that a subset repeats none."""
   cells = [cell for s in series for cell in s.cells]
   labels = {(s.strategy, s.cells[0].run): s.label for s in series}
-  return [dataclasses.replace(s, label=labels[s.strategy, s.cells[0].run])
-          for s in series_of(cells)]
+  return [
+    dataclasses.replace(s, label=labels[s.strategy, s.cells[0].run]) for s in series_of(cells)
+  ]
 
 
 def graded(series: Sequence[Series]) -> list[Series]:
   """The same series in a sequential palette, for variants of one strategy."""
-  shades = plt.get_cmap('viridis')(np.linspace(0.0, 0.85, len(series)))
-  markers = 'oDs^vP*X'
+  shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, len(series)))
+  markers = "oDs^vP*X"
   return [
-      dataclasses.replace(s, colour=colors.to_hex(shade), marker=markers[i % len(markers)],
-                          line='-')
-      for i, (s, shade) in enumerate(zip(series, shades))]
+    dataclasses.replace(s, colour=colors.to_hex(shade), marker=markers[i % len(markers)], line="-")
+    for i, (s, shade) in enumerate(zip(series, shades))
+  ]
 
 
 def some_lengths(lengths: Sequence[int], count: int = MAX_PANELS) -> list[int]:
@@ -174,14 +190,28 @@ def errors_of(estimates: Sequence[Estimate]) -> list[float]:
 def plot(axes: plt.Axes, one: Series, x, estimates: Sequence[Estimate], order: int = 0) -> None:
   """A line with markers and bars of one standard error."""
   axes.errorbar(
-      x, [e.mean for e in estimates], yerr=errors_of(estimates), color=one.colour,
-      marker=one.marker, markersize=5.5, linewidth=1.8, elinewidth=1.1, capsize=2.5,
-      linestyle=one.line, label=one.label, zorder=3 + order)
+    x,
+    [e.mean for e in estimates],
+    yerr=errors_of(estimates),
+    color=one.colour,
+    marker=one.marker,
+    markersize=5.5,
+    linewidth=1.8,
+    elinewidth=1.1,
+    capsize=2.5,
+    linestyle=one.line,
+    label=one.label,
+    zorder=3 + order,
+  )
 
 
 def length_panel(
-    axes: plt.Axes, series: Sequence[Series], value: Callable[[Cell], Estimate | None],
-    ylabel: str, unit: Lengths) -> None:
+  axes: plt.Axes,
+  series: Sequence[Series],
+  value: Callable[[Cell], Estimate | None],
+  ylabel: str,
+  unit: Lengths,
+) -> None:
   """One line per series over a logarithmic axis of lengths; cells without a value are left out."""
   drawn = sorted({c.length for s in series for c in s.cells if value(c) is not None})
   for i, one in enumerate(series):
@@ -190,13 +220,13 @@ def length_panel(
       shift = 2 ** ((i - (len(series) - 1) / 2) * _DODGE)
       plot(axes, one, [c.length * shift for c in own], [value(c) for c in own], i)
   length_axis(axes, drawn, unit)
-  axes.grid(axis='y', color='#DDDDDD', linewidth=0.8)
+  axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
   axes.set_ylabel(ylabel)
 
 
 def length_axis(axes: plt.Axes, lengths: Sequence[int], unit: Lengths) -> None:
   """Logarithmic, with a tick at every length whose label has room."""
-  axes.set_xscale('log', base=2)
+  axes.set_xscale("log", base=2)
   low, high = lengths[0] / 2**0.3, lengths[-1] * 2**0.3  # air on both sides
   axes.set_xlim(low, high)
   columns = axes.get_subplotspec().get_gridspec().ncols
@@ -204,10 +234,10 @@ def length_axis(axes: plt.Axes, lengths: Sequence[int], unit: Lengths) -> None:
   place = lambda n: math.log(n / low) / math.log(high / low) * width
   kept: list[int] = []
   for length in reversed(lengths):
-    room = (len(f'{length:,}') + 1.5) * _TICK_EM
+    room = (len(f"{length:,}") + 1.5) * _TICK_EM
     if not kept or place(kept[-1]) - place(length) >= room:
       kept.append(length)
-  axes.set_xticks(kept, [f'{n:,}' for n in kept])
+  axes.set_xticks(kept, [f"{n:,}" for n in kept])
   axes.xaxis.set_minor_locator(ticker.NullLocator())
   axes.set_xlabel(unit.axis)
 
@@ -230,8 +260,9 @@ def end_labels(axes: plt.Axes, ends: Sequence[tuple[float, str, Any]], size: flo
   height = axes.get_position().height * axes.figure.get_figheight()
   gap = size * 1.45 / 72 / height
   items = sorted(
-      ((min(max((y - low) / (high - low), 0.0), 1.0), i) for i, (y, _, _) in enumerate(ends)),
-      key=lambda item: (item[0], -item[1]))
+    ((min(max((y - low) / (high - low), 0.0), 1.0), i) for i, (y, _, _) in enumerate(ends)),
+    key=lambda item: (item[0], -item[1]),
+  )
   places = [y for y, _ in items]
   for _ in range(200):  # pushes overlapping neighbours apart until none is left
     moved = False
@@ -249,39 +280,57 @@ def end_labels(axes: plt.Axes, ends: Sequence[tuple[float, str, Any]], size: flo
   for (y, i), place in zip(items, places):
     _, label, colour = ends[i]
     axes.annotate(
-        label, xy=(1.0, y), xytext=(1.06, place), xycoords='axes fraction',
-        textcoords='axes fraction', color=colour, fontsize=size, va='center', ha='left',
-        annotation_clip=False,
-        arrowprops={'arrowstyle': '-', 'color': colour, 'linewidth': 0.7, 'alpha': 0.6,
-                    'shrinkA': 1, 'shrinkB': 0, 'relpos': (0, 0.5)})
+      label,
+      xy=(1.0, y),
+      xytext=(1.06, place),
+      xycoords="axes fraction",
+      textcoords="axes fraction",
+      color=colour,
+      fontsize=size,
+      va="center",
+      ha="left",
+      annotation_clip=False,
+      arrowprops={
+        "arrowstyle": "-",
+        "color": colour,
+        "linewidth": 0.7,
+        "alpha": 0.6,
+        "shrinkA": 1,
+        "shrinkB": 0,
+        "relpos": (0, 0.5),
+      },
+    )
 
 
 def legend(figure: plt.Figure, axes: plt.Axes, columns: int = 4) -> None:
   """One legend above all panels."""
   handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
   figure.legend(
-      [handle.lines[0] if hasattr(handle, 'lines') else handle for handle in handles.values()],
-      list(handles), loc='outside upper center', ncols=min(columns, len(handles)),
-      columnspacing=1.6)
+    [handle.lines[0] if hasattr(handle, "lines") else handle for handle in handles.values()],
+    list(handles),
+    loc="outside upper center",
+    ncols=min(columns, len(handles)),
+    columnspacing=1.6,
+  )
 
 
 def canvas(
-    rows: int, columns: int, width: float, height: float, labels: Sequence[str] = (), **options):
+  rows: int, columns: int, width: float, height: float, labels: Sequence[str] = (), **options
+):
   """(figure, axes [rows, columns]) of panels `width` x `height` inches.
 
   `labels` are those that `end_labels` will write to the right of the last column.
   """
   room = 0.08 * max(map(len, labels), default=0)
   size = max(width * columns, _NARROWEST) + room, height * rows
-  return plt.subplots(
-      rows, columns, figsize=size, layout='constrained', squeeze=False, **options)
+  return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
 
 
 def save(figure: plt.Figure, path: pathlib.Path) -> None:
   """Writes the PNG, atomically. A palette keeps a report of many figures small."""
   buffer = io.BytesIO()
-  figure.savefig(buffer, dpi=150, format='png', bbox_inches='tight', pad_inches=0.12)
+  figure.savefig(buffer, dpi=150, format="png", bbox_inches="tight", pad_inches=0.12)
   plt.close(figure)
-  image = Image.open(buffer).convert('RGB').quantize(128, dither=Image.Dither.NONE)
+  image = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
   with replacing(path) as temporary:
-    image.save(temporary, format='PNG', optimize=True)
+    image.save(temporary, format="PNG", optimize=True)

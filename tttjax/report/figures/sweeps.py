@@ -22,62 +22,74 @@ from tttjax.report.labels import family_of, options_of
 from tttjax.report.summary import Cell
 
 # Strategies whose steps, span and rate mean something, and those that think.
-_TRAINED = ('qttt',)
-_THOUGHT = ('thinking',)
+_TRAINED = ("qttt",)
+_THOUGHT = ("thinking",)
 # Options that set a budget, so cells that differ in them alone lie on one line.
-_BUDGET_OPTIONS = ('steps', 'span', 'learning_rate', 'budget', 'thinking_tokens')
+_BUDGET_OPTIONS = ("steps", "span", "learning_rate", "budget", "thinking_tokens")
 _MATCHED = 0.06  # budgets matched context by context differ by less than this share
 
 
 def budgets(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
   """Accuracy against N and against M, a line per length."""
-  steps = _sweep(cells, _TRAINED, lambda c: c.budget.steps, lambda c: (
-      c.budget.span, c.budget.learning_rate))
+  steps = _sweep(
+    cells, _TRAINED, lambda c: c.budget.steps, lambda c: (c.budget.span, c.budget.learning_rate)
+  )
   thinking = _sweep(cells, _THOUGHT, lambda c: c.budget.thinking_tokens, lambda c: ())
-  panels = [(name, sweep) for name, sweep in (
-      ('qTTT steps N', steps), ('thinking tokens M', thinking)) if sweep]
+  panels = [
+    (name, sweep)
+    for name, sweep in (("qTTT steps N", steps), ("thinking tokens M", thinking))
+    if sweep
+  ]
   if not panels:
     return None
   shades = _shades([length for _, sweep in panels for length in sweep])
   figure, axes = canvas(1, len(panels), 4.4, 3.9, sharey=True)
   for place, (name, sweep) in zip(axes[0], panels):
     _lines(place, sweep, shades, lambda cell: cell.accuracy, unit)
-    place.set_xlabel(f'{name}{_fixed(sweep) if sweep is steps else ""}')
+    place.set_xlabel(f"{name}{_fixed(sweep) if sweep is steps else ''}")
     share_limits(place)
-  axes[0, 0].set_ylabel('accuracy')
+  axes[0, 0].set_ylabel("accuracy")
   _length_legend(figure, shades, unit)
   save(figure, path)
   return Figure(
-      path, 'Accuracy against the budget',
-      'What more steps of qTTT and more thinking tokens buy, a line per length. Bars: one standard'
-      ' error. Where other settings vary too, the most frequent ones are drawn, as written below'
-      ' the axis; all are in the table.')
+    path,
+    "Accuracy against the budget",
+    "What more steps of qTTT and more thinking tokens buy, a line per length. Bars: one standard"
+    " error. Where other settings vary too, the most frequent ones are drawn, as written below"
+    " the axis; all are in the table.",
+  )
 
 
 def learning_rates(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
   """Accuracy and gain against the learning rate, a line per length."""
-  sweep = _sweep(cells, _TRAINED, lambda c: c.budget.learning_rate, lambda c: (
-      _rounded(c.budget.steps), c.budget.span))
+  sweep = _sweep(
+    cells,
+    _TRAINED,
+    lambda c: c.budget.learning_rate,
+    lambda c: (_rounded(c.budget.steps), c.budget.span),
+  )
   if not sweep:
     return None
   shades = _shades(sweep)
   compared = any(cell.gain for own in sweep.values() for _, cell in own)
   figure, axes = canvas(1, 2 if compared else 1, 4.4, 3.9)
   _lines(axes[0, 0], sweep, shades, lambda cell: cell.accuracy, unit)
-  axes[0, 0].set_ylabel('accuracy')
+  axes[0, 0].set_ylabel("accuracy")
   share_limits(axes[0, 0])
   if compared:
     _lines(axes[0, 1], sweep, shades, lambda cell: cell.gain and cell.gain.gain, unit)
-    axes[0, 1].axhline(0, color='#000000', linewidth=1.3, zorder=2)
-    axes[0, 1].set_ylabel('paired gain over in-context')
+    axes[0, 1].axhline(0, color="#000000", linewidth=1.3, zorder=2)
+    axes[0, 1].set_ylabel("paired gain over in-context")
   for place in axes[0]:
-    place.set_xlabel('learning rate of qTTT')
+    place.set_xlabel("learning rate of qTTT")
   _length_legend(figure, shades, unit)
   save(figure, path)
   return Figure(
-      path, 'Sensitivity to the learning rate',
-      'A rate that is picked because it is best here looks better than it is: choose it with one'
-      ' seed and report another. Bars: one standard error.')
+    path,
+    "Sensitivity to the learning rate",
+    "A rate that is picked because it is best here looks better than it is: choose it with one"
+    " seed and report another. Bars: one standard error.",
+  )
 
 
 def grid(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
@@ -97,46 +109,53 @@ def grid(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | N
   values = [value(cell).mean for own, _, _ in panels.values() for cell in own.values()]
   most = max(max(map(abs, values)), 1e-3)
   norm = colors.Normalize(-most, most) if compared else colors.Normalize(0, 1)
-  colourmap = plt.get_cmap('PuOr_r' if compared else 'cividis')
+  colourmap = plt.get_cmap("PuOr_r" if compared else "cividis")
   widest = max(len(steps) for _, _, steps in panels.values())
   tallest = max(len(spans) for _, spans, _ in panels.values())
   columns = min(2, len(panels))
   rows = -(-len(panels) // columns)
-  figure, axes = canvas(
-      rows, columns, max(2.6, 0.8 * widest + 0.8), max(2.2, 0.55 * tallest + 1.0))
+  figure, axes = canvas(rows, columns, max(2.6, 0.8 * widest + 0.8), max(2.2, 0.55 * tallest + 1.0))
   for place, (length, (own, spans, steps)) in zip(axes.flat, panels.items()):
     _heat(place, own, spans, steps, value, norm, colourmap, compared)
     place.set_title(unit.text(length))
-    place.set_xlabel('steps N')
-    place.set_ylabel('span k (tokens)')
-  for place in axes.flat[len(panels):]:
+    place.set_xlabel("steps N")
+    place.set_ylabel("span k (tokens)")
+  for place in axes.flat[len(panels) :]:
     place.set_visible(False)
-  what = 'paired gain over in-context' if compared else 'accuracy'
+  what = "paired gain over in-context" if compared else "accuracy"
   figure.colorbar(
-      plt.cm.ScalarMappable(norm, colourmap), ax=list(axes.flat), label=what, shrink=0.9)
+    plt.cm.ScalarMappable(norm, colourmap), ax=list(axes.flat), label=what, shrink=0.9
+  )
   save(figure, path)
   return Figure(
-      path, 'Span length and number of steps',
-      f'The {what}, and below it one standard error, for every span k and number of steps N that'
-      ' ran. Neighbours that differ by less than two errors are not different.')
+    path,
+    "Span length and number of steps",
+    f"The {what}, and below it one standard error, for every span k and number of steps N that"
+    " ran. Neighbours that differ by less than two errors are not different.",
+  )
 
 
 def _heat(axes, own, spans, steps, value, norm, colourmap, signed: bool) -> None:
   image = np.full((len(spans), len(steps)), np.nan)
   for (span, step), cell in own.items():
     image[spans.index(span), steps.index(step)] = value(cell).mean
-  axes.imshow(image, norm=norm, cmap=colourmap, aspect='auto', origin='lower')
+  axes.imshow(image, norm=norm, cmap=colourmap, aspect="auto", origin="lower")
   for (span, step), cell in own.items():
     estimate = value(cell)
     red, green, blue, _ = colourmap(norm(estimate.mean))
     dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
-    error = f'\n±{estimate.stderr:.3f}' if math.isfinite(estimate.stderr) else ''
+    error = f"\n±{estimate.stderr:.3f}" if math.isfinite(estimate.stderr) else ""
     axes.text(
-        steps.index(step), spans.index(span),
-        f'{estimate.mean:{"+" if signed else ""}.3f}{error}', ha='center', va='center',
-        fontsize=8.5, color='white' if dark else 'black')
-  axes.set_xticks(range(len(steps)), [f'{step:g}' for step in steps])
-  axes.set_yticks(range(len(spans)), [f'{span:g}' for span in spans])
+      steps.index(step),
+      spans.index(span),
+      f"{estimate.mean:{'+' if signed else ''}.3f}{error}",
+      ha="center",
+      va="center",
+      fontsize=8.5,
+      color="white" if dark else "black",
+    )
+  axes.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
+  axes.set_yticks(range(len(spans)), [f"{span:g}" for span in spans])
   axes.spines[:].set_visible(False)
   axes.tick_params(length=0)
 
@@ -145,8 +164,11 @@ Sweep = dict[int, list[tuple[float, Cell]]]
 
 
 def _sweep(
-    cells: Sequence[Cell], families: Sequence[str], x: Callable[[Cell], float],
-    rest: Callable[[Cell], tuple]) -> Sweep:
+  cells: Sequence[Cell],
+  families: Sequence[str],
+  x: Callable[[Cell], float],
+  rest: Callable[[Cell], tuple],
+) -> Sweep:
   """{length: [(x, cell)]} of cells that differ in x alone; {} unless a length has several x."""
   own = [c for c in cells if family_of(c.strategy) in families and math.isfinite(x(c)) and x(c) > 0]
   own = _most_frequent(own, lambda c: (_settings(c), rest(c)))
@@ -170,12 +192,13 @@ def _settings(cell: Cell) -> tuple:
   """What must agree on one line beside the budget: the strategy and its other options."""
   options = options_of(cell.strategy)
   return family_of(cell.strategy), tuple(
-      sorted((k, v) for k, v in options.items() if k not in _BUDGET_OPTIONS))
+    sorted((k, v) for k, v in options.items() if k not in _BUDGET_OPTIONS)
+  )
 
 
 def _fixed(sweep: Sweep) -> str:
   budget = next(iter(sweep.values()))[0][1].budget
-  return f'\n(span {budget.span:g}, learning rate {budget.learning_rate:g})'
+  return f"\n(span {budget.span:g}, learning rate {budget.learning_rate:g})"
 
 
 def _rounded(value: float) -> float:
@@ -184,40 +207,49 @@ def _rounded(value: float) -> float:
 
 def _shades(lengths) -> dict[int, str]:
   lengths = sorted(set(lengths))
-  shades = plt.get_cmap('viridis_r')(np.linspace(0.12, 0.95, len(lengths)))
+  shades = plt.get_cmap("viridis_r")(np.linspace(0.12, 0.95, len(lengths)))
   return {n: colors.to_hex(shade) for n, shade in zip(lengths, shades)}
 
 
 def _lines(axes, sweep: Sweep, shades, value, unit: Lengths) -> None:
-  markers = 'oDs^vP'
+  markers = "oDs^vP"
   for i, (length, line) in enumerate(sweep.items()):
     line = [(x, value(cell)) for x, cell in line if value(cell) is not None]
     estimates = [estimate for _, estimate in line]
     axes.errorbar(
-        [x for x, _ in line], [e.mean for e in estimates], yerr=errors_of(estimates),
-        color=shades[length], marker=markers[i % len(markers)], markersize=5.5, linewidth=1.8,
-        elinewidth=1.1, capsize=2.5, label=unit.text(length))
+      [x for x, _ in line],
+      [e.mean for e in estimates],
+      yerr=errors_of(estimates),
+      color=shades[length],
+      marker=markers[i % len(markers)],
+      markersize=5.5,
+      linewidth=1.8,
+      elinewidth=1.1,
+      capsize=2.5,
+      label=unit.text(length),
+    )
   ticks = sorted({x for line in sweep.values() for x, _ in line})
-  axes.set_xscale('log')
+  axes.set_xscale("log")
   air = max((ticks[-1] / ticks[0]) ** 0.06, 1.05)
   axes.set_xlim(ticks[0] / air, ticks[-1] * air)
   width, kept = math.log(ticks[-1] / ticks[0]), []
   for tick in reversed(ticks):  # a label where there is room for it
     if not kept or (math.log(kept[-1]) - math.log(tick)) / width > 0.13:
       kept.append(tick)
-  axes.set_xticks(kept, [f'{tick:,.0f}' if tick >= 1 else _short(tick) for tick in kept])
+  axes.set_xticks(kept, [f"{tick:,.0f}" if tick >= 1 else _short(tick) for tick in kept])
   axes.xaxis.set_minor_locator(ticker.NullLocator())
-  axes.grid(axis='y', color='#DDDDDD', linewidth=0.8)
+  axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
 
 
 def _length_legend(figure, shades, unit: Lengths) -> None:
   handles = [
-      plt.Line2D([], [], color=colour, linewidth=3, label=unit.text(length))
-      for length, colour in shades.items()]
-  figure.legend(handles=handles, loc='outside upper center', ncols=min(4, len(handles)))
+    plt.Line2D([], [], color=colour, linewidth=3, label=unit.text(length))
+    for length, colour in shades.items()
+  ]
+  figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
 
 
 def _short(rate: float) -> str:
   """'3e-4': a number below 1 in the fewest characters."""
-  mantissa, exponent = f'{rate:e}'.split('e')
-  return f'{float(mantissa):g}e{int(exponent)}'
+  mantissa, exponent = f"{rate:e}".split("e")
+  return f"{float(mantissa):g}e{int(exponent)}"

@@ -2,4 +2,4 @@
 
 from tttjax.report.page.layout import Content, write
 
-__all__ = ['Content', 'write']
+__all__ = ["Content", "write"]

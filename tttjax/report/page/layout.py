@@ -96,30 +96,41 @@ def write(path: pathlib.Path, content: Content) -> None:
   groups = {g: list(own) for g, own in itertools.groupby(cells, key=lambda cell: cell.group)}
   failed = tables.failures(content.runs)
   sections = [
-      ('Findings', 'findings', '<div class="verdict">' + verdict(
-          cells, content.comparisons, content.declines, models, content.units) + '</div>'),
-      ('Figures', 'figures', _figures(content.figures, models, path)),
-      ('All numbers', 'numbers', _numbers(groups, models, several)),
-      ('What was compared', 'strategies', prose.strategies([cell.strategy for cell in cells])),
-      ('How to read it', 'reading', prose.READING),
-      ('Examples', 'examples',
-       '<p>Some contexts of every length, those with a failure first: what each strategy said.</p>'
-       + examples(content.runs, models, content.units)),
-      ('Failures and fallbacks', 'failures',
-       failed or '<p>None: every example ran, and every adaptation was finite.</p>'),
-      ('Configuration', 'configuration', tables.configuration(content.runs)),
+    (
+      "Findings",
+      "findings",
+      '<div class="verdict">'
+      + verdict(cells, content.comparisons, content.declines, models, content.units)
+      + "</div>",
+    ),
+    ("Figures", "figures", _figures(content.figures, models, path)),
+    ("All numbers", "numbers", _numbers(groups, models, several)),
+    ("What was compared", "strategies", prose.strategies([cell.strategy for cell in cells])),
+    ("How to read it", "reading", prose.READING),
+    (
+      "Examples",
+      "examples",
+      "<p>Some contexts of every length, those with a failure first: what each strategy said.</p>"
+      + examples(content.runs, models, content.units),
+    ),
+    (
+      "Failures and fallbacks",
+      "failures",
+      failed or "<p>None: every example ran, and every adaptation was finite.</p>",
+    ),
+    ("Configuration", "configuration", tables.configuration(content.runs)),
   ]
-  links = ''.join(f'<a href="#{anchor}">{title}</a>' for title, anchor, _ in sections)
-  body = ''.join(
-      f'<h2 id="{anchor}">{title}</h2>{inside}' for title, anchor, inside in sections)
+  links = "".join(f'<a href="#{anchor}">{title}</a>' for title, anchor, _ in sections)
+  body = "".join(f'<h2 id="{anchor}">{title}</h2>{inside}' for title, anchor, inside in sections)
   page = (
-      '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-      '<meta name="viewport" content="width=device-width, initial-scale=1">'
-      f'<title>Test-time training of long contexts</title><style>{_STYLE}</style></head><body>'
-      f'<h1>Test-time training of long contexts</h1>{prose.INTRODUCTION}'
-      f'{_what_ran(content, models)}<nav>{links}</nav>{body}</body></html>\n')
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f"<title>Test-time training of long contexts</title><style>{_STYLE}</style></head><body>"
+    f"<h1>Test-time training of long contexts</h1>{prose.INTRODUCTION}"
+    f"{_what_ran(content, models)}<nav>{links}</nav>{body}</body></html>\n"
+  )
   with replacing(path) as temporary:
-    temporary.write_text(page, encoding='utf-8')
+    temporary.write_text(page, encoding="utf-8")
 
 
 def _what_ran(content: Content, models: dict[str, str]) -> str:
@@ -127,65 +138,76 @@ def _what_ran(content: Content, models: dict[str, str]) -> str:
   rows = sum(len(run.rows) for run in runs)
   contexts = sorted({cell.accuracy.clusters for cell in cells})
   lengths = sorted({cell.length for cell in cells})
-  number = f'{contexts[0]}' if len(contexts) == 1 else f'{contexts[0]} to {contexts[-1]}'
-  tasks = ', '.join(dict.fromkeys(task_label(cell.task) for cell in cells))
-  units = ' or '.join(dict.fromkeys(content.units.values()))
-  names = ', '.join(dict.fromkeys(models.values()))
+  number = f"{contexts[0]}" if len(contexts) == 1 else f"{contexts[0]} to {contexts[-1]}"
+  tasks = ", ".join(dict.fromkeys(task_label(cell.task) for cell in cells))
+  units = " or ".join(dict.fromkeys(content.units.values()))
+  names = ", ".join(dict.fromkeys(models.values()))
   what = (
-      f'<p><b>This run:</b> {text(tasks)}; model {text(names)}; lengths'
-      f' {", ".join(f"{n:,}" for n in lengths)} {text(units)}; {number} contexts per length and'
-      f' strategy; {rows:,} predictions; started {text(_time(content.stamp))}.</p>')
+    f"<p><b>This run:</b> {text(tasks)}; model {text(names)}; lengths"
+    f" {', '.join(f'{n:,}' for n in lengths)} {text(units)}; {number} contexts per length and"
+    f" strategy; {rows:,} predictions; started {text(_time(content.stamp))}.</p>"
+  )
   if len(runs) > 1:
-    what = what.replace('This run:', f'{len(runs)} runs:').replace('started', 'the latest started')
-    listed = [[text(run.label), text(run.directory), f'{len(run.rows):,}', text(_time(run.stamp))]
-              for run in runs]
-    what += details('The runs', table(['run', 'directory', 'rows', 'started'], listed, (0, 1)))
-  if any(run.config.get('smoke') for run in runs):
-    what += ('<p class="warning">A smoke run: sizes are reduced to see that everything works. Its'
-             ' numbers say nothing about the strategies.</p>')
+    what = what.replace("This run:", f"{len(runs)} runs:").replace("started", "the latest started")
+    listed = [
+      [text(run.label), text(run.directory), f"{len(run.rows):,}", text(_time(run.stamp))]
+      for run in runs
+    ]
+    what += details("The runs", table(["run", "directory", "rows", "started"], listed, (0, 1)))
+  if any(run.config.get("smoke") for run in runs):
+    what += (
+      '<p class="warning">A smoke run: sizes are reduced to see that everything works. Its'
+      " numbers say nothing about the strategies.</p>"
+    )
   return what
 
 
 def _time(stamp: str) -> str:
   """'2025-01-02 03:04' of '2025-01-02T03-04-05'."""
-  day, _, clock = stamp.partition('T')
-  return ' '.join(filter(None, (day, ':'.join(clock.split('-')[:2]))))
+  day, _, clock = stamp.partition("T")
+  return " ".join(filter(None, (day, ":".join(clock.split("-")[:2]))))
 
 
 def _numbers(groups, models: dict[str, str], several: bool) -> str:
   holm_p = tables.corrected([cell for own in groups.values() for cell in own])
   parts = [
-      f'<p class="note">p, Holm: corrected for the {count(len(holm_p), "comparison")} of these'
-      ' tables.</p>' if holm_p else '']
+    f'<p class="note">p, Holm: corrected for the {count(len(holm_p), "comparison")} of these'
+    " tables.</p>"
+    if holm_p
+    else ""
+  ]
   for (task, model), own in groups.items():
-    title = f'{text(task_label(task))}, {text(models[model])}'
+    title = f"{text(task_label(task))}, {text(models[model])}"
     shown = len(own) <= _MANY_CELLS
     if len(groups) > 1:
-      parts.append(f'<h3>{title}</h3>')
+      parts.append(f"<h3>{title}</h3>")
     scores = tables.scores_table(own, holm_p, several)
-    parts.append(scores if shown else details(f'Scores: {len(own)} lines', scores))
-    parts.append(details('Cost: FLOPs, budgets, seconds', tables.costs_table(own, several), shown))
-  return ''.join(parts)
+    parts.append(scores if shown else details(f"Scores: {len(own)} lines", scores))
+    parts.append(details("Cost: FLOPs, budgets, seconds", tables.costs_table(own, several), shown))
+  return "".join(parts)
 
 
 def _figures(figures, models: dict[str, str], page: pathlib.Path) -> str:
   parts, size = [], 0
   for (task, model), own in figures.items():
     if len(figures) > 1:
-      parts.append(f'<h3>{text(task_label(task))}, {text(models[model])}</h3>')
+      parts.append(f"<h3>{text(task_label(task))}, {text(models[model])}</h3>")
     for figure in own:
       data = figure.path.read_bytes()
       size += len(data) * 4 // 3
-      source = f'data:image/png;base64,{base64.b64encode(data).decode("ascii")}'
+      source = f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
       if size > _MAX_FIGURE_BYTES:
         source = text(pathlib.PurePath(os.path.relpath(figure.path, page.parent)).as_posix())
       with Image.open(figure.path) as image:
         width = round(image.width * _SCALE)
       parts.append(
-          f'<figure><div class="picture"><img alt="{text(figure.title)}" width="{width}"'
-          f' src="{source}"></div><figcaption><b>{text(figure.title)}.</b> {text(figure.caption)}'
-          '</figcaption></figure>')
+        f'<figure><div class="picture"><img alt="{text(figure.title)}" width="{width}"'
+        f' src="{source}"></div><figcaption><b>{text(figure.title)}.</b> {text(figure.caption)}'
+        "</figcaption></figure>"
+      )
   if size > _MAX_FIGURE_BYTES:
-    parts.append('<p class="note">The later figures are not part of this file; they stand beside it'
-                 ' in the directory of figures.</p>')
-  return ''.join(parts)
+    parts.append(
+      '<p class="note">The later figures are not part of this file; they stand beside it'
+      " in the directory of figures.</p>"
+    )
+  return "".join(parts)

@@ -14,39 +14,38 @@ in Context</em> (ICLR 2026, arXiv 2512.13898). Every question has one right answ
 known places of a generated context.</p>"""
 
 _FAMILIES = {
-    'in_context': 'The model reads the context and answers at once. This is what all others are'
-                  ' compared with.',
-    'thinking': 'The model writes thinking tokens first, as many as the budget allows, then'
-                ' answers.',
-    'qttt': 'Query-only test-time training: the context is read once and its keys and values are'
-            ' kept. A few gradient steps of next-token prediction on random spans of it change the'
-            ' query projections and nothing else; the questions are then answered with them.',
-    'qttt_other_context': 'A control. The same training, but on a <em>different</em> context of the'
-                          ' same length. What this gains is general adaptation to such texts; only'
-                          ' what qTTT gains beyond it is owed to the context at hand.',
-    'qttt_thinking': 'qTTT with a part of the budget, then thinking with the rest.',
-    'self_consistency': 'Several independent samples of shorter thoughts; the most frequent answer'
-                        ' counts. They share one reading of the context.',
-    'beam': 'Beam search over shorter thoughts; the likeliest beam\'s answer counts.',
-    'full_ttt': 'Training steps that change <em>all</em> weights, after which the context has to'
-                ' be read again each time: the expensive form of test-time training.',
-    'log_temperature': 'A control without any training. Queries are scaled by log T / log'
-                       ' T<sub>trained</sub> for a context of T tokens: attention gets sharper'
-                       ' beyond the length that the model was trained on, as the length dilutes it,'
-                       ' and blunter below.',
+  "in_context": "The model reads the context and answers at once. This is what all others are"
+  " compared with.",
+  "thinking": "The model writes thinking tokens first, as many as the budget allows, then answers.",
+  "qttt": "Query-only test-time training: the context is read once and its keys and values are"
+  " kept. A few gradient steps of next-token prediction on random spans of it change the"
+  " query projections and nothing else; the questions are then answered with them.",
+  "qttt_other_context": "A control. The same training, but on a <em>different</em> context of the"
+  " same length. What this gains is general adaptation to such texts; only"
+  " what qTTT gains beyond it is owed to the context at hand.",
+  "qttt_thinking": "qTTT with a part of the budget, then thinking with the rest.",
+  "self_consistency": "Several independent samples of shorter thoughts; the most frequent answer"
+  " counts. They share one reading of the context.",
+  "beam": "Beam search over shorter thoughts; the likeliest beam's answer counts.",
+  "full_ttt": "Training steps that change <em>all</em> weights, after which the context has to"
+  " be read again each time: the expensive form of test-time training.",
+  "log_temperature": "A control without any training. Queries are scaled by log T / log"
+  " T<sub>trained</sub> for a context of T tokens: attention gets sharper"
+  " beyond the length that the model was trained on, as the length dilutes it,"
+  " and blunter below.",
 }
 _OPTIONS = {
-    'spans': 'Oracle spans, a control: training is allowed to look at the places with the answers,'
-             ' which no one knows in practice. It hints at what choosing better spans could gain.',
-    'rope': 'RoPE off: positions are not encoded at all, and the context is read again that way.'
-            ' Shows what part distance plays.',
-    'stretch': 'Stretched, a control: the same short context with its positions spread out as if it'
-               ' were long. Distances grow, the number of competitors does not; if accuracy stays,'
-               ' it is competition, not distance, that hurts.',
-    'span_kv': 'Span keys recomputed: the keys and values of the trained span are computed anew in'
-               ' each step instead of being read from the cache.',
-    'question': 'Question encoded before: the question is read before the training, with the'
-                ' unchanged weights, instead of after it.',
+  "spans": "Oracle spans, a control: training is allowed to look at the places with the answers,"
+  " which no one knows in practice. It hints at what choosing better spans could gain.",
+  "rope": "RoPE off: positions are not encoded at all, and the context is read again that way."
+  " Shows what part distance plays.",
+  "stretch": "Stretched, a control: the same short context with its positions spread out as if it"
+  " were long. Distances grow, the number of competitors does not; if accuracy stays,"
+  " it is competition, not distance, that hurts.",
+  "span_kv": "Span keys recomputed: the keys and values of the trained span are computed anew in"
+  " each step instead of being read from the cache.",
+  "question": "Question encoded before: the question is read before the training, with the"
+  " unchanged weights, instead of after it.",
 }
 
 READING = """<dl>
@@ -85,9 +84,11 @@ def strategies(names: Sequence[str]) -> str:
   """A description of every strategy and option that occurs."""
   families = dict.fromkeys(family_of(name) for name in names)
   parts = [
-      f'<dt>{text(strategy_label(family))}</dt><dd>{_FAMILIES[family]}</dd>'
-      for family in families if family in _FAMILIES]
+    f"<dt>{text(strategy_label(family))}</dt><dd>{_FAMILIES[family]}</dd>"
+    for family in families
+    if family in _FAMILIES
+  ]
   options = dict.fromkeys(option for name in names for option in options_of(name))
-  described = [f'<li>{_OPTIONS[option]}</li>' for option in options if option in _OPTIONS]
-  more = f'<p>Variants:</p><ul>{"".join(described)}</ul>' if described else ''
-  return f'<dl>{"".join(parts)}</dl>{more}'
+  described = [f"<li>{_OPTIONS[option]}</li>" for option in options if option in _OPTIONS]
+  more = f"<p>Variants:</p><ul>{''.join(described)}</ul>" if described else ""
+  return f"<dl>{''.join(parts)}</dl>{more}"

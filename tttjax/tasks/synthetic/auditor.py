@@ -15,17 +15,20 @@ from the balances that were written last, right or wrong: one wrong line makes n
 import re
 from typing import NamedTuple
 
-_OPENINGS = (
-    re.compile(r'OPEN ([A-Z]\d\d)=(\d+)'),
-    re.compile(r'([A-Z]\d\d): (\d+)'))
+_OPENINGS = (re.compile(r"OPEN ([A-Z]\d\d)=(\d+)"), re.compile(r"([A-Z]\d\d): (\d+)"))
 _TRANSFERS = (
-    re.compile(r'TX(?P<id>\d+):(?P<amount>\d+)'
-               r' (?P<a>[A-Z]\d\d)=(?P<a_old>-?\d+)>(?P<a_new>-?\d+)'
-               r' (?P<b>[A-Z]\d\d)=(?P<b_old>-?\d+)>(?P<b_new>-?\d+)'),
-    re.compile(r'TX(?P<id>\d+): transfer (?P<amount>\d+) from (?P<a>[A-Z]\d\d) to (?P<b>[A-Z]\d\d);'
-               r' (?P=a): (?P<a_old>-?\d+) -> (?P<a_new>-?\d+),'
-               r' (?P=b): (?P<b_old>-?\d+) -> (?P<b_new>-?\d+)'))
-_HEADINGS = ('Initial balances:', 'Operations:')
+  re.compile(
+    r"TX(?P<id>\d+):(?P<amount>\d+)"
+    r" (?P<a>[A-Z]\d\d)=(?P<a_old>-?\d+)>(?P<a_new>-?\d+)"
+    r" (?P<b>[A-Z]\d\d)=(?P<b_old>-?\d+)>(?P<b_new>-?\d+)"
+  ),
+  re.compile(
+    r"TX(?P<id>\d+): transfer (?P<amount>\d+) from (?P<a>[A-Z]\d\d) to (?P<b>[A-Z]\d\d);"
+    r" (?P=a): (?P<a_old>-?\d+) -> (?P<a_new>-?\d+),"
+    r" (?P=b): (?P<b_old>-?\d+) -> (?P<b_new>-?\d+)"
+  ),
+)
+_HEADINGS = ("Initial balances:", "Operations:")
 
 
 class Finding(NamedTuple):
@@ -56,27 +59,27 @@ def audit(log: str) -> list[Finding]:
       continue
     if opening := _match(_OPENINGS, line):
       if opening[1] in history:
-        raise ValueError(f'account {opening[1]} is opened twice: {line!r}')
+        raise ValueError(f"account {opening[1]} is opened twice: {line!r}")
       history[opening[1]] = [int(opening[2])]
       continue
     transfer = _match(_TRANSFERS, line)
     if transfer is None:
-      raise ValueError(f'no opening and no transfer: {line!r}')
-    broken = ['DUPLICATE_TXN'] if transfer['id'] in posted else []
-    posted.add(transfer['id'])
-    for side, change in (('a', -int(transfer['amount'])), ('b', int(transfer['amount']))):
-      old, new = int(transfer[f'{side}_old']), int(transfer[f'{side}_new'])
+      raise ValueError(f"no opening and no transfer: {line!r}")
+    broken = ["DUPLICATE_TXN"] if transfer["id"] in posted else []
+    posted.add(transfer["id"])
+    for side, change in (("a", -int(transfer["amount"])), ("b", int(transfer["amount"]))):
+      old, new = int(transfer[f"{side}_old"]), int(transfer[f"{side}_new"])
       balances = history.setdefault(transfer[side], [])
       if not balances:
-        broken.append('UNKNOWN_ACCOUNT')
+        broken.append("UNKNOWN_ACCOUNT")
       elif old != balances[-1]:
-        broken.append('LOST_UPDATE' if old in balances else 'UNKNOWN_BALANCE')
+        broken.append("LOST_UPDATE" if old in balances else "UNKNOWN_BALANCE")
       if new != old + change:
-        broken.append('CALC_ERROR')
-      if side == 'a' and new < 0:
-        broken.append('NEGATIVE_BAL')
+        broken.append("CALC_ERROR")
+      if side == "a" and new < 0:
+        broken.append("NEGATIVE_BAL")
       balances.append(new)
-    findings += [Finding(rule, transfer['id']) for rule in dict.fromkeys(broken)]
+    findings += [Finding(rule, transfer["id"]) for rule in dict.fromkeys(broken)]
   return findings
 
 
@@ -84,4 +87,4 @@ def verify(log: str, *expected: Finding):
   """Raises ValueError unless `expected` is all that `audit` finds: a mistake of the generator."""
   found = audit(log)
   if found != list(expected):
-    raise ValueError(f'the log breaks {found} where {list(expected)} was meant')
+    raise ValueError(f"the log breaks {found} where {list(expected)} was meant")

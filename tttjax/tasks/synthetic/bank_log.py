@@ -12,43 +12,46 @@ from typing import ClassVar
 from tttjax.tasks.synthetic.ledger import Entry, Operation
 from tttjax.tasks.synthetic.log_task import LogTask
 
-HEADER = '[SYSTEM] Bank auditor\n[TASK] Reply with the answer only\n[CONTEXT]\n'
-FORCED_STOP = '\nThinking budget used up.\n</think>'
+HEADER = "[SYSTEM] Bank auditor\n[TASK] Reply with the answer only\n[CONTEXT]\n"
+FORCED_STOP = "\nThinking budget used up.\n</think>"
 
 
 def balance_text(balance: int) -> str:
   """Four digits, with a minus sign in front of them where negative."""
-  return f'-{-balance:04d}' if balance < 0 else f'{balance:04d}'
+  return f"-{-balance:04d}" if balance < 0 else f"{balance:04d}"
 
 
 def entry_text(entry: Entry) -> str:
   """What a line says about one account."""
-  old = '' if entry.old is None else f'{balance_text(entry.old)}>'
-  return f'{entry.account}={old}{balance_text(entry.new)}'
+  old = "" if entry.old is None else f"{balance_text(entry.old)}>"
+  return f"{entry.account}={old}{balance_text(entry.new)}"
 
 
 def head_text(operation: Operation) -> str:
   """Id and amount of a transfer."""
-  return f'TX{operation.transaction}:{operation.amount:02d}'
+  return f"TX{operation.transaction}:{operation.amount:02d}"
 
 
 def line_text(operation: Operation) -> str:
   """The line of an operation, newline included."""
-  head = head_text(operation) if operation.transaction else 'OPEN'
-  return ' '.join([head, *map(entry_text, operation.entries)]) + '\n'
+  head = head_text(operation) if operation.transaction else "OPEN"
+  return " ".join([head, *map(entry_text, operation.entries)]) + "\n"
 
 
 def question_text(kind: str, subject: str) -> str:
   """The question about an account or transaction, or about the log's anomaly."""
-  return {'balance': f'balance of {subject}?', 'amount': f'amount of TX{subject}?',
-          'anomaly': 'anomaly as {type, TX id}?'}[kind]
+  return {
+    "balance": f"balance of {subject}?",
+    "amount": f"amount of TX{subject}?",
+    "anomaly": "anomaly as {type, TX id}?",
+  }[kind]
 
 
 @dataclasses.dataclass(frozen=True)
 class BankLog(LogTask):
   """The task `bank_log`; see LogTask for its options."""
 
-  name: ClassVar[str] = 'bank_log'
+  name: ClassVar[str] = "bank_log"
   open_share: ClassVar[float] = 0.3
   id_digits: ClassVar[int] = 4
   opens_in_place: ClassVar[bool] = True
@@ -69,7 +72,7 @@ class BankLog(LogTask):
     return balance_text(balance)
 
   def amount(self, amount: int) -> str:
-    return f'{amount:02d}'
+    return f"{amount:02d}"
 
   def question(self, subject: str) -> str:
     return question_text(self.kind, subject)

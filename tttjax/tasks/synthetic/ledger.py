@@ -20,7 +20,7 @@ import numpy as np
 
 from tttjax.errors import UserError
 
-ANOMALIES = ('CALC_ERROR', 'NEGATIVE_BAL', 'LOST_UPDATE', 'DUPLICATE_TXN')
+ANOMALIES = ("CALC_ERROR", "NEGATIVE_BAL", "LOST_UPDATE", "DUPLICATE_TXN")
 MAX_BALANCE = 9999
 
 _FIRST_ACCOUNTS = 4  # open before the first transfer
@@ -57,14 +57,14 @@ class Operation:
   """
 
   entries: tuple[Entry, ...]
-  transaction: str = ''
+  transaction: str = ""
   amount: int = 0
-  anomaly: str = ''
+  anomaly: str = ""
 
 
 def account_name(number: int) -> str:
   """The name of one of the 2600 accounts."""
-  return f'{chr(ord("A") + number // 100)}{number % 100:02d}'
+  return f"{chr(ord('A') + number // 100)}{number % 100:02d}"
 
 
 def opening_balance(rng: np.random.Generator) -> int:
@@ -89,8 +89,12 @@ class Ledger:
   """
 
   def __init__(
-      self, rng: np.random.Generator, used: Iterable[str] = (), open_share: float = 0.3,
-      id_digits: int = 4):
+    self,
+    rng: np.random.Generator,
+    used: Iterable[str] = (),
+    open_share: float = 0.3,
+    id_digits: int = 4,
+  ):
     """
     Args:
       rng: the one source of what `write` does.
@@ -117,8 +121,11 @@ class Ledger:
   def transfer(self, transaction: str, amount: int, source: str, target: str) -> Operation:
     """Appends a regular transfer."""
     old, to = self.balance(source), self.balance(target)
-    return self._append(Operation(
-        (Entry(source, old, old - amount), Entry(target, to, to + amount)), transaction, amount))
+    return self._append(
+      Operation(
+        (Entry(source, old, old - amount), Entry(target, to, to + amount)), transaction, amount
+      )
+    )
 
   def write(self) -> Operation:
     """Appends a regular operation at random."""
@@ -131,7 +138,8 @@ class Ledger:
     return self.transfer(self._transaction(), amount, source, target)
 
   def write_anomaly(
-      self, kind: str, rng: np.random.Generator) -> tuple[Operation, Operation | None] | None:
+    self, kind: str, rng: np.random.Generator
+  ) -> tuple[Operation, Operation | None] | None:
     """Appends an anomaly.
 
     Args:
@@ -147,7 +155,7 @@ class Ledger:
     transaction = earlier = None
     old, to = self.balance(source), self.balance(target)
     new, to_new = old - amount, to + amount
-    if kind == 'CALC_ERROR':
+    if kind == "CALC_ERROR":
       error = int(rng.choice([-1, 1])) * transfer_amount(rng)
       if rng.random() < 0.5:
         new = min(max(new + error, 0), MAX_BALANCE)
@@ -155,7 +163,7 @@ class Ledger:
         to_new = min(max(to_new + error, 0), MAX_BALANCE)
       if (new, to_new) == (old - amount, to + amount):
         return None  # the limits undid the error
-    elif kind == 'NEGATIVE_BAL':
+    elif kind == "NEGATIVE_BAL":
       poor = [a for a in self.accounts if self.balance(a) < 95 and a != target]
       if not poor:
         return None
@@ -166,17 +174,21 @@ class Ledger:
         return None
       new, to_new = old - amount, to + amount
       self.accounts.remove(source)  # A negative balance is written once.
-    elif kind == 'LOST_UPDATE':
-      stale = [a for a in self.accounts if len(self.history[a]) > 1 and a != target
-               and self.history[a][-2] >= amount]
+    elif kind == "LOST_UPDATE":
+      stale = [
+        a
+        for a in self.accounts
+        if len(self.history[a]) > 1 and a != target and self.history[a][-2] >= amount
+      ]
       if not stale:
         return None
       source = stale[int(rng.integers(len(stale)))]
       old = self.history[source][-2]
       new = old - amount
-      earlier = [line for line in self.operations
-                 if any(entry.account == source for entry in line.entries)][-1]
-    elif kind == 'DUPLICATE_TXN':
+      earlier = [
+        line for line in self.operations if any(entry.account == source for entry in line.entries)
+      ][-1]
+    elif kind == "DUPLICATE_TXN":
       posted = [line for line in self.operations if line.transaction]
       if not posted:
         return None
@@ -187,9 +199,14 @@ class Ledger:
       if old < amount or to + amount > MAX_BALANCE:
         return None
       new, to_new = old - amount, to + amount
-    operation = self._append(Operation(
-        (Entry(source, old, new), Entry(target, to, to_new)), transaction or self._transaction(),
-        amount, kind))
+    operation = self._append(
+      Operation(
+        (Entry(source, old, new), Entry(target, to, to_new)),
+        transaction or self._transaction(),
+        amount,
+        kind,
+      )
+    )
     return operation, earlier
 
   def _append(self, operation: Operation) -> Operation:
@@ -212,10 +229,10 @@ class Ledger:
 
   def _transaction(self) -> str:
     self._transactions += 1
-    bound = 10 ** self._id_digits
+    bound = 10**self._id_digits
     if self._transactions > 0.9 * bound:  # Above the limit of a log: its length is found by trying.
       check_transactions(self._transactions, self._id_digits)
-    return self._unused(lambda: f'{self._rng.integers(bound):0{self._id_digits}d}')
+    return self._unused(lambda: f"{self._rng.integers(bound):0{self._id_digits}d}")
 
   def _pair(self, rng: np.random.Generator) -> tuple[str, str, int]:
     """Source, target and amount of a transfer that breaks no rule."""
@@ -231,5 +248,7 @@ def check_transactions(number: int, id_digits: int):
   """Raises UserError where a log has too many transactions for ids of `id_digits` digits."""
   most = 8 * 10 ** (id_digits - 1)
   if number > most:
-    raise UserError(f'config.lengths: a log of more than {most} transactions runs out of its ids '
-                    f'of {id_digits} digits; shorten it')
+    raise UserError(
+      f"config.lengths: a log of more than {most} transactions runs out of its ids "
+      f"of {id_digits} digits; shorten it"
+    )

@@ -88,12 +88,13 @@ def anomaly_plan(seed: int, depth: float, id_digits: int, tail: bool) -> Plan:
   if tail:
     places.append(depth + (1 - depth) * rng.random())
   return Plan(
-      tuple(zip(places, ledger.operations)), (Needle('', anomaly, earlier),),
-      frozenset(ledger.used))
+    tuple(zip(places, ledger.operations)), (Needle("", anomaly, earlier),), frozenset(ledger.used)
+  )
 
 
 def lookup_plan(
-    kind: str, seed: int, count: int, depth: float, id_digits: int, fewest_updates: int) -> Plan:
+  kind: str, seed: int, count: int, depth: float, id_digits: int, fewest_updates: int
+) -> Plan:
   """`count` needles of 'balance' or 'amount'; needle j is the same for every count.
 
   Args:
@@ -105,9 +106,10 @@ def lookup_plan(
     fewest_updates: least number of transfers of an asked account, 0 to MOST_UPDATES.
   """
   rng = np.random.default_rng((seed, _NAMES))
-  names = [account_name(int(i)) for i in rng.permutation(2600)[:_PARTNERS + MOST_NEEDLES]]
-  ids = [f'{int(i):0{id_digits}d}'
-         for i in rng.permutation(10 ** id_digits)[:MOST_NEEDLES * MOST_UPDATES]]
+  names = [account_name(int(i)) for i in rng.permutation(2600)[: _PARTNERS + MOST_NEEDLES]]
+  ids = [
+    f"{int(i):0{id_digits}d}" for i in rng.permutation(10**id_digits)[: MOST_NEEDLES * MOST_UPDATES]
+  ]
   partners, accounts = names[:_PARTNERS], names[_PARTNERS:]
 
   rng = np.random.default_rng((seed, _PARTNER))
@@ -117,13 +119,15 @@ def lookup_plan(
   for j in range(count):
     rng = np.random.default_rng((seed, _NEEDLE, j))
     own = rng.random()
-    if kind == 'balance':
+    if kind == "balance":
       own **= 0.5  # Where all accounts are in use, the last line of most is a late one.
     place = own if depth < 0 else depth
-    mine = ids[j * MOST_UPDATES:(j + 1) * MOST_UPDATES]
+    mine = ids[j * MOST_UPDATES : (j + 1) * MOST_UPDATES]
     actions = (
-        _account_life(rng, accounts[j], mine, partners, fewest_updates) if kind == 'balance'
-        else [_payment(rng, mine[0], partners)])
+      _account_life(rng, accounts[j], mine, partners, fewest_updates)
+      if kind == "balance"
+      else [_payment(rng, mine[0], partners)]
+    )
     places = [*np.sort(rng.random(len(actions) - 1)) * place, place]
     steps += [(at, j, action) for at, action in zip(places, actions)]
 
@@ -133,33 +137,32 @@ def lookup_plan(
     last[j] = getattr(ledger, action[0])(*action[1:])
     placed.append((place, last[j]))
   needles = tuple(
-      Needle(accounts[j] if kind == 'balance' else last[j].transaction, last[j])
-      for j in range(count))
+    Needle(accounts[j] if kind == "balance" else last[j].transaction, last[j]) for j in range(count)
+  )
   return Plan(tuple(placed), needles, frozenset(names + ids))
 
 
 def _account_life(rng, account, ids, partners, fewest_updates) -> list[tuple]:
   """Opening and transfers of one account: (method of Ledger, arguments...)."""
   balance = opening_balance(rng)
-  actions: list[tuple] = [('open', account, balance)]
-  for transaction in ids[:int(rng.integers(fewest_updates, MOST_UPDATES + 1))]:
+  actions: list[tuple] = [("open", account, balance)]
+  for transaction in ids[: int(rng.integers(fewest_updates, MOST_UPDATES + 1))]:
     amount, pays = transfer_amount(rng), rng.random() < 0.5
     pays = balance >= amount and (pays or balance + amount > MAX_BALANCE)
     balance += -amount if pays else amount
     partner = partners[int(rng.integers(len(partners)))]
     source, target = (account, partner) if pays else (partner, account)
-    actions.append(('transfer', transaction, amount, source, target))
+    actions.append(("transfer", transaction, amount, source, target))
   return actions
 
 
 def _payment(rng, transaction, partners) -> tuple:
   """One transfer between two of the shared accounts."""
   source, target = rng.permutation(len(partners))[:2]
-  return 'transfer', transaction, transfer_amount(rng), partners[source], partners[target]
+  return "transfer", transaction, transfer_amount(rng), partners[source], partners[target]
 
 
-def interleave(
-    haystack: list[Operation], placed: list[tuple[float, Operation]]) -> list[Operation]:
+def interleave(haystack: list[Operation], placed: list[tuple[float, Operation]]) -> list[Operation]:
   """The haystack's operations with the needles' at their places."""
   out = []
   done = 0

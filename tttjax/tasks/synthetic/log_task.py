@@ -28,14 +28,14 @@ from tttjax.tasks.synthetic.log_needles import (
   lookup_plan,
 )
 
-KINDS = ('balance', 'amount', 'anomaly')
+KINDS = ("balance", "amount", "anomaly")
 
 _HAYSTACK = 20  # random stream of a seed; the needles' are others
-_TRANSFERS = {'balance': MOST_UPDATES, 'amount': 1, 'anomaly': FIRST_OPERATIONS + 1}
-_FINAL = re.compile(r'final\s*:', re.IGNORECASE)
-_TYPE = re.compile('|'.join(name.replace('_', '[_ -]?') for name in ANOMALIES), re.IGNORECASE)
-_ID = re.compile(r'\bTX[ _-]?([0-9]+)', re.IGNORECASE)
-_NUMBER = re.compile(r'(?<![\w-])-?[0-9]+')  # not the digits of an account or a transaction
+_TRANSFERS = {"balance": MOST_UPDATES, "amount": 1, "anomaly": FIRST_OPERATIONS + 1}
+_FINAL = re.compile(r"final\s*:", re.IGNORECASE)
+_TYPE = re.compile("|".join(name.replace("_", "[_ -]?") for name in ANOMALIES), re.IGNORECASE)
+_ID = re.compile(r"\bTX[ _-]?([0-9]+)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\w-])-?[0-9]+")  # not the digits of an account or a transaction
 
 _Lines = list[tuple[str, Operation | None]]  # (text with its newline, what it says)
 
@@ -51,10 +51,10 @@ class LogTask:
       draws a depth for every needle, later ones with higher probability for 'balance'.
   """
 
-  kind: str = 'balance'
+  kind: str = "balance"
   depth: float = -1.0
 
-  unit: ClassVar[str] = 'operations'  # transfers
+  unit: ClassVar[str] = "operations"  # transfers
   name: ClassVar[str]
   open_share: ClassVar[float]  # of the operations open an account
   id_digits: ClassVar[int]  # of a transaction id
@@ -62,9 +62,9 @@ class LogTask:
 
   def __post_init__(self):
     if self.kind not in KINDS:
-      raise UserError(f'{self.name}: kind={self.kind!r}: choose one of {", ".join(KINDS)}')
+      raise UserError(f"{self.name}: kind={self.kind!r}: choose one of {', '.join(KINDS)}")
     if self.depth != -1 and not 0 <= self.depth <= 1:
-      raise UserError(f'{self.name}: depth={self.depth}: choose 0 to 1, or -1 for random depths')
+      raise UserError(f"{self.name}: depth={self.depth}: choose 0 to 1, or -1 for random depths")
 
   # The dialect.
 
@@ -101,7 +101,7 @@ class LogTask:
     fewest = _TRANSFERS[self.kind]
     if in_tokens:
       # A lower bound: tokens have fewer than 6 characters of English and 3 of such lines.
-      longest = Operation((Entry('A00', 1000, 1000),) * 2, '0' * self.id_digits, 10)
+      longest = Operation((Entry("A00", 1000, 1000),) * 2, "0" * self.id_digits, 10)
       fewest = len(self.header()) // 6 + fewest * len(self.line(longest)) // 3
     elif length >= fewest:
       check_transactions(length, self.id_digits)
@@ -109,7 +109,8 @@ class LogTask:
       raise UserError(self._too_short(length, in_tokens, fewest))
 
   def make_example(
-      self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool) -> Example:
+    self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool
+  ) -> Example:
     """The log of `seed`; question j, its answer and its evidence are the same at every length.
 
     Args:
@@ -128,12 +129,13 @@ class LogTask:
     self.check(length, in_tokens)
     if not 1 <= num_questions <= MOST_NEEDLES:
       raise UserError(
-          f'config.questions={num_questions}: {self.name} has 1 to {MOST_NEEDLES} in a context')
-    head = prompt.render(tokenizer, self.header(), '')[0]
+        f"config.questions={num_questions}: {self.name} has 1 to {MOST_NEEDLES} in a context"
+      )
+    head = prompt.render(tokenizer, self.header(), "")[0]
 
     def size(lines: _Lines) -> int:
       if in_tokens:
-        return len(tokenizer(head + _join(lines), add_special_tokens=False)['input_ids'])
+        return len(tokenizer(head + _join(lines), add_special_tokens=False)["input_ids"])
       return sum(operation is not None and bool(operation.transaction) for _, operation in lines)
 
     for plan in self._plans(seed, num_questions):
@@ -143,7 +145,8 @@ class LogTask:
     else:
       raise UserError(self._too_short(length, in_tokens, fewest))
     haystack = Ledger(
-        np.random.default_rng((seed, _HAYSTACK)), plan.used, self.open_share, self.id_digits)
+      np.random.default_rng((seed, _HAYSTACK)), plan.used, self.open_share, self.id_digits
+    )
 
     def log(count: int) -> _Lines:
       while len(haystack.operations) < count:
@@ -153,54 +156,70 @@ class LogTask:
     lines = log(_longest(lambda count: size(log(count)), length))
     anomalies = [needle.operation for needle in plan.needles if needle.operation.anomaly]
     audit.verify(_join(lines), *(audit.Finding(o.anomaly, o.transaction) for o in anomalies))
-    offsets = np.array(tokenizer(
-        head + _join(lines), add_special_tokens=False, return_offsets_mapping=True)[
-            'offset_mapping'])
+    offsets = np.array(
+      tokenizer(head + _join(lines), add_special_tokens=False, return_offsets_mapping=True)[
+        "offset_mapping"
+      ]
+    )
     starts = np.cumsum([len(head)] + [len(text) for text, _ in lines])
     return Example(
-        context=head + _join(lines),
-        questions=tuple(
-            self._question(needle, tokenizer, lines, starts, offsets) for needle in plan.needles),
-        num_tokens=len(offsets),
-        line_starts=tuple(_tokens(offsets, start, start + 1)[0] for start in starts[:-1]),
-        key=f'{self.name}/{self.kind}/{self.depth:g}/{length} '
-            f'{"tokens" if in_tokens else self.unit}/{seed}')
+      context=head + _join(lines),
+      questions=tuple(
+        self._question(needle, tokenizer, lines, starts, offsets) for needle in plan.needles
+      ),
+      num_tokens=len(offsets),
+      line_starts=tuple(_tokens(offsets, start, start + 1)[0] for start in starts[:-1]),
+      key=f"{self.name}/{self.kind}/{self.depth:g}/{length} "
+      f"{'tokens' if in_tokens else self.unit}/{seed}",
+    )
 
   def _plans(self, seed: int, num_questions: int):
     """The needles, then fewer and fewer of them."""
-    if self.kind == 'anomaly':
+    if self.kind == "anomaly":
       for tail in (True, False):
         yield anomaly_plan(seed, self.depth, self.id_digits, tail)
       return
     for count in range(num_questions, 0, -1):
-      yield lookup_plan(self.kind, seed, count, self.depth, self.id_digits,
-                        fewest_updates=0 if self.opens_in_place else 1)
+      yield lookup_plan(
+        self.kind,
+        seed,
+        count,
+        self.depth,
+        self.id_digits,
+        fewest_updates=0 if self.opens_in_place else 1,
+      )
 
   def _lines(self, plan: Plan, haystack: list[Operation]) -> _Lines:
     """The whole log: needles at their places among the haystack's lines."""
     inside = lambda operation: self.opens_in_place or bool(operation.transaction)
-    body = interleave([operation for operation in haystack if inside(operation)],
-                      [(place, operation) for place, operation in plan.placed if inside(operation)])
+    body = interleave(
+      [operation for operation in haystack if inside(operation)],
+      [(place, operation) for place, operation in plan.placed if inside(operation)],
+    )
     lines = [(self.line(operation), operation) for operation in body]
     if self.opens_in_place:
       return lines
     operations = haystack + [operation for _, operation in plan.placed]
     # Sorted, so that their order does not tell the needles' accounts from the others.
-    initial = sorted((self.line(operation), operation) for operation in operations
-                     if not inside(operation))
-    return [('Initial balances:\n', None), *initial, ('Operations:\n', None), *lines]
+    initial = sorted(
+      (self.line(operation), operation) for operation in operations if not inside(operation)
+    )
+    return [("Initial balances:\n", None), *initial, ("Operations:\n", None), *lines]
 
   def _question(self, needle: Needle, tokenizer, lines, starts, offsets) -> Question:
     operation = needle.operation
-    if self.kind == 'balance':
+    if self.kind == "balance":
       entry = next(entry for entry in operation.entries if entry.account == needle.subject)
       answer, parts = self.balance(entry.new), [(operation, self.entry(entry))]
-    elif self.kind == 'amount':
+    elif self.kind == "amount":
       answer, parts = self.amount(operation.amount), [(operation, self.head(operation))]
     else:
-      answer = f'{{{operation.anomaly}, TX{operation.transaction}}}'
-      parts = [(part_of, self.line(part_of).removesuffix('\n'))
-               for part_of in (needle.earlier, operation) if part_of]
+      answer = f"{{{operation.anomaly}, TX{operation.transaction}}}"
+      parts = [
+        (part_of, self.line(part_of).removesuffix("\n"))
+        for part_of in (needle.earlier, operation)
+        if part_of
+      ]
     spans: list[tuple[int, int]] = []
     for part_of, part in parts:
       i = next(i for i, (_, written) in enumerate(lines) if written is part_of)
@@ -213,17 +232,19 @@ class LogTask:
     return Question(suffix, thinking, answer, tuple(spans), self.kind)
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
-    unit = 'tokens' if in_tokens else self.unit
-    return (f'config.lengths: {length} {unit} hold no {self.kind} question of {self.name}; raise it'
-            f' to {fewest} or more')
+    unit = "tokens" if in_tokens else self.unit
+    return (
+      f"config.lengths: {length} {unit} hold no {self.kind} question of {self.name}; raise it"
+      f" to {fewest} or more"
+    )
 
   # Answers.
 
   def extract(self, text: str) -> str | None:
     """The answer in an output, in the form of the reference; None where it states none."""
-    if self.kind == 'anomaly':
+    if self.kind == "anomaly":
       kind, transaction = _anomaly(text)
-      return f'{{{kind}, TX{transaction}}}' if kind and transaction else None
+      return f"{{{kind}, TX{transaction}}}" if kind and transaction else None
     number = _NUMBER.search(_after_final(text))
     return number[0] if number else None
 
@@ -233,11 +254,12 @@ class LogTask:
     For 'anomaly' the halves are scored too ('type_acc', 'id_acc'); an output that states several
     types or several ids has none. Elsewhere the first number counts.
     """
-    scores = {'acc': float(self.extract(text) == question.answer)}
-    if self.kind == 'anomaly':
+    scores = {"acc": float(self.extract(text) == question.answer)}
+    if self.kind == "anomaly":
       found, reference = _anomaly(text), _anomaly(question.answer)
-      scores |= {name: float(a == b)
-                 for name, a, b in zip(('type_acc', 'id_acc'), found, reference)}
+      scores |= {
+        name: float(a == b) for name, a, b in zip(("type_acc", "id_acc"), found, reference)
+      }
     return scores
 
 
@@ -249,14 +271,14 @@ def _after_final(text: str) -> str:
 def _anomaly(text: str) -> tuple[str | None, str | None]:
   """(type, digits of the id) that an output states; None for one that is missing or ambiguous."""
   text = _after_final(text)
-  kinds = {re.sub('[ -]', '_', match.upper()) for match in _TYPE.findall(text)}
+  kinds = {re.sub("[ -]", "_", match.upper()) for match in _TYPE.findall(text)}
   ids = set(_ID.findall(text))
   only = lambda found: found.pop() if len(found) == 1 else None
   return only(kinds), only(ids)
 
 
 def _join(lines: _Lines) -> str:
-  return ''.join(text for text, _ in lines)
+  return "".join(text for text, _ in lines)
 
 
 def _tokens(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
@@ -265,8 +287,10 @@ def _tokens(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
   Args:
     offsets: int [T, 2], the characters [start, end) of each token, in the order of the text.
   """
-  return (int(np.searchsorted(offsets[:, 1], start, side='right')),
-          int(np.searchsorted(offsets[:, 0], end, side='left')))
+  return (
+    int(np.searchsorted(offsets[:, 1], start, side="right")),
+    int(np.searchsorted(offsets[:, 0], end, side="left")),
+  )
 
 
 def _longest(count: Callable[[int], int], limit: int) -> int:

@@ -43,29 +43,31 @@ reason first, write the answer after `Final:`.
 class TransactionLog(LogTask):
   """The task `transaction_log`; see LogTask for its options."""
 
-  kind: str = 'anomaly'
+  kind: str = "anomaly"
 
-  name: ClassVar[str] = 'transaction_log'
+  name: ClassVar[str] = "transaction_log"
   open_share: ClassVar[float] = 0.1
   id_digits: ClassVar[int] = 5
   opens_in_place: ClassVar[bool] = False
 
   def header(self) -> str:
-    return _RULES + (_ANOMALY if self.kind == 'anomaly' else _LOOKUP) + '[CONTEXT]\n'
+    return _RULES + (_ANOMALY if self.kind == "anomaly" else _LOOKUP) + "[CONTEXT]\n"
 
   def line(self, operation: Operation) -> str:
     if not operation.transaction:
-      return f'{self.entry(operation.entries[0])}\n'
+      return f"{self.entry(operation.entries[0])}\n"
     source, target = operation.entries
-    return (f'{self.head(operation)} from {source.account} to {target.account};'
-            f' {self.entry(source)}, {self.entry(target)}\n')
+    return (
+      f"{self.head(operation)} from {source.account} to {target.account};"
+      f" {self.entry(source)}, {self.entry(target)}\n"
+    )
 
   def head(self, operation: Operation) -> str:
-    return f'TX{operation.transaction}: transfer {operation.amount}'
+    return f"TX{operation.transaction}: transfer {operation.amount}"
 
   def entry(self, entry: Entry) -> str:
-    old = '' if entry.old is None else f'{entry.old} -> '
-    return f'{entry.account}: {old}{entry.new}'
+    old = "" if entry.old is None else f"{entry.old} -> "
+    return f"{entry.account}: {old}{entry.new}"
 
   def balance(self, balance: int) -> str:
     return str(balance)
@@ -75,6 +77,7 @@ class TransactionLog(LogTask):
 
   def question(self, subject: str) -> str:
     return {
-        'balance': f'What is the balance of account {subject} at the end of the log?',
-        'amount': f'What amount does transaction TX{subject} transfer?',
-        'anomaly': 'Which line breaks a rule? Answer with {bug_type, TX id}.'}[self.kind]
+      "balance": f"What is the balance of account {subject} at the end of the log?",
+      "amount": f"What amount does transaction TX{subject} transfer?",
+      "anomaly": "Which line breaks a rule? Answer with {bug_type, TX id}.",
+    }[self.kind]

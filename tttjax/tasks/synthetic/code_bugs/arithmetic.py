@@ -17,11 +17,19 @@ from tttjax.tasks.synthetic.code_bugs.syntax import (
 )
 
 _SYMBOLS = {
-    ast.Add: r'\+', ast.Sub: '-', ast.Mult: r'\*', ast.Div: '/', ast.FloorDiv: '//', ast.Mod: '%',
-    ast.Pow: r'\*\*', ast.MatMult: '@'}
+  ast.Add: r"\+",
+  ast.Sub: "-",
+  ast.Mult: r"\*",
+  ast.Div: "/",
+  ast.FloorDiv: "//",
+  ast.Mod: "%",
+  ast.Pow: r"\*\*",
+  ast.MatMult: "@",
+}
 _SCALES = re.compile(
-    r'scal|rate|factor|temp|weight|decay|norm|std|sqrt|gamma|alpha|beta|momentum|total|count|num|'
-    r'size|len|^lr$|_lr$|^dim$|_dim$')
+  r"scal|rate|factor|temp|weight|decay|norm|std|sqrt|gamma|alpha|beta|momentum|total|count|num|"
+  r"size|len|^lr$|_lr$|^dim$|_dim$"
+)
 
 
 def _sides(node: ast.BinOp, code: Code) -> tuple[str, str] | None:
@@ -32,8 +40,12 @@ def _symbol(node: ast.BinOp, code: Code):
   return code.between(node.left, node.right, _SYMBOLS[type(node.op)])
 
 
-@operator(ast.BinOp, symptom='A value is not scaled as it should be',
-          before='scores = q @ k.T / math.sqrt(width)', after='scores = q @ k.T')
+@operator(
+  ast.BinOp,
+  symptom="A value is not scaled as it should be",
+  before="scores = q @ k.T / math.sqrt(width)",
+  after="scores = q @ k.T",
+)
 def scale_dropped(node, code):
   """Drops a factor or divisor whose name says that it scales; constants of 1 do not count."""
   sides = isinstance(node.op, (ast.Mult, ast.Div)) and _sides(node, code)
@@ -45,8 +57,12 @@ def scale_dropped(node, code):
     yield code.drop(node, sides[1])
 
 
-@operator(ast.BinOp, symptom='A term of a sum or difference is missing',
-          before='update = step * grad + decay * weight', after='update = step * grad')
+@operator(
+  ast.BinOp,
+  symptom="A term of a sum or difference is missing",
+  before="update = step * grad + decay * weight",
+  after="update = step * grad",
+)
 def term_dropped(node, code):
   """Drops the right operand of + or - between numbers; one that is 0 or 1 is left alone."""
   if not isinstance(node.op, (ast.Add, ast.Sub)) or number(node.right) in (0, 1):
@@ -59,8 +75,14 @@ def term_dropped(node, code):
     yield code.drop(node, sides[0])
 
 
-@operator(ast.BinOp, ast.UnaryOp, ast.AugAssign, symptom='A quantity enters with the wrong sign',
-          before='loss = error + penalty * 2', after='loss = error - penalty * 2')
+@operator(
+  ast.BinOp,
+  ast.UnaryOp,
+  ast.AugAssign,
+  symptom="A quantity enters with the wrong sign",
+  before="loss = error + penalty * 2",
+  after="loss = error - penalty * 2",
+)
 def sign_flipped(node, code):
   """Turns + into - and back between numbers, += into -=, and drops a minus in front of a name.
 
@@ -69,8 +91,8 @@ def sign_flipped(node, code):
   if isinstance(node, ast.UnaryOp):
     span = code.span(node)
     if isinstance(node.op, ast.USub) and number(node.operand) is None and span:
-      if sign_matters(node, code) and re.match(r'-\s*[^-\s]', code.text(node)):
-        yield (span[0], span[1], span[1] + 1), ''
+      if sign_matters(node, code) and re.match(r"-\s*[^-\s]", code.text(node)):
+        yield (span[0], span[1], span[1] + 1), ""
     return
   if not isinstance(node.op, (ast.Add, ast.Sub)):
     return
@@ -80,20 +102,24 @@ def sign_flipped(node, code):
     return
   if not (isinstance(node.op, ast.Sub) or is_numeric(left, code) or is_numeric(right, code)):
     return  # Strings and lists are added too.
-  position = code.between(left, right, _SYMBOLS[type(node.op)] + ('=' if augmented else ''))
+  position = code.between(left, right, _SYMBOLS[type(node.op)] + ("=" if augmented else ""))
   if position:
-    sign = '-' if isinstance(node.op, ast.Add) else '+'
-    yield position, sign + ('=' if augmented else '')
+    sign = "-" if isinstance(node.op, ast.Add) else "+"
+    yield position, sign + ("=" if augmented else "")
 
 
-@operator(ast.BinOp, symptom='An arithmetic operator is the wrong one',
-          before='half = total // 2', after='half = total / 2')
+@operator(
+  ast.BinOp,
+  symptom="An arithmetic operator is the wrong one",
+  before="half = total // 2",
+  after="half = total / 2",
+)
 def wrong_operator(node, code):
   """/ and * take each other's place, // becomes /, % becomes //, ** becomes *.
 
   Left alone: text and lists, factors of 1 or -1, exponent 1, and 2 ** 2.
   """
-  others = {ast.Div: '*', ast.Mult: '/', ast.FloorDiv: '/', ast.Mod: '//', ast.Pow: '*'}
+  others = {ast.Div: "*", ast.Mult: "/", ast.FloorDiv: "/", ast.Mod: "//", ast.Pow: "*"}
   if type(node.op) not in others or is_text(node.left) or is_text(node.right):
     return
   if number(node.right) in (1, -1) or (number(node.right) == 2 == number(node.left)):
@@ -105,8 +131,12 @@ def wrong_operator(node, code):
     yield position, others[type(node.op)]
 
 
-@operator(ast.BinOp, symptom='The operands of an operation are in the wrong order',
-          before='decay = 1 - rate', after='decay = rate - 1')
+@operator(
+  ast.BinOp,
+  symptom="The operands of an operation are in the wrong order",
+  before="decay = 1 - rate",
+  after="decay = rate - 1",
+)
 def operands_swapped(node, code):
   """Swaps the sides of -, /, //, %, ** and @; both are names, calls or in parentheses.
 
@@ -122,20 +152,30 @@ def operands_swapped(node, code):
   sides = _sides(node, code)
   pairs = sides and tuple(zip((node.left, node.right), sides))
   if sides and all(is_atom(operand, text, code.text(operand)) for operand, text in pairs):
-    gap = code.text(node)[len(sides[0]):-len(sides[1])]
+    gap = code.text(node)[len(sides[0]) : -len(sides[1])]
     yield code.span(node), sides[1] + gap + sides[0]
 
 
-@operator(ast.Assign, ast.AnnAssign, ast.Call, symptom='A value starts or is set wrong',
-          before='total = 0', after='total = 1')
+@operator(
+  ast.Assign,
+  ast.AnnAssign,
+  ast.Call,
+  symptom="A value starts or is set wrong",
+  before="total = 0",
+  after="total = 1",
+)
 def wrong_initial_value(node, code):
   """Takes 0 for 1, True for False and zeros for ones, and back, in a variable that is read later.
 
   Left alone: a variable that nothing reads after the assignment, and empty arrays.
   """
   if isinstance(node, ast.Call):
-    others = {'zeros': 'ones', 'ones': 'zeros', 'zeros_like': 'ones_like',
-              'ones_like': 'zeros_like'}
+    others = {
+      "zeros": "ones",
+      "ones": "zeros",
+      "zeros_like": "ones_like",
+      "ones_like": "zeros_like",
+    }
     span = code.span(node.func)
     name = code.callee(node)[1]
     empty = bool(node.args) and number(node.args[0]) == 0
@@ -145,8 +185,8 @@ def wrong_initial_value(node, code):
   target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
   if not isinstance(target, ast.Name) or not isinstance(node.value, ast.Constant):
     return
-  others = {'0': '1', '1': '0', '0.0': '1.0', '1.0': '0.0', 'True': 'False', 'False': 'True'}
-  text = code.text(node.value) if code.span(node.value) else ''
+  others = {"0": "1", "1": "0", "0.0": "1.0", "1.0": "0.0", "True": "False", "False": "True"}
+  text = code.text(node.value) if code.span(node.value) else ""
   if text in others and _is_read_later(target.id, node, code):
     yield code.span(node.value), others[text]
 
@@ -154,22 +194,35 @@ def wrong_initial_value(node, code):
 def _is_read_later(name: str, node: ast.stmt, code: Code) -> bool:
   function = code.function(node)
   return any(
-      isinstance(other, ast.Name) and other.id == name and other.lineno > node.end_lineno and (
-          isinstance(other.ctx, ast.Load) or isinstance(code.parent[other], ast.AugAssign))
-      for other in ast.walk(function))
+    isinstance(other, ast.Name)
+    and other.id == name
+    and other.lineno > node.end_lineno
+    and (isinstance(other.ctx, ast.Load) or isinstance(code.parent[other], ast.AugAssign))
+    for other in ast.walk(function)
+  )
 
 
-@operator(ast.BinOp, ast.Call, ast.Subscript, ast.Slice, symptom='Something is off by one',
-          before='for i in range(len(layers)):', after='for i in range(len(layers) - 1):')
+@operator(
+  ast.BinOp,
+  ast.Call,
+  ast.Subscript,
+  ast.Slice,
+  symptom="Something is off by one",
+  before="for i in range(len(layers)):",
+  after="for i in range(len(layers) - 1):",
+)
 def off_by_one(node, code):
   """Moves the end of a range, a slice's bound or an index by one, or drops a + 1 or - 1."""
   if isinstance(node, ast.BinOp):
-    sides = isinstance(node.op, (ast.Add, ast.Sub)) and integer(node.right) == 1 and (
-        not is_text(node.left) and _sides(node, code))
+    sides = (
+      isinstance(node.op, (ast.Add, ast.Sub))
+      and integer(node.right) == 1
+      and (not is_text(node.left) and _sides(node, code))
+    )
     if sides:
       yield code.drop(node, sides[0])
   elif isinstance(node, ast.Call):
-    if code.callee(node) == (None, 'range') and 1 <= len(node.args) <= 3:
+    if code.callee(node) == (None, "range") and 1 <= len(node.args) <= 3:
       yield from _move(node.args[min(1, len(node.args) - 1)], -1, code)
   elif isinstance(node, ast.Slice):
     if node.upper is not None:
@@ -193,4 +246,4 @@ def _move(node: ast.AST, by: int, code: Code):
     moved = value - 1 if value < 0 else (value + by if value + by > 0 else value + 1)
     yield span, str(moved)
   elif isinstance(node, (ast.Name, ast.Attribute, ast.Call, ast.Subscript)):
-    yield span, f'{code.text(node)} {"+" if by > 0 else "-"} 1'
+    yield span, f"{code.text(node)} {'+' if by > 0 else '-'} 1"

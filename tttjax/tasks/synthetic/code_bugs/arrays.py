@@ -14,64 +14,174 @@ from tttjax.tasks.synthetic.code_bugs.syntax import (
   sign_matters,
 )
 
-_AXES = frozenset({'axis', 'dim'})
+_AXES = frozenset({"axis", "dim"})
 _WITH_AXIS = frozenset(
-    {'sum', 'mean', 'max', 'min', 'prod', 'std', 'var', 'argmax', 'argmin', 'all', 'any', 'cumsum',
-     'softmax', 'log_softmax', 'logsumexp', 'norm', 'sort', 'argsort', 'unsqueeze', 'squeeze',
-     'concatenate', 'stack', 'cat', 'split', 'flip', 'expand_dims'})
+  {
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "prod",
+    "std",
+    "var",
+    "argmax",
+    "argmin",
+    "all",
+    "any",
+    "cumsum",
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "norm",
+    "sort",
+    "argsort",
+    "unsqueeze",
+    "squeeze",
+    "concatenate",
+    "stack",
+    "cat",
+    "split",
+    "flip",
+    "expand_dims",
+  }
+)
 _REDUCTIONS = {
-    'sum': 'mean', 'mean': 'sum', 'max': 'min', 'min': 'max', 'amax': 'amin', 'amin': 'amax',
-    'argmax': 'argmin', 'argmin': 'argmax', 'all': 'any', 'any': 'all', 'maximum': 'minimum',
-    'minimum': 'maximum', 'cumsum': 'cumprod', 'prod': 'sum', 'nansum': 'nanmean',
-    'nanmean': 'nansum'}
+  "sum": "mean",
+  "mean": "sum",
+  "max": "min",
+  "min": "max",
+  "amax": "amin",
+  "amin": "amax",
+  "argmax": "argmin",
+  "argmin": "argmax",
+  "all": "any",
+  "any": "all",
+  "maximum": "minimum",
+  "minimum": "maximum",
+  "cumsum": "cumprod",
+  "prod": "sum",
+  "nansum": "nanmean",
+  "nanmean": "nansum",
+}
 _ELEMENTWISE = frozenset(
-    {'abs', 'absolute', 'sqrt', 'rsqrt', 'square', 'exp', 'expm1', 'log', 'log1p', 'log2', 'log10',
-     'tanh', 'sigmoid', 'softmax', 'log_softmax', 'relu', 'gelu', 'silu', 'softplus',
-     'reciprocal'})
+  {
+    "abs",
+    "absolute",
+    "sqrt",
+    "rsqrt",
+    "square",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "tanh",
+    "sigmoid",
+    "softmax",
+    "log_softmax",
+    "relu",
+    "gelu",
+    "silu",
+    "softplus",
+    "reciprocal",
+  }
+)
 _NOT_NEGATIVE = frozenset(
-    {'abs', 'absolute', 'sqrt', 'square', 'exp', 'norm', 'len', 'sigmoid', 'softmax', 'softplus',
-     'var', 'std', 'count_nonzero', 'finfo'})
+  {
+    "abs",
+    "absolute",
+    "sqrt",
+    "square",
+    "exp",
+    "norm",
+    "len",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "var",
+    "std",
+    "count_nonzero",
+    "finfo",
+  }
+)
 # Pairs whose order makes no difference, or none on the values where both are defined.
-_COMMUTING = tuple(map(frozenset, (
-    ('abs', 'square'), ('exp', 'log'), ('expm1', 'log1p'), ('relu', 'sqrt'), ('abs', 'absolute'),
-    ('sqrt', 'rsqrt'), ('square', 'reciprocal'), ('sqrt', 'reciprocal'), ('abs', 'reciprocal'),
-    ('square', 'rsqrt'), ('sqrt', 'square'))))
+_COMMUTING = tuple(
+  map(
+    frozenset,
+    (
+      ("abs", "square"),
+      ("exp", "log"),
+      ("expm1", "log1p"),
+      ("relu", "sqrt"),
+      ("abs", "absolute"),
+      ("sqrt", "rsqrt"),
+      ("square", "reciprocal"),
+      ("sqrt", "reciprocal"),
+      ("abs", "reciprocal"),
+      ("square", "rsqrt"),
+      ("sqrt", "square"),
+    ),
+  )
+)
 _SYMMETRIC = re.compile(
-    r'add|plus|sum|mul|prod|max|min|equal|close|same|eq$|union|intersect|dot|inner|hypot|gcd|xor|'
-    r'logical|bitwise|dist|broadcast|promote|result_type|and_|or_|assert|check|isinstance|'
-    r'issubclass|attr$|cast|TypeVar|NewType|zip|transpose|swap')
+  r"add|plus|sum|mul|prod|max|min|equal|close|same|eq$|union|intersect|dot|inner|hypot|gcd|xor|"
+  r"logical|bitwise|dist|broadcast|promote|result_type|and_|or_|assert|check|isinstance|"
+  r"issubclass|attr$|cast|TypeVar|NewType|zip|transpose|swap"
+)
 _TAKES_FUNCTION = re.compile(
-    r'map|filter|partial|reduce|loop|scan|cond|jit|grad|apply|call|with_path|eval_shape|defvjp')
-_OPERATIONS = (ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Attribute, ast.Subscript,
-               ast.Await, ast.Starred)
+  r"map|filter|partial|reduce|loop|scan|cond|jit|grad|apply|call|with_path|eval_shape|defvjp"
+)
+_OPERATIONS = (
+  ast.BinOp,
+  ast.UnaryOp,
+  ast.Compare,
+  ast.BoolOp,
+  ast.Attribute,
+  ast.Subscript,
+  ast.Await,
+  ast.Starred,
+)
 
 
-@operator(ast.Call, symptom='An operation runs over the wrong axis',
-          before='mean = x.mean(axis=-1)', after='mean = x.mean(axis=-2)')
+@operator(
+  ast.Call,
+  symptom="An operation runs over the wrong axis",
+  before="mean = x.mean(axis=-1)",
+  after="mean = x.mean(axis=-2)",
+)
 def wrong_axis(node, code):
   """Moves an axis or dim that is a number to its neighbour (0 to 1, 1 to 0, -1 to -2)."""
   values = [keyword.value for keyword in node.keywords if keyword.arg in _AXES]
   receiver, name = code.callee(node)
   if name in _WITH_AXIS and receiver is not None and not values:
     position = 1 if code.is_module(receiver) else 0
-    values = node.args[position:position + 1] if len(node.args) == position + 1 else []
+    values = node.args[position : position + 1] if len(node.args) == position + 1 else []
   for value in values:
     axis = integer(value)
     if axis is not None and code.span(value):
       yield code.span(value), str(axis - 1 if axis else 1)
 
 
-@operator(ast.keyword, symptom='A reduction returns the wrong shape',
-          before='x.sum(-1, keepdims=True)', after='x.sum(-1, keepdims=False)')
+@operator(
+  ast.keyword,
+  symptom="A reduction returns the wrong shape",
+  before="x.sum(-1, keepdims=True)",
+  after="x.sum(-1, keepdims=False)",
+)
 def keepdims_flipped(node, code):
   """Turns keepdims or keepdim from True into False and back."""
-  if node.arg in ('keepdims', 'keepdim') and isinstance(node.value, ast.Constant):
+  if node.arg in ("keepdims", "keepdim") and isinstance(node.value, ast.Constant):
     if isinstance(node.value.value, bool) and code.span(node.value):
       yield code.span(node.value), str(not node.value.value)
 
 
-@operator(ast.Call, symptom='Values are combined by the wrong reduction or selection',
-          before='loss = errors.mean()', after='loss = errors.sum()')
+@operator(
+  ast.Call,
+  symptom="Values are combined by the wrong reduction or selection",
+  before="loss = errors.mean()",
+  after="loss = errors.sum()",
+)
 def wrong_reduction(node, code):
   """Takes sum for mean, max for min, all for any, argmax for argmin, and back.
 
@@ -84,17 +194,21 @@ def wrong_reduction(node, code):
   if len(node.args) == 2 and same(*node.args):
     return
   if receiver is None:
-    other = {'max': 'min', 'min': 'max', 'all': 'any', 'any': 'all'}.get(name)
-    if name == 'sum' and len(node.args) == 1 and not node.keywords:
-      other = 'max'
+    other = {"max": "min", "min": "max", "all": "any", "any": "all"}.get(name)
+    if name == "sum" and len(node.args) == 1 and not node.keywords:
+      other = "max"
   else:
     other = _REDUCTIONS.get(name) if code.is_array_call(node) else None
   if other and name not in code.imported:
     yield (span[0], span[2] - len(name), span[2]), other
 
 
-@operator(ast.Call, symptom='A transformation of a value is missing',
-          before='size = abs(error)', after='size = error')
+@operator(
+  ast.Call,
+  symptom="A transformation of a value is missing",
+  before="size = abs(error)",
+  after="size = error",
+)
 def transform_dropped(node, code):
   """Drops abs, sqrt, exp, log, softmax, an activation or a layer's norm around a value.
 
@@ -112,12 +226,11 @@ def transform_dropped(node, code):
     inner = node.args[0]
   else:
     return
-  if name in ('abs', 'absolute') and (
-      _cannot_be_negative(inner) or not sign_matters(node, code)):
+  if name in ("abs", "absolute") and (_cannot_be_negative(inner) or not sign_matters(node, code)):
     return
   text = code.text(inner)
   loose = not is_atom(inner, text, text) and not code.enclosed(node)
-  yield span, f'({text})' if loose and isinstance(code.parent[node], _OPERATIONS) else text
+  yield span, f"({text})" if loose and isinstance(code.parent[node], _OPERATIONS) else text
 
 
 def _is_layer_norm(node: ast.Call, code: Code) -> bool:
@@ -125,8 +238,12 @@ def _is_layer_norm(node: ast.Call, code: Code) -> bool:
   receiver, name = code.callee(node)
   while isinstance(receiver, ast.Attribute):
     receiver = receiver.value
-  return (isinstance(receiver, ast.Name) and receiver.id == 'self' and len(node.args) == 1
-          and bool(re.search(r'(^|_)norm\d*$|(^|_)ln(_|\d|$)', name)))
+  return (
+    isinstance(receiver, ast.Name)
+    and receiver.id == "self"
+    and len(node.args) == 1
+    and bool(re.search(r"(^|_)norm\d*$|(^|_)ln(_|\d|$)", name))
+  )
 
 
 def _cannot_be_negative(node: ast.AST) -> bool:
@@ -136,30 +253,40 @@ def _cannot_be_negative(node: ast.AST) -> bool:
   return last_name(node) in _NOT_NEGATIVE or (value is not None and value >= 0)
 
 
-@operator(ast.Attribute, ast.Call, symptom='An array has the wrong layout',
-          before='scores = q @ k.T', after='scores = q @ k')
+@operator(
+  ast.Attribute,
+  ast.Call,
+  symptom="An array has the wrong layout",
+  before="scores = q @ k.T",
+  after="scores = q @ k",
+)
 def transpose_dropped(node, code):
   """Drops .T, .mT, transpose or swapaxes; an attribute T of self or of a module stays."""
   span = code.span(node)
   if span is None:
     return
   if isinstance(node, ast.Attribute):
-    plain = node.attr in ('T', 'mT') and isinstance(node.ctx, ast.Load)
-    owner = isinstance(node.value, ast.Name) and node.value.id in code.imported | {'self', 'cls'}
+    plain = node.attr in ("T", "mT") and isinstance(node.ctx, ast.Load)
+    owner = isinstance(node.value, ast.Name) and node.value.id in code.imported | {"self", "cls"}
     if plain and not owner:
       yield span, code.text(node.value)
     return
   receiver, name = code.callee(node)
-  if name not in ('transpose', 'swapaxes') or receiver is None or not code.is_array_call(node):
+  if name not in ("transpose", "swapaxes") or receiver is None or not code.is_array_call(node):
     return
   if not code.is_module(receiver):
     yield span, code.text(receiver)
-  elif node.args and is_atom(node.args[0], '', ''):
+  elif node.args and is_atom(node.args[0], "", ""):
     yield span, code.text(node.args[0])
 
 
-@operator(ast.Call, ast.BinOp, symptom='Two steps are applied in the wrong order',
-          before='y = x + self.norm(f)', after='y = self.norm(x + f)')
+@operator(
+  ast.Call,
+  ast.BinOp,
+  symptom="Two steps are applied in the wrong order",
+  before="y = x + self.norm(f)",
+  after="y = self.norm(x + f)",
+)
 def order_swapped(node, code):
   """Misplaces a norm or an operation: g(f(x)) for f(g(x)), norm(x + y) for x + norm(y), and back.
 
@@ -169,43 +296,55 @@ def order_swapped(node, code):
     return
   if isinstance(node, ast.BinOp):
     call = node.right
-    sides = code.operands(node, node.left, call, r'\+')
+    sides = code.operands(node, node.left, call, r"\+")
     if isinstance(node.op, ast.Add) and isinstance(call, ast.Call) and sides:
       if _is_layer_norm(call, code) and sides[1] == code.text(call):
-        start = code.text(node)[:-len(sides[1])]
-        inner = code.text(call)[len(code.text(call.func)) + 1:-1]
-        yield code.span(node), f'{code.text(call.func)}({start}{inner})'
+        start = code.text(node)[: -len(sides[1])]
+        inner = code.text(call)[len(code.text(call.func)) + 1 : -1]
+        yield code.span(node), f"{code.text(call.func)}({start}{inner})"
     return
   if len(node.args) != 1 or node.keywords:
     return
   outer, inner = code.text(node.func), node.args[0]
   if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Add):
-    sides = code.operands(inner, inner.left, inner.right, r'\+')
+    sides = code.operands(inner, inner.left, inner.right, r"\+")
     plain = not isinstance(code.parent[node], _OPERATIONS)
     if _is_layer_norm(node, code) and sides and plain:
-      start = code.text(inner)[:-len(sides[1])]
-      yield code.span(node), f'{start}{outer}({sides[1]})'
+      start = code.text(inner)[: -len(sides[1])]
+      yield code.span(node), f"{start}{outer}({sides[1]})"
   elif isinstance(inner, ast.Call) and inner.args and _order_matters(node, inner, code):
     value = code.text(inner.args[0])
     whole = code.text(inner)
     head = len(code.text(inner.func)) + 1
     if whole[head:].startswith(value):
-      yield code.span(node), f'{whole[:head]}{outer}({value}){whole[head + len(value):]}'
+      yield code.span(node), f"{whole[:head]}{outer}({value}){whole[head + len(value) :]}"
 
 
 def _order_matters(outer: ast.Call, inner: ast.Call, code: Code) -> bool:
   names = code.callee(outer)[1], code.callee(inner)[1]
-  reduces = [name in ('sum', 'mean') for name in names]
-  known = [name in _ELEMENTWISE or reduced or _is_layer_norm(call, code)
-           for name, reduced, call in zip(names, reduces, (outer, inner))]
-  functions = [_is_layer_norm(call, code) or code.is_module(code.callee(call)[0])
-               for call in (outer, inner)]
-  return (all(known) and all(functions) and not all(reduces) and names[0] != names[1]
-          and frozenset(names) not in _COMMUTING)
+  reduces = [name in ("sum", "mean") for name in names]
+  known = [
+    name in _ELEMENTWISE or reduced or _is_layer_norm(call, code)
+    for name, reduced, call in zip(names, reduces, (outer, inner))
+  ]
+  functions = [
+    _is_layer_norm(call, code) or code.is_module(code.callee(call)[0]) for call in (outer, inner)
+  ]
+  return (
+    all(known)
+    and all(functions)
+    and not all(reduces)
+    and names[0] != names[1]
+    and frozenset(names) not in _COMMUTING
+  )
 
 
-@operator(ast.Call, symptom='The arguments of a call are in the wrong order',
-          before='y = jnp.where(mask, x, 0.0)', after='y = jnp.where(mask, 0.0, x)')
+@operator(
+  ast.Call,
+  symptom="The arguments of a call are in the wrong order",
+  before="y = jnp.where(mask, x, 0.0)",
+  after="y = jnp.where(mask, 0.0, x)",
+)
 def arguments_swapped(node, code):
   """Swaps the last two of two or three positional arguments.
 
@@ -221,8 +360,11 @@ def arguments_swapped(node, code):
   first, second = node.args[-2:]
   for arg in (first, second):
     if isinstance(arg, (ast.Starred, ast.Lambda, ast.NamedExpr, ast.JoinedStr)) or (
-        isinstance(arg, ast.Constant) and number(arg) is None):
+      isinstance(arg, ast.Constant) and number(arg) is None
+    ):
       return
   (line, start, middle), (_, middle_end, end) = code.span(first), code.span(second)
-  yield (line, start, end), (
-      code.text(second) + code.lines[line - 1][middle:middle_end] + code.text(first))
+  yield (
+    (line, start, end),
+    (code.text(second) + code.lines[line - 1][middle:middle_end] + code.text(first)),
+  )

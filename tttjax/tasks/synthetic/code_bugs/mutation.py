@@ -56,20 +56,23 @@ class Site:
 
   def apply(self, line: str) -> str:
     """The line with the bug."""
-    return line[:self.start] + self.text + line[self.end:]
+    return line[: self.start] + self.text + line[self.end :]
 
 
-_ASSIGNS_ITSELF = re.compile(r'\s*(\S+) = \(?\1\)?\s*(#.*)?')  # x = x shows at first sight.
+_ASSIGNS_ITSELF = re.compile(r"\s*(\S+) = \(?\1\)?\s*(#.*)?")  # x = x shows at first sight.
 
 OPERATORS: dict[str, Operator] = {}
 
 
 def operator(*nodes: type, symptom: str, before: str, after: str):
   """Registers the decorated function as an operator under its own name."""
+
   def register(find):
     OPERATORS[find.__name__] = Operator(
-        find.__name__, inspect.getdoc(find), symptom, before, after, nodes, find)
+      find.__name__, inspect.getdoc(find), symptom, before, after, nodes, find
+    )
     return find
+
   return register
 
 
@@ -94,7 +97,7 @@ def mutate(lines: list[str], site: Site) -> list[str] | None:
   mutant = list(lines)
   mutant[site.line - 1] = site.apply(mutant[site.line - 1])
   try:
-    changed = parse('\n'.join(mutant))
+    changed = parse("\n".join(mutant))
   except SyntaxError:
     return None
-  return None if ast.dump(changed) == ast.dump(parse('\n'.join(lines))) else mutant
+  return None if ast.dump(changed) == ast.dump(parse("\n".join(lines))) else mutant

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 import re
 
 _PLACE = re.compile(
-    r'(?P<path>[\w./\\~-]*\w\.py)[`"\'*]*'
-    r'(?:\s*:\s*(?:L|line\s*)?|\s*#L|,?\s+(?:at\s+|on\s+)?line\s+|\s*\(line\s+)'
-    r'[`*]*(?P<line>[0-9]+)'
-    r'(?P<more>\s*(?:-|–|,|;|/|&|\bto\b|\band\b|\bor\b)\s*(?:lines?\s*)?[0-9]+)?',
-    re.IGNORECASE)
+  r'(?P<path>[\w./\\~-]*\w\.py)[`"\'*]*'
+  r"(?:\s*:\s*(?:L|line\s*)?|\s*#L|,?\s+(?:at\s+|on\s+)?line\s+|\s*\(line\s+)"
+  r"[`*]*(?P<line>[0-9]+)"
+  r"(?P<more>\s*(?:-|–|,|;|/|&|\bto\b|\band\b|\bor\b)\s*(?:lines?\s*)?[0-9]+)?",
+  re.IGNORECASE,
+)
 
 
 def parse_place(text: str) -> tuple[str, int] | None:
@@ -20,15 +21,15 @@ def parse_place(text: str) -> tuple[str, int] | None:
   Returns:
     (path with `/`, 1-based line), or None.
   """
-  text = re.split(r'final\W*:', text, flags=re.IGNORECASE)[-1]
+  text = re.split(r"final\W*:", text, flags=re.IGNORECASE)[-1]
   places = set()
   for match in _PLACE.finditer(text):
-    if match['more']:
+    if match["more"]:
       return None
-    path = match['path'].replace('\\', '/').lower()
-    while path.startswith('./'):
+    path = match["path"].replace("\\", "/").lower()
+    while path.startswith("./"):
       path = path[2:]
-    places.add((path.lstrip('/'), int(match['line'])))
+    places.add((path.lstrip("/"), int(match["line"])))
   if len({line for _, line in places}) != 1:
     return None
   # `model.py` beside `olmo/model.py` names the same file again.
@@ -40,7 +41,7 @@ def parse_place(text: str) -> tuple[str, int] | None:
 
 def ends_with(path: str, end: str) -> bool:
   """Whether `end` is the last components of `path`, whole ones."""
-  return path == end or path.endswith('/' + end)
+  return path == end or path.endswith("/" + end)
 
 
 def resolve(path: str, known: Iterable[str]) -> str:

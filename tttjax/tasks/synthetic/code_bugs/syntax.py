@@ -11,19 +11,58 @@ import warnings
 Position = tuple[int, int, int]
 
 ARRAY_MODULES = frozenset(
-    {'np', 'jnp', 'onp', 'numpy', 'torch', 'lax', 'tf', 'math', 'nn', 'F', 'functional', 'special',
-     'scipy'})
-_NUMERIC_CALLS = frozenset({'len', 'abs', 'float', 'int', 'sum', 'sqrt', 'exp', 'log'})
+  {
+    "np",
+    "jnp",
+    "onp",
+    "numpy",
+    "torch",
+    "lax",
+    "tf",
+    "math",
+    "nn",
+    "F",
+    "functional",
+    "special",
+    "scipy",
+  }
+)
+_NUMERIC_CALLS = frozenset({"len", "abs", "float", "int", "sum", "sqrt", "exp", "log"})
 _TEXT_CALLS = frozenset(
-    {'str', 'repr', 'join', 'format', 'list', 'tuple', 'set', 'dict', 'keys', 'split', 'Path'})
+  {"str", "repr", "join", "format", "list", "tuple", "set", "dict", "keys", "split", "Path"}
+)
 _TEXT_NAMES = re.compile(
-    r'(^|_)(path|dir|directory|file|folder|name|prefix|suffix|text|msg|message|str|string)s?$')
-_EVEN = re.compile(r'abs|square|norm|cos|sq$')
-_ATOMS = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant, ast.List, ast.Dict,
-          ast.Set, ast.Tuple, ast.ListComp, ast.DictComp, ast.SetComp)
+  r"(^|_)(path|dir|directory|file|folder|name|prefix|suffix|text|msg|message|str|string)s?$"
+)
+_EVEN = re.compile(r"abs|square|norm|cos|sq$")
+_ATOMS = (
+  ast.Name,
+  ast.Attribute,
+  ast.Call,
+  ast.Subscript,
+  ast.Constant,
+  ast.List,
+  ast.Dict,
+  ast.Set,
+  ast.Tuple,
+  ast.ListComp,
+  ast.DictComp,
+  ast.SetComp,
+)
 _MESSAGES = frozenset(
-    {'print', 'debug', 'info', 'warn', 'warning', 'error', 'exception', 'critical',
-     'log_first_n', 'cast'})
+  {
+    "print",
+    "debug",
+    "info",
+    "warn",
+    "warning",
+    "error",
+    "exception",
+    "critical",
+    "log_first_n",
+    "cast",
+  }
+)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
@@ -39,7 +78,7 @@ class Code:
   """
 
   def __init__(self, text: str):
-    self.lines = text.split('\n')
+    self.lines = text.split("\n")
     self.tree = parse(text)
     self.parent = {}
     self.imported = set()
@@ -47,7 +86,7 @@ class Code:
       for child in ast.iter_child_nodes(node):
         self.parent[child] = node
       if isinstance(node, (ast.Import, ast.ImportFrom)):
-        self.imported.update((a.asname or a.name).partition('.')[0] for a in node.names)
+        self.imported.update((a.asname or a.name).partition(".")[0] for a in node.names)
 
   def _character(self, line: int, byte: int) -> int:
     """Converts the byte offsets of ast."""
@@ -59,8 +98,11 @@ class Code:
     if node.lineno != node.end_lineno:
       return None
     line = node.lineno
-    return (line, self._character(line, node.col_offset),
-            self._character(line, node.end_col_offset))
+    return (
+      line,
+      self._character(line, node.col_offset),
+      self._character(line, node.end_col_offset),
+    )
 
   def text(self, node: ast.AST) -> str:
     """Source text of a node that stands on one line."""
@@ -76,8 +118,8 @@ class Code:
     if line != right.lineno:
       return None
     start = self._character(line, left.end_col_offset)
-    gap = self.lines[line - 1][start:self._character(line, right.col_offset)]
-    match = re.fullmatch(rf'[\s)]*?({symbol})[\s(]*', gap)
+    gap = self.lines[line - 1][start : self._character(line, right.col_offset)]
+    match = re.fullmatch(rf"[\s)]*?({symbol})[\s(]*", gap)
     return match and (line, start + match.start(1), start + match.end(1))
 
   def operands(self, node: ast.AST, left: ast.AST, right: ast.AST, symbol: str):
@@ -86,18 +128,18 @@ class Code:
     if whole is None or operator is None:
       return None
     text = self.lines[whole[0] - 1]
-    return text[whole[1]:operator[1]].rstrip(), text[operator[2]:whole[2]].lstrip()
+    return text[whole[1] : operator[1]].rstrip(), text[operator[2] : whole[2]].lstrip()
 
   def enclosed(self, node: ast.AST) -> bool:
     """Whether a node on one line has parentheses of its own, other than those of a call."""
     line, start, end = self.span(node)
     before, after = self.lines[line - 1][:start], self.lines[line - 1][end:]
-    return bool(re.search(r'(^|[^\w)\]}])\s*\($', before)) and after.startswith(')')
+    return bool(re.search(r"(^|[^\w)\]}])\s*\($", before)) and after.startswith(")")
 
   def drop(self, node: ast.AST, rest: str) -> tuple[Position, str]:
     """The edit that leaves `rest` of a node; parentheses around a single name or call go too."""
     line, start, end = self.span(node)
-    if self.enclosed(node) and isinstance(ast.parse(rest, mode='eval').body, _ATOMS):
+    if self.enclosed(node) and isinstance(ast.parse(rest, mode="eval").body, _ATOMS):
       return (line, start - 1, end + 1), rest
     return (line, start, end), rest
 
@@ -121,7 +163,7 @@ class Code:
     """(receiver, name): (x, 'sum') of `x.sum()`, (None, 'sum') of `sum(x)`."""
     if isinstance(call.func, ast.Attribute):
       return call.func.value, call.func.attr
-    return None, call.func.id if isinstance(call.func, ast.Name) else ''
+    return None, call.func.id if isinstance(call.func, ast.Name) else ""
 
   def is_module(self, node: ast.AST | None) -> bool:
     """Whether a receiver is reached from an imported name."""
@@ -136,8 +178,9 @@ class Code:
       return False
     if self.is_module(receiver):
       return last_name(receiver) in ARRAY_MODULES
-    return not (isinstance(receiver, ast.Name) and receiver.id in ('self', 'cls')) and (
-        not (isinstance(receiver, ast.Call) and self.callee(receiver)[1] == 'super'))
+    return not (isinstance(receiver, ast.Name) and receiver.id in ("self", "cls")) and (
+      not (isinstance(receiver, ast.Call) and self.callee(receiver)[1] == "super")
+    )
 
   def mutable_nodes(self) -> Iterator[ast.AST]:
     """Nodes that decide what the program computes, parents first, in the order of the source.
@@ -162,10 +205,10 @@ class Code:
     if isinstance(node, (ast.Assert, ast.Raise, ast.JoinedStr, ast.Global, ast.Nonlocal)):
       return []
     if isinstance(node, _FUNCTIONS):
-      return [] if node.name in ('__repr__', '__str__') else node.body
+      return [] if node.name in ("__repr__", "__str__") else node.body
     if isinstance(node, ast.Call):
       name = self.callee(node)[1]
-      if name in _MESSAGES or name.startswith(('assert_', '_assert')):
+      if name in _MESSAGES or name.startswith(("assert_", "_assert")):
         return []
     if isinstance(node, ast.ClassDef):
       return node.body
@@ -180,14 +223,15 @@ class Code:
     if isinstance(statement, ast.Expr):
       value = statement.value
       return isinstance(value, ast.Constant) or (
-          isinstance(value, ast.Call) and self.callee(value)[1] in _MESSAGES)
+        isinstance(value, ast.Call) and self.callee(value)[1] in _MESSAGES
+      )
     return isinstance(statement, (ast.Raise, ast.Assert, ast.Pass))
 
 
 def parse(text: str) -> ast.Module:
   """ast.parse without its warnings about other people's code, such as unknown escapes."""
   with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
+    warnings.simplefilter("ignore")
     return ast.parse(text)
 
 
@@ -202,7 +246,7 @@ def last_name(node: ast.AST | None) -> str:
     node = node.func
   if isinstance(node, ast.Attribute):
     return node.attr
-  return node.id if isinstance(node, ast.Name) else ''
+  return node.id if isinstance(node, ast.Name) else ""
 
 
 def number(node: ast.AST) -> int | float | None:
@@ -237,7 +281,8 @@ def is_numeric(node: ast.AST, code: Code) -> bool:
     if name in _TEXT_CALLS:
       return False
     return name in _NUMERIC_CALLS or (
-        code.is_module(receiver) and last_name(receiver) in ARRAY_MODULES)
+      code.is_module(receiver) and last_name(receiver) in ARRAY_MODULES
+    )
   if isinstance(node, ast.UnaryOp):
     return isinstance(node.op, ast.USub)
   return number(node) is not None
@@ -255,8 +300,20 @@ def sign_matters(node: ast.AST, code: Code) -> bool:
 
 def is_text(node: ast.AST) -> bool:
   """Whether an expression may be a string, path, list or set rather than a number."""
-  if isinstance(node, (ast.JoinedStr, ast.List, ast.Tuple, ast.Set, ast.ListComp, ast.SetComp,
-                       ast.Dict, ast.DictComp, ast.GeneratorExp)):
+  if isinstance(
+    node,
+    (
+      ast.JoinedStr,
+      ast.List,
+      ast.Tuple,
+      ast.Set,
+      ast.ListComp,
+      ast.SetComp,
+      ast.Dict,
+      ast.DictComp,
+      ast.GeneratorExp,
+    ),
+  ):
     return True
   if isinstance(node, ast.Constant):
     return number(node) is None

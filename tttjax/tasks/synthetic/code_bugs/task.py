@@ -20,13 +20,14 @@ from tttjax.tasks.synthetic.code_bugs.mutation import OPERATORS, Site, mutate
 from tttjax.tasks.synthetic.code_bugs.tree import Tree, load_tree
 
 HEADER = (
-    '[SYSTEM] Code reviewer\n'
-    '[TASK] One line of this code has a logical bug. Each file is headed by its path, each line by '
-    'its number in the file. Reply with the answer only, as Final: file:line\n'
-    '[CONTEXT]\n')
+  "[SYSTEM] Code reviewer\n"
+  "[TASK] One line of this code has a logical bug. Each file is headed by its path, each line by "
+  "its number in the file. Reply with the answer only, as Final: file:line\n"
+  "[CONTEXT]\n"
+)
 _MIN_LINES, _MIN_TOKENS = 5, 256
 _NEAR = 3  # lines
-_STREAM = {'bug': 0, 'window': 1}  # independent random streams of one seed
+_STREAM = {"bug": 0, "window": 1}  # independent random streams of one seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def draw_bug(tree: Tree, seed: int) -> Bug:
   An operator's chance goes with the square root of its number of sites: rare kinds of bugs turn up,
   but not always at the same few places.
   """
-  rng = np.random.default_rng((seed, _STREAM['bug']))
+  rng = np.random.default_rng((seed, _STREAM["bug"]))
   names = list(tree.sites)
   chances = np.sqrt([len(tree.sites[name]) for name in names])
   while True:
@@ -70,26 +71,29 @@ class CodeBugs:
       (fetched before). Nothing of it is imported. Another version is another haystack.
   """
 
-  source: str = 'optax'
+  source: str = "optax"
 
-  unit: ClassVar[str] = 'lines'
+  unit: ClassVar[str] = "lines"
 
   def check(self, length: int, in_tokens: bool) -> None:
     """Raises UserError for a source that cannot be used or has not enough lines for `length`."""
     least = _MIN_TOKENS if in_tokens else _MIN_LINES
     if length < least:
-      raise UserError(f'code_bugs: length={length} {"tokens" if in_tokens else "lines"} is too '
-                      f'short: {least} or more')
+      raise UserError(
+        f"code_bugs: length={length} {'tokens' if in_tokens else 'lines'} is too "
+        f"short: {least} or more"
+      )
     tree = load_tree(self.source)
     # No tokenizer has more tokens than bytes, with room for numbers and paths.
     most = _bytes(tree) if in_tokens else tree.num_lines
     if length > most:
       raise UserError(
-          f'code_bugs(source={self.source}): length={length} is more than the source has '
-          f'({tree.num_lines} lines): shorten it or name a larger source')
+        f"code_bugs(source={self.source}): length={length} is more than the source has "
+        f"({tree.num_lines} lines): shorten it or name a larger source"
+      )
 
   def make_example(
-      self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool
+    self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool
   ) -> Example:
     """One haystack with one bug, and the one question about it.
 
@@ -108,22 +112,22 @@ class CodeBugs:
     tree = load_tree(self.source)
     bug = draw_bug(tree, seed)
     center = window.Line(bug.file, bug.site.line - 1)
-    arranged = window.arrange(
-        tree.files, center, np.random.default_rng((seed, _STREAM['window'])))
-    question = f'{OPERATORS[bug.site.operator].symptom}. Which file:line?'
+    arranged = window.arrange(tree.files, center, np.random.default_rng((seed, _STREAM["window"])))
+    question = f"{OPERATORS[bug.site.operator].symptom}. Which file:line?"
     head, suffix, thinking = prompt.render(tokenizer, HEADER, question)
     encode = functools.partial(
-        tokenizer, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+      tokenizer, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
     if in_tokens:
-      room = length - len(encode(head)['input_ids'])
+      room = length - len(encode(head)["input_ids"])
       num_lines = self._fit(arranged, tree, bug, room, tokenizer)
     else:
       num_lines, length = length, None
     while True:
       lines = arranged.lines(num_lines)
       texts = window.render(tree.files, lines, center, bug.text)
-      context = head + ''.join(texts)
-      offsets = np.array(encode(context)['offset_mapping'])
+      context = head + "".join(texts)
+      offsets = np.array(encode(context)["offset_mapping"])
       if length is None or len(offsets) <= length:
         break
       num_lines -= 1  # Only where lines have more tokens together than one by one.
@@ -131,28 +135,39 @@ class CodeBugs:
     where = lines.index(center)
     path = tree.files[bug.file].path
     # Its number and text, without the path that may stand above it and the newline.
-    first = starts[where + 1] - len(texts[where][:-1].rpartition('\n')[2]) - 1
+    first = starts[where + 1] - len(texts[where][:-1].rpartition("\n")[2]) - 1
     return Example(
-        context=context,
-        questions=(Question(
-            suffix, thinking, f'{path}:{bug.site.line}',
-            (_tokens(offsets, first, starts[where + 1] - 1),), bug.site.operator),),
-        num_tokens=len(offsets),
-        line_starts=tuple(
-            int(i) for i in np.searchsorted(offsets[:, 1], starts[:-1], side='right')),
-        key=f'code_bugs/{self.source}/{length or f"{num_lines}lines"}/{seed}')
+      context=context,
+      questions=(
+        Question(
+          suffix,
+          thinking,
+          f"{path}:{bug.site.line}",
+          (_tokens(offsets, first, starts[where + 1] - 1),),
+          bug.site.operator,
+        ),
+      ),
+      num_tokens=len(offsets),
+      line_starts=tuple(int(i) for i in np.searchsorted(offsets[:, 1], starts[:-1], side="right")),
+      key=f"code_bugs/{self.source}/{length or f'{num_lines}lines'}/{seed}",
+    )
 
   def _fit(self, arranged, tree: Tree, bug: Bug, room: int, tokenizer) -> int:
     """Number of lines that fit into `room` tokens."""
     count = lambda texts: list(
-        map(len, tokenizer(texts, add_special_tokens=False, verbose=False)['input_ids']))
+      map(len, tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+    )
     num_lines = window.fit(arranged, tree.files, bug.text, room, count)
     if num_lines == 0:
-      raise UserError(f'code_bugs: {max(room, 0)} tokens for lines of code do not hold the one '
-                      'with the bug: raise the length')
+      raise UserError(
+        f"code_bugs: {max(room, 0)} tokens for lines of code do not hold the one "
+        "with the bug: raise the length"
+      )
     if num_lines == tree.num_lines:
-      raise UserError(f'code_bugs(source={self.source}): the source has fewer tokens than the '
-                      f'{room} wanted: shorten the length or name a larger source')
+      raise UserError(
+        f"code_bugs(source={self.source}): the source has fewer tokens than the "
+        f"{room} wanted: shorten the length or name a larger source"
+      )
     return num_lines
 
   def extract(self, text: str) -> str | None:
@@ -164,25 +179,29 @@ class CodeBugs:
     if place is None:
       return None
     paths = [file.path for file in load_tree(self.source).files]
-    return f'{answer.resolve(place[0], paths)}:{place[1]}'
+    return f"{answer.resolve(place[0], paths)}:{place[1]}"
 
   def score(self, text: str, question: Question) -> dict[str, float]:
     """'acc': the file and the line are right; 'within_3_acc': the file, and at most 3 lines off."""
     found = self.extract(text)
     if found is None:
-      return {'acc': 0.0, 'within_3_acc': 0.0}
+      return {"acc": 0.0, "within_3_acc": 0.0}
     (path, _, line), (right_path, _, right_line) = (
-        place.rpartition(':') for place in (found, question.answer))
-    off = abs(int(line) - int(right_line)) if path == right_path else float('inf')
-    return {'acc': float(off == 0), 'within_3_acc': float(off <= _NEAR)}
+      place.rpartition(":") for place in (found, question.answer)
+    )
+    off = abs(int(line) - int(right_line)) if path == right_path else float("inf")
+    return {"acc": float(off == 0), "within_3_acc": float(off <= _NEAR)}
 
 
 def _bytes(tree: Tree) -> int:
   return sum(len(line.encode()) + 16 for file in tree.files for line in file.lines) + sum(
-      len(file.path) for file in tree.files)
+    len(file.path) for file in tree.files
+  )
 
 
 def _tokens(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
   """Span of all tokens that overlap the characters [start, end)."""
-  return (int(np.searchsorted(offsets[:, 1], start, side='right')),
-          int(np.searchsorted(offsets[:, 0], end, side='left')))
+  return (
+    int(np.searchsorted(offsets[:, 1], start, side="right")),
+    int(np.searchsorted(offsets[:, 0], end, side="left")),
+  )

@@ -19,8 +19,8 @@ from tttjax.tasks.synthetic.code_bugs.syntax import Code
 _MAX_LINES = 100_000  # of a tree, ten times the longest haystack; of a larger one a part is read
 _MAX_COLUMNS = 400  # a longer line is data, not code
 # A control token of a chat template inside the haystack would end the user's message.
-_CONTROL = re.compile(r'<\|\w+\|>|</?think>|</?tool_call>')
-_TESTS = re.compile(r'(^|/)(tests?|testing|testdata)/|(^|/)(test_[^/]*|[^/]*_test|conftest)\.py$')
+_CONTROL = re.compile(r"<\|\w+\|>|</?think>|</?tool_call>")
+_TESTS = re.compile(r"(^|/)(tests?|testing|testdata)/|(^|/)(test_[^/]*|[^/]*_test|conftest)\.py$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +58,17 @@ def find_root(source: str) -> tuple[pathlib.Path, pathlib.Path]:
     UserError: there is none, or its manifest has not been fetched.
   """
   if not source:
-    raise UserError('code_bugs(source=): name an installed package, a directory or a manifest')
-  if os.sep in source or '/' in source or source.startswith(('.', '~')):
+    raise UserError("code_bugs(source=): name an installed package, a directory or a manifest")
+  if os.sep in source or "/" in source or source.startswith((".", "~")):
     folder = pathlib.Path(source).expanduser()
     if not folder.is_dir():
-      raise UserError(f'code_bugs(source={source}): no such directory')
+      raise UserError(f"code_bugs(source={source}): no such directory")
     return folder, folder
   if source in third_party.manifest_names():
     manifest = third_party.load_manifest(source)
     folder = third_party.location(manifest)
     if not folder.is_dir():
-      raise UserError(f'code_bugs(source={source}): not fetched yet; run {manifest.command}')
+      raise UserError(f"code_bugs(source={source}): not fetched yet; run {manifest.command}")
     return folder, folder
   # Finding a name with dots would import what is in front of them.
   spec = importlib.util.find_spec(source) if source.isidentifier() else None
@@ -77,9 +77,11 @@ def find_root(source: str) -> tuple[pathlib.Path, pathlib.Path]:
     return folder, folder.parent
   folder = pathlib.Path(source)
   if not folder.is_dir():
-    known = ', '.join(third_party.manifest_names())
-    raise UserError(f'code_bugs(source={source}): no installed package, directory or manifest '
-                    f'({known}) of that name')
+    known = ", ".join(third_party.manifest_names())
+    raise UserError(
+      f"code_bugs(source={source}): no installed package, directory or manifest "
+      f"({known}) of that name"
+    )
   return folder, folder
 
 
@@ -95,19 +97,25 @@ def load_tree(source: str) -> Tree:
   folder, base = find_root(source)
   tree = _load(folder.resolve(), base.resolve())
   if not tree.files:
-    raise UserError(f'code_bugs(source={source}): {folder} has no Python files to read; files of '
-                    'tests are left out')
+    raise UserError(
+      f"code_bugs(source={source}): {folder} has no Python files to read; files of "
+      "tests are left out"
+    )
   if not any(tree.sites.values()):
-    raise UserError(f'code_bugs(source={source}): no line of the {len(tree.files)} Python files '
-                    f'in {folder} can be given a bug')
+    raise UserError(
+      f"code_bugs(source={source}): no line of the {len(tree.files)} Python files "
+      f"in {folder} can be given a bug"
+    )
   return tree
 
 
 @functools.lru_cache(maxsize=8)
 def _load(folder: pathlib.Path, base: pathlib.Path) -> Tree:
   paths = sorted(
-      path.relative_to(base).as_posix() for path in folder.rglob('*.py')
-      if not any(part.startswith('.') for part in path.relative_to(folder).parts))
+    path.relative_to(base).as_posix()
+    for path in folder.rglob("*.py")
+    if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+  )
   files, lines = [], 0
   # By checksum: the part of a large tree that is taken comes from all over it.
   for name in sorted(paths, key=lambda name: zlib.crc32(name.encode())):
@@ -122,15 +130,16 @@ def _load(folder: pathlib.Path, base: pathlib.Path) -> Tree:
   for i, (_, code) in enumerate(files):
     for site in find_sites(code):
       sites.setdefault(site.operator, []).append((i, site))
-  return Tree(tuple(file for file, _ in files),
-              {name: tuple(sites[name]) for name in sorted(sites)})
+  return Tree(
+    tuple(file for file, _ in files), {name: tuple(sites[name]) for name in sorted(sites)}
+  )
 
 
 def _read(path: pathlib.Path, name: str) -> tuple[File, Code] | None:
   """A file with its parse; None where it does not belong into a haystack."""
   try:
-    text = path.read_text(encoding='utf-8').rstrip('\n')
-    if not text or _CONTROL.search(text) or '\f' in text or '\0' in text:
+    text = path.read_text(encoding="utf-8").rstrip("\n")
+    if not text or _CONTROL.search(text) or "\f" in text or "\0" in text:
       return None
     code = Code(text)
   except (OSError, UnicodeDecodeError, SyntaxError, RecursionError):

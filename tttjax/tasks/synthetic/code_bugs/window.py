@@ -53,8 +53,7 @@ def arrange(files: tuple[File, ...], center: Line, rng) -> Window:
   """
   depth = float(rng.random())
   before = [Line(center.file, i) for i in range(center.number - 1, -1, -1)]
-  after = [Line(center.file, i)
-           for i in range(center.number + 1, len(files[center.file].lines))]
+  after = [Line(center.file, i) for i in range(center.number + 1, len(files[center.file].lines))]
   for file in rng.permutation(len(files)):
     if file == center.file:
       continue
@@ -84,8 +83,8 @@ def render(files: tuple[File, ...], lines: list[Line], center: Line, text: str) 
   for i, line in enumerate(lines):
     shown = text if line == center else files[line.file].lines[line.number]
     head = i == 0 or lines[i - 1].file != line.file
-    path = f'# {files[line.file].path}\n' if head else ''
-    texts.append(path + f'{line.number + 1}: {shown}'.rstrip() + '\n')
+    path = f"# {files[line.file].path}\n" if head else ""
+    texts.append(path + f"{line.number + 1}: {shown}".rstrip() + "\n")
   return texts
 
 
@@ -113,7 +112,7 @@ def fit(window: Window, files: tuple[File, ...], text: str, room: int, count) ->
     for side in sides:
       texts = render(files, side, window.center, text)
       if side is sides[0] and side and side[0].file == window.center.file:
-        texts[0] = texts[0].partition('\n')[2]
+        texts[0] = texts[0].partition("\n")[2]
       new = [item for item in texts if item not in sizes]
       sizes.update(zip(new, count(new) if new else []))
       costs.append(np.cumsum([0] + [sizes[item] for item in texts]))
