@@ -85,38 +85,40 @@ def evidence_texts(tokenizer, example, question):
 @pytest.mark.parametrize("length", [128, 384, 2048])
 def test_balances_are_the_replayed_ones_and_evidence_is_what_sets_them(tokenizer, length):
   for seed in range(30):
-    example = BankLog("balance").make_example(seed, length, tokenizer, 8, True)
+    example = BankLog("balance", needles=8).at(seed, length, tokenizer, True)
     balances, _, anomalies = audit(example.context)
     assert not anomalies
     asked = [re.search(r"balance of ([A-Z]\d\d)\?", q.text)[1] for q in example.questions]
     assert len(set(asked)) == len(asked) >= (8 if length > 300 else 1)
     for account, question in zip(asked, example.questions):
-      assert int(question.answer) == balances[account]
+      assert int(question.references[0]) == balances[account]
       (evidence,) = evidence_texts(tokenizer, example, question)
-      assert evidence.startswith(f" {account}=") and evidence.endswith(question.answer)
+      assert evidence.startswith(f" {account}=") and evidence.endswith(question.references[0])
       # Nothing later updates it.
       assert f"{account}=" not in example.context.rpartition(evidence)[2]
 
 
 def test_amounts_and_their_evidence(tokenizer):
   for seed in range(30):
-    example = BankLog("amount").make_example(seed, 384, tokenizer, 8, True)
+    example = BankLog("amount", needles=8).at(seed, 384, tokenizer, True)
     _, amounts, anomalies = audit(example.context)
     assert len(example.questions) == 8 and not anomalies
     for question in example.questions:
       transaction = re.search(r"amount of TX(\d{4})\?", question.text)[1]
-      assert int(question.answer) == amounts[transaction]
-      assert evidence_texts(tokenizer, example, question) == [f"TX{transaction}:{question.answer}"]
+      assert int(question.references[0]) == amounts[transaction]
+      assert evidence_texts(tokenizer, example, question) == [
+        f"TX{transaction}:{question.references[0]}"
+      ]
 
 
 @pytest.mark.parametrize("length", [128, 200, 512])
 def test_anomaly_logs_hold_exactly_the_one_that_is_asked_for(tokenizer, length):
   seen = collections.Counter()
   for seed in range(200):
-    example = BankLog("anomaly").make_example(seed, length, tokenizer, 3, True)
+    example = BankLog("anomaly", needles=3).at(seed, length, tokenizer, True)
     ((kind, transaction, where),) = audit(example.context)[2]
     (question,) = example.questions
-    assert question.answer == f"{{{kind}, TX{transaction}}}"
+    assert question.references[0] == f"{{{kind}, TX{transaction}}}"
     lines = log_lines(example.context)
     assert evidence_texts(tokenizer, example, question) == [lines[i] for i in where]
     seen[kind] += 1
@@ -127,7 +129,7 @@ def test_anomaly_logs_hold_exactly_the_one_that_is_asked_for(tokenizer, length):
 @pytest.mark.parametrize("length", [150, 511, 1024])
 def test_context_is_just_under_the_asked_length(tokenizer, kind, length):
   for seed in range(10):
-    example = BankLog(kind).make_example(seed, length, tokenizer, 1, True)
+    example = BankLog(kind, needles=1).at(seed, length, tokenizer, True)
     tokens = tokenizer(example.context, add_special_tokens=False)["input_ids"]
     assert len(tokens) == example.num_tokens
     assert length - 22 < len(tokens) <= length
@@ -139,7 +141,7 @@ def test_context_is_just_under_the_asked_length(tokenizer, kind, length):
 @pytest.mark.parametrize("kind", KINDS)
 def test_length_in_operations_counts_transfers(tokenizer, kind):
   for length in (3, 25, 8000):
-    example = BankLog(kind).make_example(5, length, tokenizer, 4, False)
+    example = BankLog(kind, needles=4).at(5, length, tokenizer, False)
     assert sum(line.startswith("TX") for line in log_lines(example.context)) == length
 
 
@@ -147,13 +149,17 @@ def test_length_in_operations_counts_transfers(tokenizer, kind):
 def test_the_same_needles_stand_in_a_growing_haystack(tokenizer, kind):
   for seed in range(12):
     examples = [
-      BankLog(kind).make_example(seed, length, tokenizer, 8, True)
+      BankLog(kind, needles=8).at(seed, length, tokenizer, True)
       for length in (150, 300, 1024, 4096)
     ]
     for short, long in zip(examples, examples[1:]):
       assert len(short.questions) <= len(long.questions)
       for a, b in zip(short.questions, long.questions):
-        assert (a.text, a.thinking_text, a.answer) == (b.text, b.thinking_text, b.answer)
+        assert (a.text, a.thinking_text, a.references[0]) == (
+          b.text,
+          b.thinking_text,
+          b.references[0],
+        )
         assert evidence_texts(tokenizer, short, a) == evidence_texts(tokenizer, long, b)
     long, longest = examples[2:]  # All needles fit: every line is reused.
     assert set(log_lines(long.context)) < set(log_lines(longest.context))
@@ -166,11 +172,11 @@ def test_the_same_needles_stand_in_a_growing_haystack(tokenizer, kind):
 @pytest.mark.parametrize("depth", [0.0, 0.3, 0.8, 1.0])
 def test_depth_is_where_the_evidence_stands(tokenizer, kind, depth):
   for seed in range(5):
-    example = BankLog(kind, depth).make_example(seed, 4096, tokenizer, 6, True)
+    example = BankLog(kind, depth, needles=6).at(seed, 4096, tokenizer, True)
     for question in example.questions:
       assert question.evidence[-1][0] / example.num_tokens == pytest.approx(depth, abs=0.07)
-  assert {q.answer for q in example.questions} == {
-    q.answer for q in BankLog(kind).make_example(seed, 4096, tokenizer, 6, True).questions
+  assert {q.references[0] for q in example.questions} == {
+    q.references[0] for q in BankLog(kind, needles=6).at(seed, 4096, tokenizer, True).questions
   }
 
 
@@ -178,7 +184,7 @@ def test_depths_of_their_own_are_spread_over_the_log(tokenizer):
   for kind, median in (("amount", 0.5), ("balance", 0.5**0.5)):
     places = []
     for seed in range(30):
-      example = BankLog(kind).make_example(seed, 1024, tokenizer, 8, True)
+      example = BankLog(kind, needles=8).at(seed, 1024, tokenizer, True)
       places += [q.evidence[0][0] / example.num_tokens for q in example.questions]
     assert np.median(places) == pytest.approx(median, abs=0.1)
     assert min(places) < 0.2 and max(places) > 0.9
@@ -186,10 +192,10 @@ def test_depths_of_their_own_are_spread_over_the_log(tokenizer):
 
 def test_examples_are_a_function_of_the_seed(tokenizer):
   for kind in KINDS:
-    make = lambda seed: BankLog(kind).make_example(seed, 384, tokenizer, 4, True)
+    make = lambda seed: BankLog(kind, needles=4).at(seed, 384, tokenizer, True)
     assert make(7) == make(7) and make(7).context != make(8).context
   keys = {
-    BankLog(kind, depth).make_example(seed, length, tokenizer, 1, tokens).key
+    BankLog(kind, depth, needles=1).at(seed, length, tokenizer, tokens).key
     for kind in KINDS
     for depth in (-1, 0.5)
     for seed in (1, 2)
@@ -199,22 +205,22 @@ def test_examples_are_a_function_of_the_seed(tokenizer):
 
 
 def test_needles_do_not_depend_on_how_many_are_asked_for(tokenizer):
-  few, many = (BankLog().make_example(1, 1024, tokenizer, n, True) for n in (3, 16))
-  assert [q.answer for q in few.questions] == [q.answer for q in many.questions[:3]]
+  few, many = (BankLog(needles=n).at(1, 1024, tokenizer, True) for n in (3, 16))
+  assert [q.references[0] for q in few.questions] == [q.references[0] for q in many.questions[:3]]
   assert len(many.questions) == 16
 
 
 def test_competing_accounts_grow_with_length(tokenizer):
-  count = lambda size: BankLog().make_example(0, size, tokenizer, 1, True).context.count("OPEN")
+  count = lambda size: BankLog(needles=1).at(0, size, tokenizer, True).context.count("OPEN")
   assert count(4096) > 2.5 * count(1024) > 3 * count(256)
 
 
 def test_dialect_is_the_one_of_the_checkpoint(tokenizer):
-  example = BankLog().make_example(0, 300, tokenizer, 1, True)
+  example = BankLog(needles=1).at(0, 300, tokenizer, True)
   assert example.context.startswith("<|im_start|>user\n" + HEADER)
   assert example.questions[0].text.startswith("[QUESTION] balance of ")
   texts = [
-    BankLog(kind).make_example(0, 300, tokenizer, 1, True).questions[0].text
+    BankLog(kind, needles=1).at(0, 300, tokenizer, True).questions[0].text
     for kind in ("amount", "anomaly")
   ]
   assert re.match(r"\[QUESTION\] amount of TX\d{4}\?<", texts[0])
@@ -223,30 +229,30 @@ def test_dialect_is_the_one_of_the_checkpoint(tokenizer):
 
 def test_scoring_reads_the_first_number(tokenizer):
   task = BankLog()
-  question = task.make_example(0, 200, tokenizer, 1, True).questions[0]
-  wrong = f"{(int(question.answer) + 1) % 10000:04d}"
+  question = task.at(0, 200, tokenizer, True).questions[0]
+  wrong = f"{(int(question.references[0]) + 1) % 10000:04d}"
   good = [
-    question.answer,
-    f" {question.answer}<|im_end|>",
-    f"Final: {question.answer}",
-    f"{wrong}, no. Final: {question.answer}",
+    question.references[0],
+    f" {question.references[0]}<|im_end|>",
+    f"Final: {question.references[0]}",
+    f"{wrong}, no. Final: {question.references[0]}",
   ]
   bad = [
     "",
     "none",
     wrong,
-    f"{wrong} {question.answer}",
-    question.answer[:3],
-    f"-{question.answer}",
-    f"{question.answer} Final: {wrong}",
+    f"{wrong} {question.references[0]}",
+    question.references[0][:3],
+    f"-{question.references[0]}",
+    f"{question.references[0]} Final: {wrong}",
   ]
   assert all(task.score(text, question) == {"acc": 1.0} for text in good)
   assert all(task.score(text, question) == {"acc": 0.0} for text in bad)
-  assert task.extract(good[1]) == question.answer and task.extract("none") is None
+  assert task.extract(good[1]) == question.references[0] and task.extract("none") is None
 
 
 def test_stretching_moves_whole_lines_apart_evenly(tokenizer):
-  example = BankLog().make_example(0, 256, tokenizer, 1, True)
+  example = BankLog(needles=1).at(0, 256, tokenizer, True)
   positions = example.stretched_positions(8192)
   assert positions.shape == (example.num_tokens,) and positions.dtype == np.int32
   assert positions[0] == 0 and positions[-1] == 8191
@@ -264,14 +270,14 @@ def test_mistakes_are_answered_with_the_field_and_the_remedy(tokenizer):
     with pytest.raises(UserError, match="bank_log: depth=.*: choose 0 to 1, or -1"):
       BankLog(depth=depth)
   for kind, size in (("balance", 20), ("amount", 15), ("anomaly", 30)):
-    with pytest.raises(UserError, match=f"config.lengths: {size} tokens hold no .*; raise it to"):
+    with pytest.raises(UserError, match=f"length={size} tokens hold no .*; raise it to"):
       BankLog(kind).check(size, True)
   for kind, size in (("balance", 1), ("amount", 0), ("anomaly", 2)):
-    with pytest.raises(UserError, match=f"config.lengths: {size} operations hold no .*; raise it"):
+    with pytest.raises(UserError, match=f"length={size} operations hold no .*; raise it"):
       BankLog(kind).check(size, False)
   with pytest.raises(UserError, match="more than 8000 transactions .* shorten it"):
     BankLog().check(8001, False)
-  with pytest.raises(UserError, match="config.questions=17: bank_log has 1 to 16"):
-    BankLog().make_example(0, 384, tokenizer, 17, True)
+  with pytest.raises(UserError, match="bank_log: needles=17: choose 1 to 16"):
+    BankLog(needles=17).at(0, 384, tokenizer, True)
   with pytest.raises(UserError, match="100 tokens hold no anomaly .* raise it to 110 or more"):
-    BankLog("anomaly").make_example(0, 100, tokenizer, 1, True)
+    BankLog("anomaly", needles=1).at(0, 100, tokenizer, True)

@@ -400,15 +400,15 @@ def differences(folder, lines):
 def test_exactly_the_answers_line_differs_from_the_files_and_the_file_parses(
   task, folder, tokenizer, seed
 ):
-  example = task.make_example(seed, 400, tokenizer, 3, False)
+  example = task.at(seed, 400, tokenizer, False)
   lines = parse(example.context)
   ((path, number, text),) = differences(folder, lines)
   (question,) = example.questions
-  assert len(lines) == 400 and question.answer == f"{path}:{number}"
+  assert len(lines) == 400 and question.references[0] == f"{path}:{number}"
   source = (folder / path).read_text(encoding="utf-8").split("\n")
   mutant = [*source[: number - 1], text, *source[number:]]
   assert ast.dump(ast.parse("\n".join(mutant))) != ast.dump(ast.parse("\n".join(source)))
-  assert question.kind in OPERATORS
+  assert question.slices["kind"] in OPERATORS
 
 
 @pytest.mark.parametrize(
@@ -418,8 +418,8 @@ def test_same_bug_at_every_length_in_a_haystack_that_grows_around_it(
   task, tokenizer, in_tokens, lengths
 ):
   for seed in range(6):
-    examples = [task.make_example(seed, n, tokenizer, 1, in_tokens) for n in lengths]
-    assert len({(e.questions[0].answer, e.questions[0].text) for e in examples}) == 1
+    examples = [task.at(seed, n, tokenizer, in_tokens) for n in lengths]
+    assert len({(e.questions[0].references[0], e.questions[0].text) for e in examples}) == 1
     for small, large in zip(examples, examples[1:]):
       assert set(parse(small.context)) < set(parse(large.context))
 
@@ -428,9 +428,9 @@ def test_relative_depth_is_uniform_and_the_same_at_every_length(task, tokenizer)
   depths = []
   for seed in range(40):
     for length in (101, 701):
-      example = task.make_example(seed, length, tokenizer, 1, False)
+      example = task.at(seed, length, tokenizer, False)
       places = [f"{path}:{number}" for path, number, _ in parse(example.context)]
-      depths.append(places.index(example.questions[0].answer) / (length - 1))
+      depths.append(places.index(example.questions[0].references[0]) / (length - 1))
   depths = np.array(depths).reshape(40, 2)
   np.testing.assert_allclose(depths[:, 0], depths[:, 1], atol=0.006)
   assert np.histogram(depths[:, 0], 4, (0, 1))[0].min() >= 3
@@ -438,15 +438,15 @@ def test_relative_depth_is_uniform_and_the_same_at_every_length(task, tokenizer)
 
 def test_the_bugs_file_comes_before_all_others(task, folder, tokenizer):
   for seed in range(10):
-    example = task.make_example(seed, 5, tokenizer, 1, False)
-    path = example.questions[0].answer.rpartition(":")[0]
+    example = task.at(seed, 5, tokenizer, False)
+    path = example.questions[0].references[0].rpartition(":")[0]
     whole = len((folder / path).read_text(encoding="utf-8").split("\n"))
     (depth,) = [
       i
       for i, (_, number, _) in enumerate(parse(example.context))
-      if example.questions[0].answer.endswith(f":{number}")
+      if example.questions[0].references[0].endswith(f":{number}")
     ]
-    first = int(example.questions[0].answer.rpartition(":")[2]) - depth
+    first = int(example.questions[0].references[0].rpartition(":")[2]) - depth
     inside = sum(p == path for p, _, _ in parse(example.context))
     assert inside == len(set(range(first, first + 5)) & set(range(1, whole + 1)))
 
@@ -455,11 +455,11 @@ def test_the_bugs_file_comes_before_all_others(task, folder, tokenizer):
 def test_length_in_tokens_is_kept_and_one_line_more_would_not_fit(task, build):
   tokenizer = build()
   for seed, length in enumerate((600, 2000, 6000)):
-    example = task.make_example(seed, length, tokenizer, 1, True)
+    example = task.at(seed, length, tokenizer, True)
     tokens = len(tokenizer(example.context, add_special_tokens=False)["input_ids"])
     assert tokens == example.num_tokens <= length
     lines = len(parse(example.context))
-    more = task.make_example(seed, lines + 1, tokenizer, 1, False)
+    more = task.at(seed, lines + 1, tokenizer, False)
     # Where tokens span the ends of lines, lines have fewer together than one by one.
     assert more.num_tokens > (length if build is build_tokenizer else 0.85 * length)
 
@@ -469,7 +469,7 @@ def test_length_in_tokens_is_kept_and_one_line_more_would_not_fit(task, build):
 def test_evidence_is_every_token_of_the_bugs_line(task, folder, build, in_tokens, length):
   tokenizer = build()
   for seed in range(8):
-    example = task.make_example(seed, length, tokenizer, 1, in_tokens)
+    example = task.at(seed, length, tokenizer, in_tokens)
     ((path, number, text),) = differences(folder, parse(example.context))
     shown = f"{number}: {text}"
     begin = re.search(rf"\n{re.escape(shown)}\n", example.context).start() + 1
@@ -481,7 +481,7 @@ def test_evidence_is_every_token_of_the_bugs_line(task, folder, build, in_tokens
 
 
 def test_line_starts_are_the_tokens_that_open_each_line(task, tokenizer):
-  example = task.make_example(3, 200, tokenizer, 1, False)
+  example = task.at(3, 200, tokenizer, False)
   ids = tokenizer(example.context, add_special_tokens=False)["input_ids"]
   ends = [*example.line_starts[1:], example.num_tokens]
   body = example.context.split("[CONTEXT]\n")[1]
@@ -491,26 +491,26 @@ def test_line_starts_are_the_tokens_that_open_each_line(task, tokenizer):
 
 
 def test_examples_are_the_same_in_another_process(task, folder, tokenizer):
-  mine = task.make_example(5, 60, tokenizer, 1, False)
+  mine = task.at(5, 60, tokenizer, False)
   program = (
     "import sys, hashlib\nfrom tttjax.embedded.vocabulary import build_tokenizer\n"
     "from tttjax.tasks.synthetic.code_bugs import CodeBugs\n"
-    "e = CodeBugs(sys.argv[1]).make_example(5, 60, build_tokenizer(), 1, False)\n"
+    "e = CodeBugs(sys.argv[1]).at(5, 60, build_tokenizer(), False)\n"
     "print(ascii(e.context))"
   )
   other = subprocess.run(
     [sys.executable, "-c", program, str(folder)], check=True, capture_output=True, text=True
   )
   assert other.stdout.strip() == ascii(mine.context)
-  assert len({task.make_example(s, 60, tokenizer, 1, False).context for s in range(8)}) == 8
+  assert len({task.at(s, 60, tokenizer, False).context for s in range(8)}) == 8
 
 
 def test_question_names_the_kind_of_fault_but_nothing_of_the_line(task, tokenizer):
   for seed in range(20):
-    (question,) = task.make_example(seed, 50, tokenizer, 1, False).questions
-    assert OPERATORS[question.kind].symptom in question.text
+    (question,) = task.at(seed, 50, tokenizer, False).questions
+    assert OPERATORS[question.slices["kind"]].symptom in question.text
     asked = question.text.partition("<|im_end|>")[0]
-    path, _, number = question.answer.rpartition(":")
+    path, _, number = question.references[0].rpartition(":")
     assert path not in asked and not re.search(r"[0-9]", asked)
 
 
@@ -525,8 +525,8 @@ def test_installed_package_is_read_and_not_imported(tokenizer, tmp_path, monkeyp
     "raise SystemExit\ndef f(a, b):\n" + "  a = a - b\n" * 20
   )
   monkeypatch.syspath_prepend(tmp_path)
-  example = CodeBugs("raises_when_imported").make_example(0, 10, tokenizer, 1, False)
-  assert example.questions[0].answer.startswith("raises_when_imported/__init__.py:")
+  example = CodeBugs("raises_when_imported").at(0, 10, tokenizer, False)
+  assert example.questions[0].references[0].startswith("raises_when_imported/__init__.py:")
 
 
 def test_default_source_holds_the_longest_haystack_and_most_operators():
@@ -584,7 +584,7 @@ def test_mutants_of_real_source_parse_and_change_one_line():
   ],
 )
 def test_score(task, text, acc, near):
-  question = Question("", "", "pack/module1.py:12", ((0, 1),), "off_by_one")
+  question = Question("", "", ("pack/module1.py:12",), ("acc", "within_3_acc"), 128)
   assert task.score(text, question) == {"acc": acc, "within_3_acc": near}
 
 
@@ -593,7 +593,7 @@ def test_shortened_path_counts_only_where_it_means_one_file(tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("def f(a, b):\n  return a - b\n")
   task = CodeBugs(str(tmp_path))
-  score = lambda text, answer: task.score(text, Question("", "", answer, ((0, 1),), ""))["acc"]
+  score = lambda text, answer: task.score(text, Question("", "", (answer,), ("acc",), 128))["acc"]
   assert score("x.py:2", "a/x.py:2") == 0
   assert score("y.py:2", "b/y.py:2") == 1
   assert task.extract("Y.py line 2") == task.extract("Final: b/y.py:2") == "b/y.py:2"
@@ -648,10 +648,10 @@ def test_tokens_that_do_not_hold_the_line_or_that_the_source_does_not_have(
 ):
   (tmp_path / "long.py").write_text(f"def f(a, b):\n  return a - b  # {'é' * 300}\n")
   with pytest.raises(UserError, match="raise the length"):
-    CodeBugs(str(tmp_path)).make_example(0, 300, tokenizer, 1, True)
-  whole = task.make_example(0, load_tree(task.source).num_lines, tokenizer, 1, False)
+    CodeBugs(str(tmp_path)).at(0, 300, tokenizer, True)
+  whole = task.at(0, load_tree(task.source).num_lines, tokenizer, False)
   with pytest.raises(UserError, match="fewer tokens"):
-    task.make_example(0, whole.num_tokens + 100, tokenizer, 1, True)
+    task.at(0, whole.num_tokens + 100, tokenizer, True)
 
 
 def test_package_of_one_file_is_no_tree(monkeypatch):

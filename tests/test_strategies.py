@@ -306,7 +306,7 @@ def test_answers_do_not_depend_on_the_other_rows(plan, engine, work, item, resul
 
 
 def sample(text, answer):
-  return Prediction((text,), answer, tokens=3, thinking_tokens=2, ids=(1,))
+  return Prediction((text,), answer, tokens=3, thinking_tokens=2, ids=(1,), endings=())
 
 
 def test_vote_takes_the_most_frequent_answer_and_outputs_without_one_abstain(item):

@@ -26,7 +26,7 @@ def embedded():
 def train_bpe(splits, seeds=3):
   """A byte-level BPE tokenizer trained on logs."""
   texts = [
-    task.make_example(seed, 60, build_tokenizer(), 1, False).context
+    task.at(seed, 60, build_tokenizer(), False).context
     for task in (TransactionLog(), BankLog())
     for seed in range(seeds)
   ]
@@ -95,10 +95,10 @@ def body(context):
 def test_the_labelled_anomaly_is_the_only_one(embedded, operations, seeds):
   seen = collections.Counter()
   for seed in range(seeds):
-    example = TransactionLog().make_example(seed, operations, embedded, 1, False)
+    example = TransactionLog(needles=1).at(seed, operations, embedded, False)
     lines = body(example.context)
     ((kind, transaction, where),) = replay(map(parse, lines))[2]
-    assert example.questions[0].answer == f"{{{kind}, TX{transaction}}}"
+    assert example.questions[0].references[0] == f"{{{kind}, TX{transaction}}}"
     evidence = [text.strip() for text in evidence_texts(embedded, example, example.questions[0])]
     assert evidence == [lines[i] for i in where]
     assert len(where) == (2 if kind in ("LOST_UPDATE", "DUPLICATE_TXN") else 1)
@@ -110,14 +110,14 @@ def test_the_labelled_anomaly_is_the_only_one(embedded, operations, seeds):
 @pytest.mark.parametrize("kind", ["balance", "amount"])
 def test_lookups_have_their_answers_in_the_evidence_and_no_anomaly(embedded, kind):
   for seed in range(20):
-    example = TransactionLog(kind).make_example(seed, 100, embedded, 8, False)
+    example = TransactionLog(kind, needles=8).at(seed, 100, embedded, False)
     balances, amounts, anomalies = replay(map(parse, body(example.context)))
     assert not anomalies and len(example.questions) == 8
     for question in example.questions:
       asked = re.search(r"account (\w+)|TX(\d+)", question.text)
       (evidence,) = evidence_texts(embedded, example, question)
-      assert int(question.answer) == (balances[asked[1]] if asked[1] else amounts[asked[2]])
-      assert evidence.strip().endswith(question.answer)
+      assert int(question.references[0]) == (balances[asked[1]] if asked[1] else amounts[asked[2]])
+      assert evidence.strip().endswith(question.references[0])
       assert evidence.strip().startswith(f"{asked[1]}: " if asked[1] else f"TX{asked[2]}: ")
 
 
@@ -125,20 +125,20 @@ def test_lookups_have_their_answers_in_the_evidence_and_no_anomaly(embedded, kin
 def test_the_same_needles_stand_in_a_growing_haystack(embedded, kind):
   for seed in range(5):
     examples = [
-      TransactionLog(kind).make_example(seed, n, embedded, 6, False) for n in (25, 100, 600)
+      TransactionLog(kind, needles=6).at(seed, n, embedded, False) for n in (25, 100, 600)
     ]
     for short, long in zip(examples, examples[1:]):
       assert set(body(short.context)) < set(body(long.context))
       assert len(short.questions) == len(long.questions)
       for a, b in zip(short.questions, long.questions):
-        assert (a.text, a.answer) == (b.text, b.answer)
+        assert (a.text, a.references[0]) == (b.text, b.references[0])
         assert evidence_texts(embedded, short, a) == evidence_texts(embedded, long, b)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("depth", [0.0, 0.5, 1.0])
 def test_depth_is_where_the_evidence_stands_among_the_operations(embedded, kind, depth):
-  example = TransactionLog(kind, depth).make_example(1, 600, embedded, 4, False)
+  example = TransactionLog(kind, depth, needles=4).at(1, 600, embedded, False)
   transfers = [line for line in body(example.context) if line.startswith("TX")]
   for question in example.questions:
     text = evidence_texts(embedded, example, question)[-1].strip()
@@ -147,10 +147,10 @@ def test_depth_is_where_the_evidence_stands_among_the_operations(embedded, kind,
 
 
 def test_the_prompt_states_the_task(embedded):
-  context = TransactionLog().make_example(0, 25, embedded, 1, False).context
+  context = TransactionLog(needles=1).at(0, 25, embedded, False).context
   header = context.split("[CONTEXT]")[0]
   assert all(word in header for word in (*ANOMALIES, "{bug_type, TX id}", "`Final:`", "[TASK]"))
-  lookup = TransactionLog("amount").make_example(0, 25, embedded, 1, False).context
+  lookup = TransactionLog("amount", needles=1).at(0, 25, embedded, False).context
   assert not any(word in lookup for word in ANOMALIES)
   initial = context.split("Initial balances:\n")[1].split("Operations:\n")[0].splitlines()
   assert initial == sorted(initial)  # Their order tells nothing of the needle.
@@ -161,7 +161,7 @@ def test_the_prompt_states_the_task(embedded):
 def test_any_fast_tokenizer_gives_the_tokens_that_overlap_the_evidence(request, name, task):
   tokenizer = request.getfixturevalue(name)
   for seed in range(12):
-    example = task.make_example(seed, 1200, tokenizer, 6, True)
+    example = task.at(seed, 1200, tokenizer, True)
     encoded = tokenizer(example.context, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
     assert len(offsets) == example.num_tokens and 1200 - 60 < example.num_tokens <= 1200
@@ -182,17 +182,17 @@ def test_any_fast_tokenizer_gives_the_tokens_that_overlap_the_evidence(request, 
           assert any(line in text and line not in shortest for line in text.split("\n"))
         else:
           subject = re.search(r"account (\w+)|(TX\d+)", question.text)
-          assert (subject[1] or subject[2]) in text and question.answer in text
-          assert question.answer not in shortest or subject[0] not in shortest
+          assert (subject[1] or subject[2]) in text and question.references[0] in text
+          assert question.references[0] not in shortest or subject[0] not in shortest
 
 
 def test_lines_that_share_a_token_make_one_span(straddling):
   """Where the lost update stands right in front of the line that loses it."""
   joined = 0
   for seed in range(60):
-    example = TransactionLog().make_example(seed, 6, straddling, 1, False)
+    example = TransactionLog(needles=1).at(seed, 6, straddling, False)
     question = example.questions[0]
-    joined += len(question.evidence) == 1 and question.answer.startswith(("{LOST", "{DUP"))
+    joined += len(question.evidence) == 1 and question.references[0].startswith(("{LOST", "{DUP"))
     assert all(a[1] <= b[0] for a, b in zip(question.evidence, question.evidence[1:]))
   assert joined
 
@@ -244,9 +244,11 @@ def test_the_auditor_names_the_broken_rules(line, found):
 def test_the_auditor_finds_a_second_anomaly(embedded, task, rng):
   """Every changed number and every repeated line shows, next to the anomaly that is there."""
   for seed in range(40):
-    example = task.make_example(seed, 25, embedded, 1, False)
+    example = task.at(seed, 25, embedded, False)
     lines = log_lines(example.context)
-    label = Finding(*re.fullmatch(r"\{(\w+), TX(\d+)\}", example.questions[0].answer).groups())
+    label = Finding(
+      *re.fullmatch(r"\{(\w+), TX(\d+)\}", example.questions[0].references[0]).groups()
+    )
     verify("\n".join(lines), label)
     transfers = [
       i for i, line in enumerate(lines) if line.startswith("TX") and label.transaction not in line
@@ -273,7 +275,7 @@ def test_a_log_that_is_written_wrong_is_not_handed_out(embedded):
 
   for kind in KINDS:
     with pytest.raises(ValueError, match="the log breaks .* was meant"):
-      Wrong(kind).make_example(0, 1024, embedded, 1, True)
+      Wrong(kind).at(0, 1024, embedded, True)
 
 
 def test_the_auditor_refuses_what_it_cannot_read():
@@ -312,7 +314,7 @@ def test_the_auditor_refuses_what_it_cannot_read():
 def test_anomaly_answers_are_scored_whole_and_by_halves(embedded, output, kind, transaction):
   task = BankLog("anomaly")
   question = dataclasses.replace(
-    task.make_example(0, 200, embedded, 1, True).questions[0], answer="{CALC_ERROR, TX0123}"
+    task.at(0, 200, embedded, True).questions[0], references=("{CALC_ERROR, TX0123}",)
   )
   right = kind and transaction
   assert task.score(output, question) == {
@@ -325,10 +327,14 @@ def test_anomaly_answers_are_scored_whole_and_by_halves(embedded, output, kind, 
 
 def test_numbers_in_prose_are_not_those_of_names(embedded):
   task = TransactionLog("balance")
-  question = task.make_example(0, 25, embedded, 1, False).questions[0]
-  for text in (question.answer, f"A12: {question.answer}.", f"TX48213. Final: {question.answer}"):
+  question = task.at(0, 25, embedded, False).questions[0]
+  for text in (
+    question.references[0],
+    f"A12: {question.references[0]}.",
+    f"TX48213. Final: {question.references[0]}",
+  ):
     assert task.score(text, question) == {"acc": 1.0}
-  assert task.score(f"{question.answer}0", question) == {"acc": 0.0}
+  assert task.score(f"{question.references[0]}0", question) == {"acc": 0.0}
 
 
 def test_specs_name_the_tasks_and_their_options():
@@ -348,17 +354,17 @@ def test_specs_name_the_tasks_and_their_options():
 
 
 def test_lengths_without_room_are_named(embedded):
-  with pytest.raises(UserError, match="config.lengths: 2 operations hold no anomaly .* 3 or more"):
+  with pytest.raises(UserError, match="length=2 operations hold no anomaly .* 3 or more"):
     TransactionLog().check(2, False)
-  with pytest.raises(UserError, match="config.lengths: 100 tokens hold no anomaly"):
+  with pytest.raises(UserError, match="length=100 tokens hold no anomaly"):
     TransactionLog().check(100, True)
   TransactionLog().check(5000, False)
   TransactionLog().check(3, False)
   with pytest.raises(UserError, match="tokens hold no anomaly .* raise it to [0-9]+ or more"):
-    TransactionLog().make_example(0, 500, embedded, 1, True)
+    TransactionLog(needles=1).at(0, 500, embedded, True)
 
 
 def test_examples_are_a_function_of_the_seed(embedded):
-  make = lambda seed: TransactionLog().make_example(seed, 40, embedded, 1, False)
+  make = lambda seed: TransactionLog(needles=1).at(seed, 40, embedded, False)
   assert make(3) == make(3) and make(3) != make(4)
-  assert np.unique([make(seed).questions[0].answer for seed in range(20)]).size == 20
+  assert np.unique([make(seed).questions[0].references[0] for seed in range(20)]).size == 20

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax import flops
+from tttjax import flops, rows
 from tttjax.attention.caches import PrefixCache, round_capacity
 from tttjax.decode.beams import beam_search
 from tttjax.decode.generation import Generation, generate
@@ -23,7 +23,16 @@ from tttjax.decode.prefilling import prefill
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.mechanism import attention_statistics, held_out_starts, span_losses
 from tttjax.models.decoder import Decoder, Params
-from tttjax.strategies.strategy import Adaptation, Case, Cost, Mechanism, Phase, Prediction, Reading
+from tttjax.strategies.strategy import (
+  Adaptation,
+  Case,
+  Cost,
+  Ending,
+  Mechanism,
+  Phase,
+  Prediction,
+  Reading,
+)
 from tttjax.tasks.example import Example
 from tttjax.tasks.protocol import Task
 from tttjax.ttt.adaptation import adapt
@@ -189,7 +198,7 @@ class Engine:
         question_before=question_before,
       )
       out = jax.tree.map(np.asarray, out)
-    predictions = tuple(self._prediction(out, row) for row in range(case.num_questions))
+    predictions = tuple(self._prediction(out, row, sampling) for row in range(case.num_questions))
     work = [
       flops.decode(
         self.model.config,
@@ -222,7 +231,7 @@ class Engine:
       )
       out = jax.tree.map(np.asarray, out)
     outputs = [
-      [self._prediction(out, question * samples + i) for i in range(samples)]
+      [self._prediction(out, question * samples + i, sampling) for i in range(samples)]
       for question in range(case.num_questions)
     ]
     work = [
@@ -247,7 +256,7 @@ class Engine:
       )
       out = jax.tree.map(np.asarray, out)
     predictions = tuple(
-      dataclasses.replace(self._prediction(out, row), tokens=beams * int(out.steps[row]))
+      dataclasses.replace(self._prediction(out, row, search), tokens=beams * int(out.steps[row]))
       for row in range(case.num_questions)
     )
     work = [
@@ -256,14 +265,16 @@ class Engine:
     ]
     return predictions, clock.phase("generate", own=work)
 
-  def _prediction(self, out: Generation, row: int) -> Prediction:
+  def _prediction(self, out: Generation, row: int, sampling: SamplingConfig) -> Prediction:
     length, thought = int(out.lengths[row]), int(out.thinking_lengths[row])
     if not np.isfinite(out.logprobs[row, :length]).all():
       raise FloatingPointError("the log-probabilities of the output are not finite")
     ids = out.tokens[row, :length]
     answer = self.tokenizer.decode(ids[thought:], skip_special_tokens=True).strip()
     text = self.tokenizer.decode(ids, skip_special_tokens=True)
-    return Prediction((text,), answer, length, thought, tuple(map(int, ids)))
+    ids = tuple(map(int, ids))
+    ending = _ending(ids, thought, sampling)
+    return Prediction((text,), answer, length, thought, ids, (ending,))
 
   def measure(
     self,
@@ -367,7 +378,7 @@ def make_case(example: Example, task: Task, tokenizer) -> Case:
     capacity=round_capacity(example.num_tokens),
     prompts=ids(q.text for q in questions),
     thinking_prompts=ids(q.thinking_text for q in questions),
-    answers=ids(q.answer for q in questions),
+    answers=ids(q.references[0] for q in questions),
     rows=len(questions),
     prompt_width=0,
     answer_width=0,
@@ -383,6 +394,14 @@ def make_case(example: Example, task: Task, tokenizer) -> Case:
 
 def _prompts(case: Case, sampling: SamplingConfig) -> tuple[tuple[int, ...], ...]:
   return case.prompts if sampling.thinking_budget is None else case.thinking_prompts
+
+
+def _ending(ids: tuple[int, ...], thought: int, sampling: SamplingConfig) -> Ending:
+  """How an output of which `thought` tokens are thinking ended."""
+  answer = rows.STOP if ids[-1] in sampling.stop_ids else rows.LIMIT
+  if sampling.thinking_budget is None:
+    return Ending(answer, None)
+  return Ending(answer, rows.FORCED if thought > sampling.thinking_budget else rows.CLOSED)
 
 
 def _not_finite(history, weights: Params) -> str | None:

@@ -2,7 +2,10 @@
 
 What is named is a frozen dataclass whose fields, all with defaults, are the options. A spec's
 canonical text holds the options that differ from the defaults, in the order of the fields: equal
-objects have equal texts, and the text is the label of a strategy or task in every row.
+objects have equal texts, and the text names a strategy or task in every row.
+
+A named class says itself how tables and reports call it: `label`, and for its options what
+`option` was given.
 """
 
 from collections.abc import Mapping
@@ -78,12 +81,54 @@ def parse(text: str, registry: Mapping[str, type[T]], field: str) -> T:
 def canonical(named: Any, registry: Mapping[str, type]) -> str:
   """The shortest text that `parse` turns into `named`."""
   name = next(name for name, kind in registry.items() if kind is type(named))
-  changed = {
-    f.name: getattr(named, f.name)
+  changed = options_of(named)
+  return name + (f"({', '.join(f'{k}={v}' for k, v in changed.items())})" if changed else "")
+
+
+def option(
+  default: Any, label: str | Mapping[str, str] | None = None, description: str = ""
+) -> Any:
+  """A field of a named dataclass, with what tables and reports say about it.
+
+  Args:
+    default: its value where a spec does not give one.
+    label: text with {} for the value, or a text for each value that is worth one and under "" for
+      the others; by default the name and the value.
+    description: one sentence for the report.
+  """
+  return dataclasses.field(default=default, metadata={"label": label, "description": description})
+
+
+def options_of(named: Any) -> dict[str, str]:
+  """The options that differ from their defaults, as texts."""
+  return {
+    f.name: _text(getattr(named, f.name))
     for f in dataclasses.fields(named)
     if getattr(named, f.name) != f.default
   }
-  return name + (f"({', '.join(f'{k}={_text(v)}' for k, v in changed.items())})" if changed else "")
+
+
+def taken_apart(text: str) -> tuple[str, dict[str, str]]:
+  """('qttt', {'steps': '8'}) of a canonical 'qttt(steps=8)'."""
+  name, _, inside = text.strip().partition("(")
+  pairs = (item.partition("=") for item in split(inside.removesuffix(")")))
+  return name.strip(), {option.strip(): value.strip() for option, _, value in pairs}
+
+
+def label(registry: Mapping[str, type], name: str, options: Mapping[str, str]) -> str:
+  """'qTTT, learning rate 0.0003' of ('qttt', {'learning_rate': '0.0003'}).
+
+  A name that is not registered (any more) is called by itself.
+  """
+  kind = registry.get(name)
+  known = {} if kind is None else {f.name: f.metadata for f in dataclasses.fields(kind)}
+  parts = [getattr(kind, "label", name.replace("_", " "))]
+  for option, value in options.items():
+    form = known.get(option, {}).get("label")
+    if isinstance(form, Mapping):
+      form = form.get(value, form.get(""))
+    parts.append(form.format(value) if form else f"{option.replace('_', ' ')} {value}")
+  return ", ".join(parts)
 
 
 def _plain(kind: Any) -> type:

@@ -186,7 +186,12 @@ def check(config: config_dict.ConfigDict) -> Plan:
     except UserError as error:
       text = str(error).replace("TTTConfig.", "")
       raise UserError(f"config.strategies: {name}: {text}") from None
-  for task in tasks.values():
+  for name, task in tasks.items():
+    if 1 < task.most_questions < config.questions:
+      raise UserError(
+        f"config.questions={config.questions}: {name} has at most {task.most_questions} in a"
+        " context; ask fewer, or give it more (a log's option needles)"
+      )
     for length in config.lengths:
       try:
         task.check(length, config.unit == "tokens")

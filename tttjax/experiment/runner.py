@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from tttjax import spec
 from tttjax.checkpoint import from_pretrained
 from tttjax.embedded import EMBEDDED, TRAINED_CONTEXT
 from tttjax.errors import UserError
@@ -129,18 +130,24 @@ def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome
   return {
     "doc_id": _doc_id(plan, item, question),
     "doc": doc,
-    "target": asked.answer,
+    "target": asked.references[0],
     "arguments": [[asked.text, _sampling(plan.strategies[strategy], outcome)]],
     "resps": [list(outcome.result.predictions[question].texts) if outcome.result else [""]],
     "filtered_resps": [answer],
     "filter": "none",
     "metrics": list(metrics),
     "doc_hash": _sha256(json.dumps(doc, sort_keys=True)),
-    "target_hash": _sha256(asked.answer),
+    "target_hash": _sha256(asked.references[0]),
     **metrics,
     "model": item.model,
     "task": item.task,
     "strategy": strategy,
+    "family": plan.strategies[strategy].name,
+    "options": spec.options_of(plan.strategies[strategy]),
+    "task_family": spec.taken_apart(item.task)[0],
+    "task_options": spec.options_of(plan.tasks[item.task]),
+    "chance": asked.chance,
+    "slices": dict(asked.slices),
     "seed": item.seed,
     "length": item.length,
     "context": item.context,
@@ -202,6 +209,7 @@ def _spent(outcome: _Outcome, questions: int, question: int) -> dict[str, Any]:
   """What it used; nothing is known of an example that failed."""
   if outcome.result is None:
     return {
+      "endings": [],
       "tokens": 0,
       "thinking_tokens": 0.0,
       "samples": 0,
@@ -213,6 +221,7 @@ def _spent(outcome: _Outcome, questions: int, question: int) -> dict[str, Any]:
     }
   prediction, cost = outcome.result.predictions[question], outcome.result.cost
   return {
+    "endings": [dataclasses.asdict(ending) for ending in prediction.endings],
     "tokens": prediction.tokens,
     "thinking_tokens": float(prediction.thinking_tokens),
     "samples": outcome.allowance.samples,

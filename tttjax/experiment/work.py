@@ -97,9 +97,8 @@ def estimate(plan: Plan) -> allowances.Estimate:
 
 def _example(plan: Plan, task: str, seed: int, length: int, index: int, tokenizer) -> Example:
   """Seeds are those of (seed, index): the same needles in haystacks that grow with the length."""
-  return plan.tasks[task].make_example(
-    seed * _SEED_STRIDE + index, length, tokenizer, plan.config.questions, plan.in_tokens
-  )
+  example = plan.tasks[task].at(seed * _SEED_STRIDE + index, length, tokenizer, plan.in_tokens)
+  return dataclasses.replace(example, questions=example.questions[: plan.config.questions])
 
 
 def _model_work(plan: Plan, name: str) -> ModelWork:

@@ -34,11 +34,11 @@ def held_out(tokenizer, kind: str, context: int, seeds, num_questions: int):
   ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
   rows = []
   for seed in seeds:
-    example = BankLog(kind).make_example(seed, context, tokenizer, num_questions, in_tokens=True)
+    example = BankLog(kind, needles=num_questions).at(seed, context, tokenizer, in_tokens=True)
     head = ids(example.context)
     row = [(token, i, 0, 0) for i, token in enumerate(head)]
     for number, question in enumerate(example.questions, 1):
-      suffix, answer = ids(question.text), ids(question.answer)
+      suffix, answer = ids(question.text), ids(question.references[0])
       for i, token in enumerate(suffix + answer):
         row.append((token, len(head) + i, number, number if i >= len(suffix) else 0))
     rows.append(row)

@@ -82,8 +82,8 @@ class Scorer:
 
   def hits(self, setting: Setting, seed: int) -> list[bool]:
     """Whether each question of one context is answered right."""
-    task = BankLog(setting.kind)
-    example = task.make_example(seed, setting.context, self.tokenizer, _QUESTIONS, in_tokens=True)
+    task = BankLog(setting.kind, needles=_QUESTIONS)
+    example = task.at(seed, setting.context, self.tokenizer, in_tokens=True)
     # Fixed shapes, so that the rows of the table share programs.
     width = max(512, setting.context)
     tokens = np.zeros((1, width), np.int32)

@@ -7,30 +7,11 @@ import re
 
 from tttjax import spec
 from tttjax.report.statistics import Estimate
+from tttjax.strategies import STRATEGIES
+from tttjax.tasks import TASKS
 
 BASELINE = "in_context"
 CONTROL = "qttt_other_context"
-
-_NAMES = {
-  BASELINE: "in-context",
-  "thinking": "thinking",
-  "qttt": "qTTT",
-  CONTROL: "qTTT on another context (control)",
-  "qttt_thinking": "qTTT, then thinking",
-  "self_consistency": "self-consistency",
-  "beam": "beam search",
-  "full_ttt": "full-parameter TTT",
-  "log_temperature": "log-length temperature (control)",
-}
-# Options whose plain "name value" would not explain itself.
-_OPTIONS = {
-  ("rope", "off"): "RoPE off",
-  ("spans", "oracle"): "oracle spans (control)",
-  ("span_kv", "recomputed"): "span keys recomputed",
-  ("question", "before"): "question encoded before",
-}
-_SAMPLED = {"self_consistency": "samples", "beam": "beams"}
-_COUNTED = {"steps": ("step", "steps")}
 
 
 def family_of(strategy: str) -> str:
@@ -40,34 +21,17 @@ def family_of(strategy: str) -> str:
 
 def options_of(strategy: str) -> dict[str, str]:
   """{'steps': '8'} of 'qttt(steps=8)'."""
-  _, _, inside = strategy.strip().partition("(")
-  pairs = (item.partition("=") for item in spec.split(inside.removesuffix(")")))
-  return {name.strip(): value.strip() for name, _, value in pairs}
+  return spec.taken_apart(strategy)[1]
 
 
 def strategy_label(strategy: str) -> str:
   """'qTTT, learning rate 0.0003' of 'qttt(learning_rate=0.0003)'."""
-  family = family_of(strategy)
-  parts = [_NAMES.get(family, family.replace("_", " "))]
-  for name, value in options_of(strategy).items():
-    if (name, value) in _OPTIONS:
-      parts.append(_OPTIONS[name, value])
-    elif name == "n" and family in _SAMPLED:
-      parts.append(f"{value} {_SAMPLED[family]}")
-    elif name in _COUNTED:
-      parts.append(f"{value} {_COUNTED[name][value != '1']}")
-    elif name == "stretch":
-      parts.append(f"stretched to {value}")
-    else:
-      parts.append(f"{name.replace('_', ' ')} {value}")
-  return ", ".join(parts)
+  return spec.label(STRATEGIES, *spec.taken_apart(strategy))
 
 
 def task_label(task: str) -> str:
   """'bank log, kind amount' of 'bank_log(kind=amount)'."""
-  parts = [family_of(task).replace("_", " ")]
-  parts += [f"{name.replace('_', ' ')} {value}" for name, value in options_of(task).items()]
-  return ", ".join(parts)
+  return spec.label(TASKS, *spec.taken_apart(task))
 
 
 def model_labels(models: Sequence[str]) -> dict[str, str]:

@@ -14,17 +14,20 @@ from tttjax.strategies.qttt import QTTT
 from tttjax.strategies.qttt_other_context import QTTTOtherContext
 from tttjax.strategies.qttt_thinking import QTTTThinking
 from tttjax.strategies.self_consistency import SelfConsistency
-from tttjax.strategies.strategy import Strategy
+from tttjax.strategies.strategy import Role, Strategy
 from tttjax.strategies.thinking import Thinking
 
 STRATEGIES: dict[str, type[Strategy]] = {
-  "in_context": InContext,
-  "thinking": Thinking,
-  "qttt": QTTT,
-  "qttt_other_context": QTTTOtherContext,
-  "qttt_thinking": QTTTThinking,
-  "self_consistency": SelfConsistency,
-  "beam": Beam,
-  "full_ttt": FullTTT,
-  "log_temperature": LogTemperature,
+  kind.name: kind
+  for kind in (
+    InContext,
+    Thinking,
+    QTTT,
+    QTTTOtherContext,
+    QTTTThinking,
+    SelfConsistency,
+    Beam,
+    FullTTT,
+    LogTemperature,
+  )
 }

@@ -8,7 +8,17 @@ import jax
 from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.session import Engine
-from tttjax.strategies.strategy import Allowance, Case, Decoding, Reference, Result, Sizes, still
+from tttjax.spec import option
+from tttjax.strategies.strategy import (
+  Allowance,
+  Case,
+  Decoding,
+  Reference,
+  Result,
+  Role,
+  Sizes,
+  still,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +29,14 @@ class Beam:
     n: beams.
   """
 
-  n: int = 8
+  name: ClassVar[str] = "beam"
+  label: ClassVar[str] = "beam search"
+  role: ClassVar[Role] = Role.BASELINE
+  description: ClassVar[str] = (
+    "Beam search over shorter thoughts; the likeliest beam's answer counts."
+  )
+
+  n: int = option(8, "{} beams")
 
   temperature: ClassVar[float] = 0.0  # it does not sample
 

@@ -5,18 +5,21 @@ as decoding 1.2 T tokens, and each changes the keys and values, so the cache is 
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.session import Engine
+from tttjax.spec import option
 from tttjax.strategies.strategy import (
   Allowance,
   Case,
   Decoding,
   Reference,
   Result,
+  Role,
   Sizes,
   answer_flops,
 )
@@ -31,7 +34,15 @@ class FullTTT:
     learning_rate: AdamW's; None the config's.
   """
 
-  steps: int = 1
+  name: ClassVar[str] = "full_ttt"
+  label: ClassVar[str] = "full-parameter TTT"
+  role: ClassVar[Role] = Role.BASELINE
+  description: ClassVar[str] = (
+    "Training steps that change all weights, after which the context has to be read again "
+    "each time: the expensive form of test-time training."
+  )
+
+  steps: int = option(1, {"1": "1 step", "": "{} steps"})
   learning_rate: float | None = None
 
   def check(self, config) -> None:

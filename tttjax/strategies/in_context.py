@@ -1,6 +1,7 @@
 """In-context: read the context, answer."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
@@ -12,6 +13,7 @@ from tttjax.strategies.strategy import (
   Reading,
   Reference,
   Result,
+  Role,
   Sizes,
   answer_flops,
   still,
@@ -21,6 +23,13 @@ from tttjax.strategies.strategy import (
 @dataclasses.dataclass(frozen=True)
 class InContext(Reading):
   """Nothing is spent besides reading and answering."""
+
+  name: ClassVar[str] = "in_context"
+  label: ClassVar[str] = "in-context"
+  role: ClassVar[Role] = Role.REFERENCE
+  description: ClassVar[str] = (
+    "The model reads the context and answers at once. This is what all others are compared with."
+  )
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     return Allowance(answer_flops(sizes, delta=False), still(reference))

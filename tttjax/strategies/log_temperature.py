@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 
@@ -14,6 +15,7 @@ from tttjax.strategies.strategy import (
   Reading,
   Reference,
   Result,
+  Role,
   Sizes,
   answer_flops,
   still,
@@ -30,6 +32,15 @@ class LogTemperature(Reading):
   Attributes:
     trained: T_train in tokens, the longest context of the model's training; None asks the model.
   """
+
+  name: ClassVar[str] = "log_temperature"
+  label: ClassVar[str] = "log-length temperature (control)"
+  role: ClassVar[Role] = Role.CONTROL
+  description: ClassVar[str] = (
+    "No training at all. Queries are scaled by log T / log T_trained for a context of T "
+    "tokens: attention gets sharper beyond the length that the model was trained on, as "
+    "the length dilutes it, and blunter below."
+  )
 
   trained: int | None = None
 

@@ -1,12 +1,14 @@
 """qTTT: N query-only steps on the context, then the answer (paper, Algorithm 1)."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.session import Engine, Prefix
+from tttjax.spec import option
 from tttjax.strategies.selectors import SPANS
 from tttjax.strategies.strategy import (
   Allowance,
@@ -15,6 +17,7 @@ from tttjax.strategies.strategy import (
   Reading,
   Reference,
   Result,
+  Role,
   Sizes,
   adapt_flops,
   answer_flops,
@@ -39,12 +42,27 @@ class Adapting(Reading):
       with the base weights: then only its last token and the output use the adapted ones.
   """
 
-  steps: int | None = None
+  steps: int | None = option(None, {"1": "1 step", "": "{} steps"})
   span: int | None = None
   learning_rate: float | None = None
-  span_kv: str | None = None
-  spans: str = "random"
-  question: str = "after"
+  span_kv: str | None = option(
+    None,
+    {"recomputed": "span keys recomputed", "frozen": "span keys frozen"},
+    "Span keys recomputed: the keys and values of the trained span are computed anew in each step"
+    " instead of being read from the cache.",
+  )
+  spans: str = option(
+    "random",
+    {"oracle": "oracle spans (control)"},
+    "Oracle spans, a control: training is allowed to look at the places with the answers, which no"
+    " one knows in practice. It hints at what choosing better spans could gain.",
+  )
+  question: str = option(
+    "after",
+    {"before": "question encoded before"},
+    "Question encoded before: the question is read before the training, with the unchanged weights,"
+    " instead of after it.",
+  )
 
   def check(self, config) -> None:
     super().check(config)
@@ -105,6 +123,16 @@ class Adapting(Reading):
 @dataclasses.dataclass(frozen=True)
 class QTTT(Adapting):
   """Adapts on the context, then answers its questions."""
+
+  name: ClassVar[str] = "qttt"
+  label: ClassVar[str] = "qTTT"
+  role: ClassVar[Role] = Role.METHOD
+  description: ClassVar[str] = (
+    "Query-only test-time training: the context is read once and its keys and values are "
+    "kept. A few gradient steps of next-token prediction on random spans of it change the "
+    "query projections and nothing else; the questions are then answered with them."
+  )
+  compared_with: ClassVar[tuple[str, ...]] = ("qttt_other_context", "thinking")
 
   def __call__(
     self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array

@@ -6,17 +6,27 @@ tree (code_bugs) overlap more and more as they grow, and the control loses its f
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
 from tttjax.session import Engine
 from tttjax.strategies.qttt import Adapting
-from tttjax.strategies.strategy import Allowance, Case, Decoding, Reference, Result, Sizes
+from tttjax.strategies.strategy import Allowance, Case, Decoding, Reference, Result, Role, Sizes
 
 
 @dataclasses.dataclass(frozen=True)
 class QTTTOtherContext(Adapting):
   """As qttt, with `case.other` in Algorithm 1; reading that one is charged too."""
+
+  name: ClassVar[str] = "qttt_other_context"
+  label: ClassVar[str] = "qTTT on another context (control)"
+  role: ClassVar[Role] = Role.CONTROL
+  description: ClassVar[str] = (
+    "The same training as qTTT, but on a different context of the same length. What this "
+    "gains is general adaptation to such texts; only what qTTT gains beyond it is owed to "
+    "the context at hand."
+  )
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     return dataclasses.replace(super().allowance(sizes, reference), prefills=2)

@@ -1,6 +1,7 @@
 """qTTT, then thinking: the budget is shared between steps and thinking tokens."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
@@ -14,6 +15,7 @@ from tttjax.strategies.strategy import (
   Decoding,
   Reference,
   Result,
+  Role,
   Sizes,
   adapt_flops,
 )
@@ -26,6 +28,11 @@ class QTTTThinking(Adapting):
   Attributes:
     share: of the N steps; rounded down.
   """
+
+  name: ClassVar[str] = "qttt_thinking"
+  label: ClassVar[str] = "qTTT, then thinking"
+  role: ClassVar[Role] = Role.METHOD
+  description: ClassVar[str] = "qTTT with a part of the budget, then thinking with the rest."
 
   share: float = 0.5
 

@@ -2,12 +2,14 @@
 
 import collections
 import dataclasses
+from typing import ClassVar
 
 import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.session import Engine
+from tttjax.spec import option
 from tttjax.strategies.strategy import (
   Allowance,
   Case,
@@ -15,6 +17,7 @@ from tttjax.strategies.strategy import (
   Prediction,
   Reference,
   Result,
+  Role,
   Sizes,
   still,
 )
@@ -29,7 +32,15 @@ class SelfConsistency:
     temperature: of all of them; None takes config.thinking.temperature, which must then be above 0.
   """
 
-  n: int = 8
+  name: ClassVar[str] = "self_consistency"
+  label: ClassVar[str] = "self-consistency"
+  role: ClassVar[Role] = Role.BASELINE
+  description: ClassVar[str] = (
+    "Several independent samples of shorter thoughts; the most frequent answer counts. "
+    "They share one reading of the context."
+  )
+
+  n: int = option(8, "{} samples")
   temperature: float | None = None
 
   def check(self, config) -> None:
@@ -73,4 +84,5 @@ def _vote(case: Case, samples: list[Prediction]) -> Prediction:
     tokens=sum(sample.tokens for sample in samples),
     thinking_tokens=sum(sample.thinking_tokens for sample in samples) / len(samples),
     ids=samples[chosen].ids,
+    endings=tuple(ending for sample in samples for ending in sample.endings),
   )

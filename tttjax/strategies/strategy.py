@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Protocol
+import enum
+from typing import ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from tttjax import flops
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig
+from tttjax.spec import option
 from tttjax.tasks.example import Example
 from tttjax.ttt.hyperparameters import TTTConfig
 
@@ -207,6 +209,19 @@ class Cost:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ending:
+  """How one output ended.
+
+  Attributes:
+    answer: rows.STOP, by a stop token, or rows.LIMIT, cut off at its longest.
+    thought: rows.CLOSED by the model, rows.FORCED by the budget, or None without thinking.
+  """
+
+  answer: str
+  thought: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Prediction:
   """What the model wrote for one question.
 
@@ -216,6 +231,7 @@ class Prediction:
     tokens: number of tokens generated, all samples together.
     thinking_tokens: how many of them are thinking per sample, forced ones included; a mean.
     ids: the tokens of the (first) sample.
+    endings: how each sample ended.
   """
 
   texts: tuple[str, ...]
@@ -223,6 +239,7 @@ class Prediction:
   tokens: int
   thinking_tokens: float
   ids: tuple[int, ...]
+  endings: tuple[Ending, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,8 +298,32 @@ class Result:
   adaptation: Adaptation | None = None
 
 
+class Role(enum.Enum):
+  """What a strategy is for in a comparison."""
+
+  REFERENCE = "reference"  # what all others are compared with
+  BASELINE = "baseline"
+  METHOD = "method"
+  CONTROL = "control"  # shows what part of a gain is owed to what
+
+
 class Strategy(Protocol):
-  """A way to spend compute before answering: a frozen dataclass whose fields are its options."""
+  """A way to spend compute before answering: a frozen dataclass whose fields are its options.
+
+  Everything that is said of it elsewhere it says itself, in class variables.
+
+  Attributes:
+    name: in configs and rows.
+    label, description: for tables and reports; plain text, the description in sentences.
+    role: in comparisons.
+    compared_with: names of strategies that it is compared with, of the same options, beside the
+      reference. Optional.
+  """
+
+  name: ClassVar[str]
+  label: ClassVar[str]
+  description: ClassVar[str]
+  role: ClassVar[Role]
 
   def check(self, config) -> None:
     """Raises UserError where its options do not fit the run's config; loads nothing."""
@@ -306,8 +347,19 @@ class Reading:
       control that tells long distances from many competitors.
   """
 
-  rope: bool = True
-  stretch: int = 0
+  rope: bool = option(
+    True,
+    {"off": "RoPE off"},
+    "RoPE off: positions are not encoded at all, and the context is read again that way. Shows what"
+    " part distance plays.",
+  )
+  stretch: int = option(
+    0,
+    "stretched to {}",
+    "Stretched, a control: the same context with its positions spread out as if it were longer."
+    " Distances grow, the number of competitors does not; if accuracy stays, it is competition, not"
+    " distance, that hurts.",
+  )
 
   def check(self, config) -> None:
     if self.stretch and config.unit == "tokens" and self.stretch < max(config.lengths):

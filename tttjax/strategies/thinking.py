@@ -1,6 +1,7 @@
 """Thinking: at most M thinking tokens, then the answer."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
@@ -13,6 +14,7 @@ from tttjax.strategies.strategy import (
   Reading,
   Reference,
   Result,
+  Role,
   Sizes,
   still,
 )
@@ -21,6 +23,13 @@ from tttjax.strategies.strategy import (
 @dataclasses.dataclass(frozen=True)
 class Thinking(Reading):
   """The thinking section is closed by force where it has not ended after the budget."""
+
+  name: ClassVar[str] = "thinking"
+  label: ClassVar[str] = "thinking"
+  role: ClassVar[Role] = Role.BASELINE
+  description: ClassVar[str] = (
+    "The model writes thinking tokens first, as many as the budget allows, then answers."
+  )
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     tokens = reference.thinking_tokens

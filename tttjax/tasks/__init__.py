@@ -1,11 +1,11 @@
 """Tasks: contexts with questions whose evidence is known. A new one is a line here."""
 
-from tttjax.tasks.protocol import Task
+from tttjax.tasks.protocol import SyntheticTask
 from tttjax.tasks.synthetic.bank_log import BankLog
 from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
-TASKS: dict[str, type[Task]] = {
+TASKS: dict[str, type[SyntheticTask]] = {
   "bank_log": BankLog,
   "transaction_log": TransactionLog,
   "code_bugs": CodeBugs,

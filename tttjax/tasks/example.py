@@ -1,5 +1,6 @@
-"""What a task hands to the evaluation: one context and the questions asked about it."""
+"""What a task hands on: one context and the questions asked about it."""
 
+from collections.abc import Mapping
 import dataclasses
 
 import numpy as np
@@ -15,17 +16,28 @@ class Question:
     text: suffix of the prompt, from the question to the generation prompt without thinking;
       it follows `Example.context` directly.
     thinking_text: the same suffix, ending where the thinking section has just been opened.
-    answer: reference answer, as the model should write it.
+    references: the right answers, as the model should write them; a metric takes the best match.
+    metrics: names of what is scored (tttjax.tasks.metrics); the first is the primary one, which
+      tables and figures show.
+    max_new_tokens: longest answer, thoughts not counted.
     evidence: token spans [start, end) of `Example.context` that the answer is read from, ascending
-      and disjoint; an anomaly may need several places.
-    kind: what is asked, for example 'balance'.
+      and disjoint; an anomaly may need several places. None where it is not known: then nothing
+      that needs it is measured.
+    choices: the texts to choose from; None for a free answer.
+    chance: expected value of the primary metric for a guess that knows the form of the answer and
+      the candidates in the context, but nothing else; None where it cannot be said.
+    slices: what tables may be split by, such as kind, domain, difficulty.
   """
 
   text: str
   thinking_text: str
-  answer: str
-  evidence: tuple[tuple[int, int], ...]
-  kind: str
+  references: tuple[str, ...]
+  metrics: tuple[str, ...]
+  max_new_tokens: int
+  evidence: tuple[tuple[int, int], ...] | None = None
+  choices: tuple[str, ...] | None = None
+  chance: float | None = None
+  slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every task offers to the evaluation."""
+"""What every task offers to those who run and score it."""
 
 from typing import ClassVar, Protocol
 
@@ -10,31 +10,38 @@ class Task(Protocol):
 
   A config names it by its registered name and the options that differ from the defaults, such as
   `bank_log(kind=amount)` (tttjax.spec).
+  """
+
+  def extract(self, text: str) -> str | None:
+    """The answer in an output in one canonical form, so that equal answers are equal texts."""
+
+  def score(self, text: str, question: Question) -> dict[str, float]:
+    """Value of each of `question.metrics` for one output, its thoughts left out."""
+
+
+class SyntheticTask(Task, Protocol):
+  """A task whose contexts can be made at any length.
 
   Attributes:
     unit: the paper's unit of length of this task, such as 'operations' or 'lines'.
+    most_questions: questions of one context at most.
   """
 
   unit: ClassVar[str]
+  most_questions: int
 
   def check(self, length: int, in_tokens: bool) -> None:
     """Raises UserError for bad options and for a length that holds no example; loads no model."""
 
-  def make_example(
-    self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool
-  ) -> Example:
+  def at(self, seed: int, length: int, tokenizer, in_tokens: bool) -> Example:
     """The example of `seed`: the same needles at every length, in a haystack that grows.
 
     Args:
       seed: names the example; examples of different seeds are independent.
       length: the context's limit in tokens of `tokenizer`, chat header included, or in `unit`s.
       tokenizer: transformers fast tokenizer with a chat template.
-      num_questions: questions wanted; fewer where the context has no room for them.
       in_tokens: how `length` counts.
+
+    Returns:
+      The context with all of its questions, the same whatever number of them is asked.
     """
-
-  def extract(self, text: str) -> str | None:
-    """The answer in an output in one canonical form, so that equal answers are equal texts."""
-
-  def score(self, text: str, question: Question) -> dict[str, float]:
-    """Metrics of one output (without its thoughts): 'acc', 0 or 1, and parts such as 'id_acc'."""

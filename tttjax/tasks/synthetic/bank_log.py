@@ -54,6 +54,7 @@ class BankLog(LogTask):
   name: ClassVar[str] = "bank_log"
   open_share: ClassVar[float] = 0.3
   id_digits: ClassVar[int] = 4
+  answer_tokens: ClassVar[int] = 16
   opens_in_place: ClassVar[bool] = True
 
   def header(self) -> str:

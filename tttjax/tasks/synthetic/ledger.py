@@ -249,6 +249,6 @@ def check_transactions(number: int, id_digits: int):
   most = 8 * 10 ** (id_digits - 1)
   if number > most:
     raise UserError(
-      f"config.lengths: a log of more than {most} transactions runs out of its ids "
+      f"a log of more than {most} transactions runs out of its ids "
       f"of {id_digits} digits; shorten it"
     )

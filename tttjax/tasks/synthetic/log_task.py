@@ -47,22 +47,28 @@ class LogTask:
   Attributes:
     kind: what is asked: 'balance' of an account at the end, 'amount' of a transaction, or the type
       and id of the single 'anomaly'. Only logs of 'anomaly' have one.
+    needles: lookups that a log holds, 1 to 16: more questions need more of them; fewer where they
+      do not fit. A log of 'anomaly' has one.
     depth: share of the haystack's lines in front of the line that holds the answer, 0 to 1; -1
       draws a depth for every needle, later ones with higher probability for 'balance'.
   """
 
   kind: str = "balance"
   depth: float = -1.0
+  needles: int = 6
 
   unit: ClassVar[str] = "operations"  # transfers
   name: ClassVar[str]
   open_share: ClassVar[float]  # of the operations open an account
   id_digits: ClassVar[int]  # of a transaction id
+  answer_tokens: ClassVar[int]  # longest answer
   opens_in_place: ClassVar[bool]  # else a list of initial balances precedes the transfers
 
   def __post_init__(self):
     if self.kind not in KINDS:
       raise UserError(f"{self.name}: kind={self.kind!r}: choose one of {', '.join(KINDS)}")
+    if not 1 <= self.needles <= MOST_NEEDLES:
+      raise UserError(f"{self.name}: needles={self.needles}: choose 1 to {MOST_NEEDLES}")
     if self.depth != -1 and not 0 <= self.depth <= 1:
       raise UserError(f"{self.name}: depth={self.depth}: choose 0 to 1, or -1 for random depths")
 
@@ -108,9 +114,12 @@ class LogTask:
     if length < fewest:
       raise UserError(self._too_short(length, in_tokens, fewest))
 
-  def make_example(
-    self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool
-  ) -> Example:
+  @property
+  def most_questions(self) -> int:
+    """Questions of one context at most."""
+    return 1 if self.kind == "anomaly" else self.needles
+
+  def at(self, seed: int, length: int, tokenizer, in_tokens: bool) -> Example:
     """The log of `seed`; question j, its answer and its evidence are the same at every length.
 
     Args:
@@ -118,19 +127,13 @@ class LogTask:
       length: most tokens of the context, chat header included, or transfers (exactly so many); in
         tokens the next line of the haystack would not fit.
       tokenizer: transformers fast tokenizer with a chat template.
-      num_questions: questions wanted, at most 16; fewer where their needles do not fit, and always
-        one for 'anomaly'.
       in_tokens: how `length` counts.
 
     Raises:
-      UserError: a length without room for a needle, or too many questions.
+      UserError: a length without room for a needle.
       ValueError: the log's text, read by the auditor, is not what it should be.
     """
     self.check(length, in_tokens)
-    if not 1 <= num_questions <= MOST_NEEDLES:
-      raise UserError(
-        f"config.questions={num_questions}: {self.name} has 1 to {MOST_NEEDLES} in a context"
-      )
     head = prompt.render(tokenizer, self.header(), "")[0]
 
     def size(lines: _Lines) -> int:
@@ -138,7 +141,7 @@ class LogTask:
         return len(tokenizer(head + _join(lines), add_special_tokens=False)["input_ids"])
       return sum(operation is not None and bool(operation.transaction) for _, operation in lines)
 
-    for plan in self._plans(seed, num_questions):
+    for plan in self._plans(seed):
       fewest = size(self._lines(plan, []))
       if fewest <= length:
         break
@@ -173,13 +176,13 @@ class LogTask:
       f"{'tokens' if in_tokens else self.unit}/{seed}",
     )
 
-  def _plans(self, seed: int, num_questions: int):
+  def _plans(self, seed: int):
     """The needles, then fewer and fewer of them."""
     if self.kind == "anomaly":
       for tail in (True, False):
         yield anomaly_plan(seed, self.depth, self.id_digits, tail)
       return
-    for count in range(num_questions, 0, -1):
+    for count in range(self.needles, 0, -1):
       yield lookup_plan(
         self.kind,
         seed,
@@ -229,12 +232,25 @@ class LogTask:
         span = spans.pop()[0], span[1]
       spans.append(span)
     _, suffix, thinking = prompt.render(tokenizer, self.header(), self.question(needle.subject))
-    return Question(suffix, thinking, answer, tuple(spans), self.kind)
+    slices = {"kind": self.kind}
+    metrics = ("acc",)
+    if self.kind == "anomaly":
+      slices["anomaly"] = operation.anomaly
+      metrics = ("acc", "type_acc", "id_acc")
+    return Question(
+      text=suffix,
+      thinking_text=thinking,
+      references=(answer,),
+      metrics=metrics,
+      max_new_tokens=self.answer_tokens,
+      evidence=tuple(spans),
+      slices=slices,
+    )
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     unit = "tokens" if in_tokens else self.unit
     return (
-      f"config.lengths: {length} {unit} hold no {self.kind} question of {self.name}; raise it"
+      f"length={length} {unit} hold no {self.kind} question of {self.name}; raise it"
       f" to {fewest} or more"
     )
 
@@ -254,9 +270,9 @@ class LogTask:
     For 'anomaly' the halves are scored too ('type_acc', 'id_acc'); an output that states several
     types or several ids has none. Elsewhere the first number counts.
     """
-    scores = {"acc": float(self.extract(text) == question.answer)}
+    scores = {"acc": float(self.extract(text) in question.references)}
     if self.kind == "anomaly":
-      found, reference = _anomaly(text), _anomaly(question.answer)
+      found, reference = _anomaly(text), _anomaly(question.references[0])
       scores |= {
         name: float(a == b) for name, a, b in zip(("type_acc", "id_acc"), found, reference)
       }

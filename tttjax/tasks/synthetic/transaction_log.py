@@ -48,6 +48,7 @@ class TransactionLog(LogTask):
   name: ClassVar[str] = "transaction_log"
   open_share: ClassVar[float] = 0.1
   id_digits: ClassVar[int] = 5
+  answer_tokens: ClassVar[int] = 128  # with a sentence around it
   opens_in_place: ClassVar[bool] = False
 
   def header(self) -> str:

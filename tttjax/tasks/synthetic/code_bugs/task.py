@@ -74,6 +74,8 @@ class CodeBugs:
   source: str = "optax"
 
   unit: ClassVar[str] = "lines"
+  most_questions: ClassVar[int] = 1  # there is one bug
+  answer_tokens: ClassVar[int] = 128  # longest answer, with a sentence around it
 
   def check(self, length: int, in_tokens: bool) -> None:
     """Raises UserError for a source that cannot be used or has not enough lines for `length`."""
@@ -92,9 +94,7 @@ class CodeBugs:
         f"({tree.num_lines} lines): shorten it or name a larger source"
       )
 
-  def make_example(
-    self, seed: int, length: int, tokenizer, num_questions: int, in_tokens: bool
-  ) -> Example:
+  def at(self, seed: int, length: int, tokenizer, in_tokens: bool) -> Example:
     """One haystack with one bug, and the one question about it.
 
     Args:
@@ -102,7 +102,6 @@ class CodeBugs:
       length: most tokens of the context, chat header included, or lines of code; paths do not
         count as lines.
       tokenizer: transformers fast tokenizer with a chat template.
-      num_questions: 1; there is one bug, so more are not to be had.
       in_tokens: how `length` counts.
 
     Raises:
@@ -140,11 +139,13 @@ class CodeBugs:
       context=context,
       questions=(
         Question(
-          suffix,
-          thinking,
-          f"{path}:{bug.site.line}",
-          (_tokens(offsets, first, starts[where + 1] - 1),),
-          bug.site.operator,
+          text=suffix,
+          thinking_text=thinking,
+          references=(f"{path}:{bug.site.line}",),
+          metrics=("acc", "within_3_acc"),
+          max_new_tokens=self.answer_tokens,
+          evidence=(_tokens(offsets, first, starts[where + 1] - 1),),
+          slices={"kind": bug.site.operator},
         ),
       ),
       num_tokens=len(offsets),
@@ -187,7 +188,7 @@ class CodeBugs:
     if found is None:
       return {"acc": 0.0, "within_3_acc": 0.0}
     (path, _, line), (right_path, _, right_line) = (
-      place.rpartition(":") for place in (found, question.answer)
+      place.rpartition(":") for place in (found, question.references[0])
     )
     off = abs(int(line) - int(right_line)) if path == right_path else float("inf")
     return {"acc": float(off == 0), "within_3_acc": float(off <= _NEAR)}
