@@ -159,7 +159,11 @@ def test_mistakes_are_refused(small):
   for given, lengths, message in (
     (tokens, None, "one context, not tokens of batch 2"),
     (tokens[:1], [1], "at least 2 tokens, not 1"),
-    (tokens[:1], None, "5000 tokens but max_position_embeddings in config.json is 4096"),
+    (
+      tokens[:1],
+      None,
+      "5000 tokens but max_position_embeddings and YaRN in config.json allow 4096",
+    ),
     (tokens[:1] + 97, None, "token id 97"),
   ):
     lengths = None if lengths is None else np.asarray(lengths)

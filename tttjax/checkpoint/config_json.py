@@ -7,13 +7,12 @@ that published checkpoints rely on (head_dim, rms_norm_eps, tie_word_embeddings)
 """
 
 import math
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from tttjax.checkpoint.fields import NUMBER, Fields, read_json
-from tttjax.errors import UserError
+from tttjax.checkpoint.paths import checkpoint_directory
 from tttjax.models.decoder_config import DecoderConfig, YarnConfig
 
 ARCHITECTURE = "Qwen3ForCausalLM"
@@ -66,13 +65,7 @@ def read_config(directory) -> DecoderConfig:
     UserError: the directory or the file is missing or invalid, a field is missing or has the
       wrong type, or the checkpoint uses something that dense Qwen3 does not.
   """
-  directory = pathlib.Path(directory)
-  if not directory.is_dir():
-    raise UserError(
-      f"{directory}: no such directory; give the local directory of a Hugging Face "
-      "checkpoint (models are not fetched by name)"
-    )
-  path = directory / "config.json"
+  path = checkpoint_directory(directory) / "config.json"
   fields = Fields(path, read_json(path))
   _check_architecture(fields)
   _check_unsupported(fields)

@@ -1,8 +1,8 @@
 """Typed reading of JSON objects, with errors that name the file and the field."""
 
 import json
-import math
 import pathlib
+import sys
 from typing import Any
 
 from tttjax.errors import UserError
@@ -42,7 +42,7 @@ class Fields:
 
   def positive(self, name: str, default: float | None = None) -> float | None:
     value = self.get(name, NUMBER, "a positive number", default)
-    if value is not None and not 0 < value < math.inf:
+    if value is not None and not 0 < value <= sys.float_info.max:
       raise self.error(name, f"is {value} but must be a positive number; correct it")
     return None if value is None else float(value)
 
@@ -69,6 +69,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     raise UserError(
       f"{path}: invalid JSON (line {error.lineno}: {error.msg}); fetch the file again"
     ) from None
+  except (RecursionError, ValueError) as error:  # Nested too deeply, or an endless number.
+    raise UserError(f"{path}: invalid JSON ({error}); fetch the file again") from None
   if not isinstance(values, dict):
     raise UserError(
       f"{path}: holds a JSON {type(values).__name__} but must hold an object; fetch it again"

@@ -16,6 +16,7 @@ import numpy as np
 from tttjax.checkpoint import names
 from tttjax.checkpoint.config_json import write_config
 from tttjax.checkpoint.fields import read_json
+from tttjax.checkpoint.paths import checkpoint_directory, user_path
 from tttjax.checkpoint.safetensors_index import DTYPES, INDEX_FILE, SINGLE_FILE, format_code
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
@@ -68,9 +69,12 @@ def export(
     UserError: path_out is in use or cannot be written, source is no directory, a value does not
       fit dtype, or the fast weights are of another model.
   """
-  path_out = pathlib.Path(path_out).absolute()
+  path_out = user_path(path_out).absolute()
   code = format_code(dtype)
-  source = None if source is None else pathlib.Path(source)
+  try:
+    source = None if source is None else checkpoint_directory(source)
+  except UserError as error:
+    raise UserError(f"source: {error}") from None
   config_json = write_config(model.config, dtype) | _source_token_ids(source)
   _check_target(path_out)
   _check_fast(params, fast)
@@ -108,8 +112,6 @@ def _barrier(name: str) -> None:
 def _source_token_ids(source: pathlib.Path | None) -> dict[str, Any]:
   if source is None:
     return {}
-  if not source.is_dir():
-    raise UserError(f"{source}: no such directory; source must be a checkpoint directory or None")
   path = source / "config.json"
   values = read_json(path) if path.exists() else {}
   return {name: values[name] for name in _TOKEN_IDS if name in values}

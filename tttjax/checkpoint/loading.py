@@ -14,8 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from tttjax.checkpoint import names
-from tttjax.checkpoint.config_json import read_config
-from tttjax.checkpoint.safetensors_index import DTYPES, StoredTensor, format_code, open_checkpoint
+from tttjax.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from tttjax.checkpoint.safetensors_index import DTYPES, StoredTensor, format_code
 from tttjax.models.decoder import Decoder, Params, abstract_params
 
 _CHUNK_BYTES = 8 << 20  # Bounds the file pages mapped at a time.
@@ -29,7 +29,8 @@ def from_pretrained(
   Everything that can be checked without reading the weights is checked before a device is used.
 
   Args:
-    path: local directory with config.json and model.safetensors or its shards and index.
+    path: local directory with config.json and model.safetensors or its shards and index, or a
+      `Checkpoint` that is open already.
     mesh: where the parameters go, by the model's logical axes; None means the default device. In
       a multi-process program every process calls this and reads only what its devices hold.
     dtype: data type of parameters and activations; None means bfloat16 on accelerators and
@@ -42,8 +43,8 @@ def from_pretrained(
     UserError: the checkpoint is incomplete, corrupt or of another architecture, or dtype is none
       of float32, bfloat16 and float16.
   """
-  config = read_config(path)
-  stored = open_checkpoint(path, config)
+  checkpoint = path if isinstance(path, Checkpoint) else open_checkpoint(path)
+  config, stored = checkpoint.config, checkpoint.tensors
   if dtype is None:
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     dtype = jnp.float32 if platform == "cpu" else jnp.bfloat16

@@ -47,11 +47,10 @@ class Layout:
     """Permutation that takes the parameter's axes to the file's split axes."""
     return tuple(self.param.index(axis) for axis in "".join(self.file))
 
-  def names(self, config: DecoderConfig) -> list[str]:
+  def names(self, config: DecoderConfig) -> Iterator[str]:
     """Names in the file, in layer order (one name if not stacked)."""
-    if not self.stacked:
-      return [self.name]
-    return [self.name.format(layer=layer) for layer in range(config.num_hidden_layers)]
+    layers = range(config.num_hidden_layers if self.stacked else 1)
+    return (self.name.format(layer=layer) for layer in layers)
 
   def file_shape(self, config: DecoderConfig) -> tuple[int, ...]:
     sizes = _sizes(config)
@@ -111,6 +110,11 @@ def layouts(config: DecoderConfig) -> Iterator[Layout]:
   return (
     layout for layout in _LAYOUTS if not (layout.name == LM_HEAD and config.tie_word_embeddings)
   )
+
+
+def file_names(config: DecoderConfig) -> Iterator[str]:
+  """Name of every tensor that a checkpoint of `config` must hold."""
+  return (name for layout in layouts(config) for name in layout.names(config))
 
 
 def file_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:

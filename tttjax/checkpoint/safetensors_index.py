@@ -224,18 +224,19 @@ def _check_tensors(
   directory: pathlib.Path, config: DecoderConfig, stored: dict[str, StoredTensor]
 ) -> dict[str, StoredTensor]:
   """Checks names, shapes and dtypes; returns the tensors that the model needs."""
-  expected = names.file_shapes(config)
-  accepted = dict(expected)
-  if config.tie_word_embeddings:  # Some writers store the tied head too.
-    accepted[names.LM_HEAD] = expected[names.EMBEDDING]
-  for name in expected:
+  # Before anything of the size that config.json claims: a claim of 1e9 layers ends here.
+  for name in names.file_names(config):
     if name not in stored:
       hint = (
         "; set tie_word_embeddings to true in config.json if the model ties its embeddings"
         if name == names.LM_HEAD
-        else "; fetch the checkpoint again, all of its files"
+        else "; fetch the checkpoint again, all of its files, or correct num_hidden_layers"
       )
       raise UserError(f"{directory}: tensor {name} is missing{hint}")
+  expected = names.file_shapes(config)
+  accepted = dict(expected)
+  if config.tie_word_embeddings:  # Some writers store the tied head too.
+    accepted[names.LM_HEAD] = expected[names.EMBEDDING]
   for name, tensor in stored.items():
     if name.endswith("rotary_emb.inv_freq"):  # A buffer of old writers; computed from config.
       continue

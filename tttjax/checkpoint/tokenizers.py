@@ -1,7 +1,6 @@
 """The tokenizer of a checkpoint directory."""
 
-import pathlib
-
+from tttjax.checkpoint.paths import checkpoint_directory
 from tttjax.errors import UserError
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
@@ -14,22 +13,35 @@ def load_tokenizer(path):
     path: checkpoint directory with tokenizer.json (or vocab.json and merges.txt).
 
   Raises:
-    UserError: the tokenizer's files are missing or cannot be read.
+    UserError: the tokenizer's files are missing or cannot be read, or its chat template fails on
+      the simplest conversation.
   """
   from transformers import AutoTokenizer  # Takes seconds to import; the model needs none of it.
 
-  path = pathlib.Path(path)
-  if not path.is_dir():
-    raise UserError(f"{path}: no such directory; give the local directory of a checkpoint")
+  path = checkpoint_directory(path)
   if not any((path / file).exists() for file in _TOKENIZER_FILES):
     raise UserError(
       f"{path}: has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the tokenizer's"
       " files of the checkpoint there"
     )
   try:
-    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
   except Exception as error:  # The tokenizers library raises plain Exception for a corrupt file.
-    reason = str(error).strip().split("\n")[0]
     raise UserError(
-      f"{path}: cannot load the tokenizer ({reason}); fetch its files again"
+      f"{path}: cannot load the tokenizer ({_first_line(error)}); fetch its files again"
     ) from None
+  if tokenizer.chat_template:
+    try:
+      tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hello"}], tokenize=False, add_generation_prompt=True
+      )
+    except Exception as error:  # Whatever the template's code raises.
+      raise UserError(
+        f"{path}: chat_template fails ({_first_line(error)}); correct it in"
+        " chat_template.jinja or tokenizer_config.json, or fetch that file again"
+      ) from None
+  return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).split("\n")[0]

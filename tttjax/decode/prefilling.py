@@ -61,10 +61,10 @@ def prefill(
       raise UserError(f"positions must have the shape of the context, {(batch, width)}")
     last = int(np.max(positions)) if is_concrete(positions) else 0
     positions = pad_to(positions, capacity)
-  if last >= config.max_position_embeddings:
+  if last >= config.max_positions:
     raise UserError(
-      f"the context reaches position {last} but max_position_embeddings in config.json is"
-      f" {config.max_position_embeddings}: shorten it, or configure YaRN for a longer range"
+      f"the context reaches position {last} but max_position_embeddings and YaRN in config.json"
+      f" allow {config.max_positions}: shorten it, or configure YaRN for a longer range"
     )
   return _prefill(
     model, params, pad_to(tokens, capacity), jnp.asarray(lengths, jnp.int32), positions

@@ -53,10 +53,10 @@ def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
     ends = np.maximum(np.asarray(cache.lengths) - 1, 0)
     last = int(np.asarray(cache.positions)[np.arange(batch), ends].max()) + 1
     last += int(np.max(lengths)) + new_tokens
-    if last > model.config.max_position_embeddings:
+    if last > model.config.max_positions:
       raise UserError(
         f"context, prompt and {new_tokens} new tokens reach position {last} but"
-        f" max_position_embeddings in config.json is {model.config.max_position_embeddings}:"
+        f" max_position_embeddings and YaRN in config.json allow {model.config.max_positions}:"
         " shorten them or lower max_new_tokens"
       )
   bucket = max(_MIN_WIDTH, 1 << (width - 1).bit_length())

@@ -43,3 +43,15 @@ class DecoderConfig:
   rms_norm_eps: float = 1e-6
   tie_word_embeddings: bool = False
   yarn: YarnConfig | None = None
+
+  @property
+  def max_positions(self) -> int:
+    """Positions that the model may use.
+
+    YaRN extends the trained range to factor x original; the recipe that Qwen publishes leaves
+    max_position_embeddings as it was.
+    """
+    if self.yarn is None:
+      return self.max_position_embeddings
+    extended = int(self.yarn.factor * self.yarn.original_max_position_embeddings)
+    return max(self.max_position_embeddings, extended)

@@ -77,10 +77,10 @@ def full_ttt(
     length = int(np.asarray(lengths)[0])
     if length < 2:
       raise UserError("full-parameter training needs a context of at least 2 tokens, not 1")
-    if length > config.max_position_embeddings:
+    if length > config.max_positions:
       raise UserError(
-        f"the context has {length} tokens but max_position_embeddings in config.json is"
-        f" {config.max_position_embeddings}: shorten it"
+        f"the context has {length} tokens but max_position_embeddings and YaRN in"
+        f" config.json allow {config.max_positions}: shorten it"
       )
   buffer = max(_MIN_HISTORY, 1 << max(cfg.steps - 1, 0).bit_length())
   capacity = round_capacity(width, axis_size(model.mesh, "context"))

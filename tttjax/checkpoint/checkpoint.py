@@ -1,0 +1,122 @@
+"""A checkpoint directory as one value: checked when it is opened, weights read when loaded."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from typing import Any
+
+from tttjax.checkpoint import safetensors_index
+from tttjax.checkpoint.config_json import read_config
+from tttjax.checkpoint.fields import Fields, read_json
+from tttjax.checkpoint.paths import checkpoint_directory
+from tttjax.checkpoint.safetensors_index import StoredTensor
+from tttjax.checkpoint.tokenizers import load_tokenizer
+from tttjax.embedded import EMBEDDED, TRAINED_CONTEXT
+from tttjax.errors import UserError
+from tttjax.models.decoder_config import DecoderConfig
+
+# Enough of a file's head and tail to notice that weights were replaced.
+_FINGERPRINT_BYTES = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checkpoint:
+  """An opened checkpoint in Hugging Face's layout; made by `open_checkpoint`.
+
+  Attributes:
+    path: its directory.
+    config: the architecture.
+    tensors: name -> tensor on disk, for exactly the tensors that the architecture needs.
+    declared_stop_ids: the eos_token_id of generation_config.json and of config.json.
+  """
+
+  path: pathlib.Path
+  config: DecoderConfig
+  tensors: Mapping[str, StoredTensor]
+  declared_stop_ids: frozenset[int]
+
+  @functools.cached_property
+  def tokenizer(self) -> Any:
+    """The tokenizer of transformers, loaded when first asked for.
+
+    Raises:
+      UserError: the tokenizer's files are missing or cannot be read.
+    """
+    return load_tokenizer(self.path)
+
+  @functools.cached_property
+  def stop_ids(self) -> tuple[int, ...]:
+    """Ids that end an answer, ascending: the declared ones and the tokenizer's end of sequence.
+
+    Raises:
+      UserError: the tokenizer cannot be loaded, or its end of sequence is not in the vocabulary.
+    """
+    eos = self.tokenizer.eos_token_id
+    if eos is not None and not 0 <= eos < self.config.vocab_size:
+      raise UserError(
+        f"{self.path}: the tokenizer's eos_token has id {eos}, outside the model's vocabulary of"
+        f" {self.config.vocab_size}; use the tokenizer of this checkpoint"
+      )
+    return tuple(sorted(self.declared_stop_ids | ({eos} - {None})))
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Hash over names, sizes, heads and tails of the JSON and weight files, 16 hex digits."""
+    digest = hashlib.sha256()
+    try:
+      for path in sorted(p for p in self.path.iterdir() if p.suffix in (".json", ".safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with open(path, "rb") as file:
+          digest.update(file.read(_FINGERPRINT_BYTES))
+          file.seek(max(size - _FINGERPRINT_BYTES, 0))
+          digest.update(file.read())
+    except OSError as error:
+      raise UserError(f"{self.path}: cannot be read ({error}); fetch it again") from None
+    return digest.hexdigest()[:16]
+
+  @property
+  def trained_length(self) -> int:
+    """Tokens of the longest context that the model was trained on, as far as its files say."""
+    if self.path.resolve() == EMBEDDED:
+      return TRAINED_CONTEXT
+    if self.config.yarn is not None:
+      return self.config.yarn.original_max_position_embeddings
+    return self.config.max_position_embeddings
+
+
+def open_checkpoint(path) -> Checkpoint:
+  """Opens a checkpoint and checks all that can be checked without reading its weights.
+
+  Args:
+    path: local directory with config.json and model.safetensors or its shards and index, of
+      transformers 4 or 5; a leading `~` means the home directory.
+
+  Raises:
+    UserError: the directory or a file is missing, unreadable or corrupt, the architecture is not
+      implemented, a tensor is missing, unexpected or of the wrong shape or dtype, or a stop id is
+      not in the vocabulary. The message names the file and the field or tensor.
+  """
+  path = checkpoint_directory(path)
+  config = read_config(path)
+  tensors = safetensors_index.open_checkpoint(path, config)
+  stop_ids: set[int] = set()
+  for file in (path / "generation_config.json", path / "config.json"):
+    if file.exists():
+      stop_ids |= _eos_token_ids(Fields(file, read_json(file)), config.vocab_size)
+  return Checkpoint(path, config, tensors, frozenset(stop_ids))
+
+
+def _eos_token_ids(fields: Fields, vocab_size: int) -> set[int]:
+  """The field eos_token_id, an id or a list of ids; empty where it is absent or null."""
+  value = fields.values.get("eos_token_id")
+  ids = [] if value is None else value if isinstance(value, list) else [value]
+  for token in ids:
+    if type(token) is not int or not 0 <= token < vocab_size:  # Not bool.
+      raise fields.error(
+        "eos_token_id",
+        f"holds {token!r}, which is not an id of the vocabulary of {vocab_size}; correct it",
+      )
+  return set(ids)

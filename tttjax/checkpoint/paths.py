@@ -1,0 +1,56 @@
+"""Paths that a user gives: `~` means home, and what is in a checkpoint directory can be read."""
+
+import os
+import pathlib
+import stat
+
+from tttjax.errors import UserError
+
+# Of the files that this package or transformers' tokenizers read.
+_SUFFIXES = (".json", ".jinja", ".safetensors", ".txt")
+
+
+def user_path(path) -> pathlib.Path:
+  """`path` with a leading `~` expanded; raises UserError where there is no such home."""
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError:
+    raise UserError(f"{path}: no such home directory; write the path out") from None
+
+
+def checkpoint_directory(path) -> pathlib.Path:
+  """The directory at `path`, whose files are readable regular files.
+
+  A dangling link or a named pipe is refused here, as opening a pipe waits for ever.
+
+  Raises:
+    UserError: there is no directory at `path`, or an entry that would be read is no regular file.
+  """
+  directory = user_path(path)
+  if not os.path.isdir(directory):
+    raise UserError(
+      f"{directory}: no such directory; give the local directory of a Hugging Face "
+      "checkpoint (models are not fetched by name)"
+    )
+  try:
+    entries = sorted(directory.iterdir())
+  except OSError as error:
+    raise UserError(f"{directory}: cannot be listed ({error.strerror}); permit it") from None
+  for entry in entries:
+    if entry.suffix in _SUFFIXES:
+      _check_file(entry)
+  return directory
+
+
+def _check_file(path: pathlib.Path) -> None:
+  try:
+    mode = path.stat().st_mode
+  except FileNotFoundError:
+    raise UserError(f"{path}: is a link to a file that does not exist; fetch the file") from None
+  except OSError as error:
+    raise UserError(f"{path}: cannot be read ({error.strerror}); fetch the file again") from None
+  if not stat.S_ISREG(mode):
+    kind = "a directory" if stat.S_ISDIR(mode) else "a pipe or a device"
+    raise UserError(f"{path}: is {kind} but must be a file; remove it or fetch the file")
+  if not os.access(path, os.R_OK):
+    raise UserError(f"{path}: cannot be read (no permission); permit it")
