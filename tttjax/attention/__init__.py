@@ -10,6 +10,7 @@ from tttjax.attention.cached import attend_cache
 from tttjax.attention.dense_attention import attend_dense
 from tttjax.attention.marked import attend_marked, attend_whole
 from tttjax.attention.merging import MASKED, merge
+from tttjax.attention.written import attend_written
 
 __all__ = [
   "MASKED",
@@ -17,5 +18,6 @@ __all__ = [
   "attend_dense",
   "attend_marked",
   "attend_whole",
+  "attend_written",
   "merge",
 ]

@@ -1,8 +1,8 @@
 """Attention over a frozen, stacked cache: differentiable in the queries, context-parallel.
 
 Keys and values are constants here by definition (paper, section 3: they are
-frozen), so their gradient is not formed. Where they are computed from trained
-weights, use `attend_dense`.
+frozen), so their gradient is not formed; asking for it is an error. Those that a
+call itself has computed have one in `attend_written`, and in `attend_dense`.
 """
 
 import functools
@@ -12,6 +12,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from tttjax.attention import chunked
+from tttjax.attention.frozen import frozen
 from tttjax.sharding import axis_size, spec
 
 
@@ -29,8 +30,11 @@ def attend_cache(q, keys, values, layer, first, limit, mesh=None):
 
   Returns:
     o float32 [B, K, R, d] and lse float32 [B, K, R], both differentiable in q alone.
+
+  Raises:
+    UserError: where a gradient is asked for that would flow through keys or values.
   """
-  return _attend(q, keys, values, layer, first, limit, mesh)
+  return _attend(q, frozen(keys), frozen(values), layer, first, limit, mesh)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))

@@ -1,4 +1,4 @@
-"""Attention over a stacked cache, block of slots by block, with the gradient of the queries only.
+"""Attention over a stacked cache, block of slots by block, with its gradients.
 
 The portable backend. Blocks are read straight from the [L, ...] cache at a
 traced layer, so no layer of it is ever copied, and only the blocks below the
@@ -88,25 +88,52 @@ def forward(q, keys, values, layer, first, limit):
 
 
 def backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse):
-  """Gradient of the queries, float32 [B, K, R, d], scores computed again block by block.
-
-  dS = P * (dO V^T - sum(dO * O) + dLSE), dQ = scale * dS K; dK and dV are never formed.
-  """
+  """Gradient of the queries, float32 [B, K, R, d]; dK and dV are never formed."""
   block, begin, end = visited(q, keys, first, limit)
   shift = dlse - (do * o).sum(-1)
 
   def body(index, dq):
-    k = read(keys, layer, index, block)
-    v = read(values, layer, index, block)
+    k, v = read(keys, layer, index, block), read(values, layer, index, block)
     scores, visible = block_scores(q, k, index, block, first, limit)
-    weights = jnp.where(visible, jnp.exp(scores - lse[..., None]), 0.0)
-    dweights = jnp.einsum(
-      "bkrd,bksd->bkrs", do.astype(v.dtype), v, preferred_element_type=jnp.float32
-    )
-    dscores = weights * (dweights + shift[..., None])
-    return dq + jnp.einsum(
-      "bkrs,bksd->bkrd", dscores.astype(k.dtype), k, preferred_element_type=jnp.float32
-    )
+    _, dscores = _again(scores, visible, v, lse, do, shift)
+    return dq + _product("bkrs,bksd->bkrd", dscores.astype(k.dtype), k)
 
   dq = lax.fori_loop(begin, end, body, jnp.zeros(q.shape, jnp.float32))
   return dq * q.shape[-1] ** -0.5
+
+
+def backward(q, keys, values, layer, first, limit, o, lse, do, dlse):
+  """Gradients of the queries and of the layer's slots: dQ [B, K, R, d], dK and dV [B, K, S, d].
+
+  All float32; those of slots that no row sees are 0.
+  """
+  block, begin, end = visited(q, keys, first, limit)
+  shift = dlse - (do * o).sum(-1)
+
+  def body(index, sums):
+    k, v = read(keys, layer, index, block), read(values, layer, index, block)
+    scores, visible = block_scores(q, k, index, block, first, limit)
+    weights, dscores = _again(scores, visible, v, lse, do, shift)
+    dq = _product("bkrs,bksd->bkrd", dscores.astype(k.dtype), k)
+    dk = _product("bkrs,bkrd->bksd", dscores.astype(k.dtype), q)
+    dv = _product("bkrs,bkrd->bksd", weights.astype(v.dtype), do.astype(v.dtype))
+    place = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, index * block, 2)
+    return sums[0] + dq, place(sums[1], dk), place(sums[2], dv)
+
+  zeros = lambda shape: jnp.zeros(shape, jnp.float32)
+  start = zeros(q.shape), zeros(keys.shape[1:]), zeros(values.shape[1:])
+  dq, dk, dv = lax.fori_loop(begin, end, body, start)
+  scale = q.shape[-1] ** -0.5
+  return dq * scale, dk * scale, dv
+
+
+def _again(scores, visible, v, lse, do, shift):
+  """A block's weights P, computed again, and dS = P * (dO V^T - sum(dO * O) + dLSE)."""
+  weights = jnp.where(visible, jnp.exp(scores - lse[..., None]), 0.0)
+  dweights = _product("bkrd,bksd->bkrs", do.astype(v.dtype), v)
+  return weights, weights * (dweights + shift[..., None])
+
+
+def _product(subscripts, a, b):
+  """einsum that accumulates in float32."""
+  return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from tttjax.attention import attend_cache, attend_dense, merge
+from tttjax.attention import attend_cache, attend_dense, attend_written, merge
 from tttjax.attention.caches import write_slots
+from tttjax.attention.frozen import frozen
 
 KV = tuple[jax.Array, jax.Array]
 
@@ -182,7 +183,8 @@ class Suffix:
   mesh: Mesh | None = struct.field(pytree_node=False, default=None)
 
   def start(self) -> KV:
-    return self.keys, self.values
+    # The gradient reaches the K and V of this call, not those that an earlier one has written.
+    return frozen(self.keys), frozen(self.values)
 
   def prefix_rows(self, q):
     """Queries [R, T, H, d] as rows [B, K, n*T*G, d] of the prefix they share, and their window."""
@@ -200,13 +202,10 @@ class Suffix:
     x = x.reshape(b, kv_heads, n, -1, *rest).swapaxes(1, 2)
     return x.reshape(b * n, kv_heads, -1, *rest)
 
-  def write(self, state, project_kv: Callable[[], KV], layer) -> KV:
-    """The suffix slots with this call's K and V in them."""
+  def write(self, state, kv: KV, layer) -> KV:
+    """The suffix slots with this call's K and V, [R, K, T, d] each, in them."""
     # The suffix is short and not split over the context axis: no mesh.
-    return tuple(
-      write_slots(slots, new.swapaxes(1, 2), layer, self.offset, None)
-      for slots, new in zip(state, project_kv())
-    )
+    return tuple(write_slots(slots, new, layer, self.offset, None) for slots, new in zip(state, kv))
 
   def suffix_rows(self, q):
     """Queries [R, T, H, d] as rows [R, K, T*G, d] of their own suffix, and their window."""
@@ -216,9 +215,10 @@ class Suffix:
     return fold(q, kv_heads), self.first, row_limits(limits, h // kv_heads)
 
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
-    keys, values = self.write(state, project_kv, layer)
+    new = tuple(x.swapaxes(1, 2) for x in project_kv())
+    keys, values = self.write(state, new, layer)
     rows, first, limits = self.suffix_rows(q)
-    suffix = attend_cache(rows, keys, values, layer, first, limits)
+    suffix = attend_written(rows, *new, keys, values, layer, first, limits, self.offset)
     rows, first, limits = self.prefix_rows(q)
     slots = self.prefix_keys, self.prefix_values
     prefix = attend_cache(rows, *slots, layer, first, limits, self.mesh)

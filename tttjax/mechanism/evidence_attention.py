@@ -47,7 +47,7 @@ class _Probe(MarkedSuffix):
 
   def attend(self, state, q, project_kv, layer):
     keys, values, margin, lead = state
-    keys, values = self.write((keys, values), project_kv, layer)
+    keys, values = self.write((keys, values), tuple(x.swapaxes(1, 2) for x in project_kv()), layer)
     _, _, limits = self.suffix_rows(q)
     evidence, others, top = self.attend_apart(q, (keys, values), self.prefix_values, layer, limits)
     width = q.shape[1]
