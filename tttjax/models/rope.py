@@ -12,13 +12,17 @@ from tttjax.models.decoder_config import DecoderConfig, YarnConfig
 def inverse_frequencies(config: DecoderConfig) -> tuple[np.ndarray, float]:
   """Angular frequencies float32 [head_dim/2] (radians per token) and the factor on cos and sin."""
   exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-  plain = np.float32(1) / np.float32(config.rope_theta) ** exponents
+  # The power in float64, rounded once: a float32 power is one ulp off at some exponents, at which
+  # ones depends on the processor, and an ulp is up to 2e-3 radians after 40,000 tokens.
+  wavelengths = (np.float64(config.rope_theta) ** exponents.astype(np.float64)).astype(np.float32)
   if config.yarn is None:
-    return plain, 1.0
-  return _yarn(config, config.yarn, plain)
+    return 1 / wavelengths, 1.0
+  return _yarn(config, config.yarn, wavelengths)
 
 
-def _yarn(config: DecoderConfig, yarn: YarnConfig, plain: np.ndarray) -> tuple[np.ndarray, float]:
+def _yarn(
+  config: DecoderConfig, yarn: YarnConfig, wavelengths: np.ndarray
+) -> tuple[np.ndarray, float]:
   """YaRN (arXiv 2309.00071, section 3.2): slow dimensions interpolate, fast ones stay."""
   dim, base = config.head_dim, config.rope_theta
 
@@ -33,8 +37,11 @@ def _yarn(config: DecoderConfig, yarn: YarnConfig, plain: np.ndarray) -> tuple[n
   low, high = max(low, 0), min(high, dim - 1)
   if low == high:
     high += 0.001  # no division by zero, as in transformers
+  # transformers' operations in its order, so that every bit agrees.
   ramp = np.clip((np.arange(dim // 2, dtype=np.float32) - low) / (high - low), 0, 1)
-  frequencies = plain / np.float32(yarn.factor) * ramp + plain * (1 - ramp)
+  kept = 1 - ramp
+  stretched = 1 / (np.float32(yarn.factor) * wavelengths)
+  frequencies = stretched * (1 - kept) + 1 / wavelengths * kept
   factor = yarn.attention_factor
   if factor is None:
     factor = 0.1 * math.log(yarn.factor) + 1.0 if yarn.factor > 1 else 1.0
