@@ -239,19 +239,25 @@ def test_another_budget_or_length_compiles_nothing(small, case, stops, compilati
   assert compilations() == before
 
 
-def test_the_prompt_is_encoded_once_a_row(small, case):
+@pytest.mark.parametrize("delta", [False, True], ids=["base weights", "with a Delta"])
+def test_the_prompt_is_encoded_once_a_row(small, case, delta):
   _, model, params = small
   _, cache, prompt, _ = case
+  fast = tt.init_fast(model, params) if delta else None
   sampling = tt.SamplingConfig(max_new_tokens=_NEW)
   executed = flops.executed_flops(
-    lambda params, cache, prompt: beam_search(model, params, None, cache, prompt, sampling, 8),
+    lambda params, cache, prompt: beam_search(model, params, fast, cache, prompt, sampling, 8),
     *(params, cache, prompt),
     # The prompt's attention over suffix and prefix; the steps, with both inside.
     while_trips=(1, 1, _NEW - 1, 1, 1),
   )
-  count = functools.partial(flops.dense_decode, model.config, delta=False, slots=2 * 128)
+  count = functools.partial(flops.dense_decode, model.config, delta=delta, slots=2 * 128)
   steps = count(8 * 4, 32, _NEW) - count(8 * 4, 32, 1)
   assert executed == count(4, 32, 1) + steps
+  # The model count pays for the same products with Delta, of the rows that are encoded.
+  base, paid = (flops.beam(model.config, 60, 32, _NEW, 8, d) for d in (False, delta))
+  rows = 32 + 8 * (_NEW - 1)
+  assert paid - base == delta * rows * flops.terms.query_row(model.config)
 
 
 def test_mistakes_are_refused(small, case):

@@ -413,13 +413,14 @@ def test_full_ttt_step_against_thinking():
   assert exact / flops.full_ttt_step(QWEN3_4B, context) == pytest.approx(1, rel=2e-3)
 
 
+@pytest.mark.parametrize("delta", [False, True])
 @pytest.mark.parametrize("beams, steps", [(1, 1), (4, 1), (4, 9)])
-def test_beams_share_the_prompt_and_then_pay_each(beams, steps):
-  whole = flops.beam(SMALL, 50, 7, steps, beams)
-  one = flops.decode(SMALL, 50, 7, steps, delta=False)
-  prompt = flops.decode(SMALL, 50, 7, 1, delta=False)
+def test_beams_share_the_prompt_and_then_pay_each(beams, steps, delta):
+  whole = flops.beam(SMALL, 50, 7, steps, beams, delta)
+  one = flops.decode(SMALL, 50, 7, steps, delta)
+  prompt = flops.decode(SMALL, 50, 7, 1, delta)
   assert whole == prompt + beams * (one - prompt)
-  assert flops.beam(SMALL, 50, 7, steps, 1) == one
+  assert flops.beam(SMALL, 50, 7, steps, 1, delta) == one
 
 
 def test_rows_encoded_without_delta_do_not_pay_for_it():

@@ -194,7 +194,7 @@ def cost(size, name, tokens):
   return {
     "thinking": lambda: thought(tokens),
     _SAMPLED: lambda: 2 * thought(tokens),
-    "beam(n=2)": lambda: flops.beam(*base, tokens + size.answer, 2),
+    "beam(n=2)": lambda: flops.beam(*base, tokens + size.answer, 2, delta=False),
     "qttt_thinking": lambda: (
       flops.adapt(size.architecture, size.context, 8, 4)
       + flops.decode(*base, tokens + size.answer, delta=True)

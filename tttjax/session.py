@@ -260,7 +260,7 @@ class Engine:
       for row in range(case.num_questions)
     )
     work = [
-      flops.beam(self.model.config, case.num_tokens, len(prompt), int(steps), beams)
+      flops.beam(self.model.config, case.num_tokens, len(prompt), int(steps), beams, delta=False)
       for prompt, steps in zip(prompts, out.steps)
     ]
     return predictions, clock.phase("generate", own=work)

@@ -82,7 +82,12 @@ def decode(
 
 
 def beam(
-  config: DecoderConfig, context: int, prompt_tokens: int, new_tokens: int, beams: int
+  config: DecoderConfig,
+  context: int,
+  prompt_tokens: int,
+  new_tokens: int,
+  beams: int,
+  delta: bool,
 ) -> int:
   """FLOPs of one row of `beam_search`: the prompt is encoded once, then each beam for itself.
 
@@ -90,13 +95,14 @@ def beam(
     config, context, prompt_tokens: as `decode`.
     new_tokens: steps of the search, >= 1; each extends every beam by one token.
     beams: n, >= 1.
+    delta: whether fast weights are present, as `decode`.
 
   Raises:
     UserError: a count is out of range.
   """
   new_tokens, beams = _exact(1, new_tokens=new_tokens, beams=beams)
-  once = decode(config, context, prompt_tokens, 1, delta=False)
-  one_beam = decode(config, context, prompt_tokens, new_tokens, delta=False)
+  once = decode(config, context, prompt_tokens, 1, delta)
+  one_beam = decode(config, context, prompt_tokens, new_tokens, delta)
   return once + beams * (one_beam - once)
 
 

@@ -46,7 +46,7 @@ class Beam:
 
   def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
     cost = lambda tokens: flops.beam(
-      sizes.architecture, sizes.context, sizes.prompt, tokens + sizes.answer, self.n
+      sizes.architecture, sizes.context, sizes.prompt, tokens + sizes.answer, self.n, delta=False
     )
     tokens = reference.tokens_per_sample(sizes, self.n, cost)
     return Allowance(cost(tokens), still(reference), tokens, self.n)
