@@ -138,19 +138,19 @@ def collect(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) ->
   """
   from tttjax import report  # pylint: disable=g-import-not-at-top; loads matplotlib
 
-  directories, labels = [], []
+  directories, notes = [], []
   for cell in cells:
     now = state.read(directory, cell, backend)
-    label = cell.slug
+    note = ""
     if now.status != state.DONE:
-      label += f" ({now.status}, {now.rows} of {cell.rows} rows)"
-      print(f"not complete: {label}")
+      note = f"{now.status}, {now.rows} of {cell.rows} rows"
+      print(f"not complete: {cell.slug} ({note})")
     if now.rows:
       directories.append(state.workdir(directory, cell))
-      labels.append(label)
+      notes.append(note)
   if not directories:
     raise UserError(f"{directory}: no cell has rows yet; run the sweep first")
-  report.build(directories, directory / "report", labels)
+  report.build(directories, directory / "report", notes)
   print(f"{len(directories)} of {len(cells)} cells in {directory / 'report'}")
   return 0
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tttjax import spec
+
 Row = dict[str, Any]
 
 # What a strategy adds to the log-odds of a right answer, so that tests know who is better.
@@ -27,7 +29,8 @@ def row(
   strategy: str = "in_context", length: int = 256, context: int = 0, question: int = 0, **fields
 ) -> Row:
   """One row; `fields` override, those of `budget` and `mechanism` replace the whole."""
-  family = strategy.partition("(")[0]
+  task = fields.get("task", "bank_log")
+  (family, options), (task_family, task_options) = map(spec.taken_apart, (strategy, task))
   adapts = "ttt" in family
   value = {
     "doc_id": context * 2 + question,
@@ -49,8 +52,15 @@ def row(
     "target_hash": "t",
     "acc": 1.0,
     "model": "embedded",
-    "task": "bank_log",
+    "task": task,
     "strategy": strategy,
+    "family": family,
+    "options": options,
+    "task_family": task_family,
+    "task_options": task_options,
+    "chance": None,
+    "slices": {},
+    "endings": [{"answer": "stop", "thought": None}],
     "seed": 0,
     "length": length,
     "context": context,
@@ -92,6 +102,7 @@ def failed(error: str, **fields) -> Row:
       "amortised_flops": 0.0,
       "phase_flops": {},
       "seconds": {},
+      "endings": [],
       "budget": None,
       "error": error,
       **fields,
@@ -138,14 +149,27 @@ def rows(
                 layers,
                 boost,
                 budget,
+                task,
               )
-              | {"task": task, "model": model}
+              | {"model": model}
             )
   return made
 
 
 def _plausible(
-  strategy, length, context, question, seed, ease, uniform, rng, mechanism, layers, boost, budget
+  strategy,
+  length,
+  context,
+  question,
+  seed,
+  ease,
+  uniform,
+  rng,
+  mechanism,
+  layers,
+  boost,
+  budget,
+  task,
 ) -> Row:
   family = strategy.partition("(")[0]
   gain = _BOOST.get(family, 0.0) + (boost if family != "in_context" else 0.0)
@@ -163,6 +187,7 @@ def _plausible(
   mass = 0.2 / math.sqrt(scale) / 4 * (1 + 0.2 * gain)
   fields = {
     "seed": seed,
+    "task": task,
     "acc": float(right),
     "filtered_resps": ["12 34" if right else "99 <b>00</b>"],
     "resps": [["thoughts & more </think> 12 34" if thinks else "12 34"]],

@@ -10,10 +10,9 @@ import pytest
 
 from tests import synthetic_rows
 from tttjax.report import figures, summary
-from tttjax.report.figures import costs, evidence, lengths, style, sweeps
+from tttjax.report.figures import axes as panels
+from tttjax.report.figures import costs, evidence, lengths, series, sweeps
 from tttjax.report.runs import Run
-
-UNIT = style.Lengths("tokens")
 
 
 def cells_of(*groups):
@@ -23,6 +22,10 @@ def cells_of(*groups):
       for i, rows in enumerate(groups)
     ]
   )
+
+
+def scheme_of(cells):
+  return series.scheme(cells, "tokens", series.looks_of(cells))
 
 
 @pytest.fixture
@@ -53,9 +56,11 @@ def test_a_plain_run_gets_the_figures_it_has_data_for(tmp_path):
   }
 
 
-def test_one_cell_without_mechanism_gets_accuracy_and_seconds(tmp_path):
-  rows = synthetic_rows.rows(("qttt",), (256,), contexts=1, mechanism=False)
-  assert names(cells_of(rows), tmp_path) == {"accuracy", "latency"}
+@pytest.mark.parametrize("contexts, kinds", [(2, {"accuracy", "latency"}), (1, {"accuracy"})])
+def test_one_cell_gets_seconds_where_a_context_compiled_nothing(tmp_path, contexts, kinds):
+  rows = synthetic_rows.rows(("qttt",), (256,), contexts=contexts, mechanism=False)
+  assert [r["compiled"] for r in rows] == [r["context"] == 0 for r in rows]
+  assert names(cells_of(rows), tmp_path) == kinds
 
 
 def test_rows_that_all_failed_are_drawn(tmp_path):
@@ -94,7 +99,8 @@ def test_several_tasks_have_their_own_files(tmp_path):
 
 def test_files_are_small_pngs_that_are_not_blank(tmp_path):
   rows = synthetic_rows.rows(("in_context", "qttt"), (256, 512), mechanism=False)
-  lengths.accuracy(cells_of(rows), tmp_path / "a.png", UNIT)
+  cells = cells_of(rows)
+  lengths.accuracy(cells, tmp_path / "a.png", scheme_of(cells))
   with Image.open(tmp_path / "a.png") as image:
     assert image.format == "PNG" and min(image.size) > 300
     assert np.asarray(image.convert("L")).std() > 5
@@ -103,13 +109,13 @@ def test_files_are_small_pngs_that_are_not_blank(tmp_path):
 
 def test_accuracy_draws_the_cells_with_one_standard_error(drawn):
   cells = cells_of(synthetic_rows.rows(("in_context", "qttt"), (256, 512, 1024)))
-  lengths.accuracy(cells, pathlib.Path("unused"), UNIT)
+  lengths.accuracy(cells, pathlib.Path("unused"), scheme_of(cells))
   left, right = drawn[0].axes
   own = [c for c in cells if c.strategy == "qttt"]
   bars = next(c for c in left.containers if c.get_label() == "qTTT")
-  assert bars.lines[0].get_ydata() == pytest.approx([c.accuracy.mean for c in own])
+  assert bars.lines[0].get_ydata() == pytest.approx([c.score.mean for c in own])
   halves = [np.ptp(segment[:, 1]) / 2 for segment in bars.lines[2][0].get_segments()]
-  assert halves == pytest.approx([c.accuracy.stderr for c in own])
+  assert halves == pytest.approx([c.score.stderr for c in own])
   gains = next(c for c in right.containers if c.get_label() == "qTTT")
   assert gains.lines[0].get_ydata() == pytest.approx([c.gain.gain.mean for c in own])
 
@@ -117,11 +123,11 @@ def test_accuracy_draws_the_cells_with_one_standard_error(drawn):
 def test_many_strategies_are_cut_to_a_readable_number_and_drawn_apart(drawn):
   many = ["in_context", "thinking", "qttt"] + [f"qttt(steps={n})" for n in range(1, 13)]
   cells = cells_of(synthetic_rows.rows(many, (256, 512), contexts=3, mechanism=False))
-  figure = lengths.accuracy(cells, pathlib.Path("unused"), UNIT)
-  assert len(drawn[0].axes[0].containers) == style.MAX_SERIES
+  figure = lengths.accuracy(cells, pathlib.Path("unused"), scheme_of(cells))
+  assert len(drawn[0].axes[0].containers) == series.MAX_SERIES
   assert "7 more strategies" in figure.caption
-  assert lengths.variants(cells, pathlib.Path("unused"), UNIT)
-  assert all(len(axes.containers) <= style.MAX_SERIES for axes in drawn[1].axes)
+  assert lengths.variants(cells, pathlib.Path("unused"), scheme_of(cells))
+  assert all(len(axes.containers) <= series.MAX_SERIES for axes in drawn[1].axes)
 
 
 def test_series_have_different_looks_and_in_context_is_black():
@@ -135,20 +141,23 @@ def test_series_have_different_looks_and_in_context_is_black():
     "qttt(steps=2)",
     "beam(n=8)",
   ]
-  series = style.series_of(cells_of(synthetic_rows.rows(many, (256,), contexts=2)))
-  assert len({(s.colour, s.marker) for s in series}) == len(many)
-  assert series[0].colour == "#000000"
+  cells = cells_of(synthetic_rows.rows(many, (256,), contexts=2))
+  looks = [one.look for one in scheme_of(cells).series(cells)]
+  assert len({(look.colour, look.marker) for look in looks}) == len(many)
+  assert looks[0].colour == "#000000"
 
 
 def test_a_run_that_repeats_anothers_results_is_drawn_once():
   rows = synthetic_rows.rows(("in_context",), (256,))
-  assert len(style.series_of(cells_of(rows, rows))) == 1
+  cells = cells_of(rows, rows)
+  assert len(scheme_of(cells).series(cells)) == 1
 
 
 def test_labels_at_the_lines_ends_do_not_overlap():
   figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
   axes.set_ylim(0, 1)
-  style.end_labels(axes, [(y, f"label {y}", "black") for y in (0.0, 0.01, 0.02, 0.02, 0.9, 1.0)])
+  heights = (0.0, 0.01, 0.02, 0.02, 0.9, 1.0)
+  panels.end_labels(axes, [panels.End(1.0, y, f"label {y}", "black", "o") for y in heights])
   figure.draw_without_rendering()
   # Text's own extent: an annotation's holds its arrow too.
   boxes = sorted((text.Text.get_window_extent(t) for t in axes.texts), key=lambda box: box.y0)
@@ -158,7 +167,8 @@ def test_labels_at_the_lines_ends_do_not_overlap():
 
 def test_ticks_of_close_lengths_are_thinned():
   figure, axes = plt.subplots(1, 4, figsize=(10, 3))
-  style.length_axis(axes[0], [1000, 1050, 1100, 1150, 9000], UNIT)
+  scheme = series.Scheme("tokens", "accuracy", {})
+  panels.length_axis(axes[0], [1000, 1050, 1100, 1150, 9000], scheme)
   shown = [label.get_text() for label in axes[0].get_xticklabels()]
   assert shown[0] == "9,000" and len(shown) < 5
   plt.close(figure)
@@ -174,7 +184,7 @@ def test_the_pareto_front_is_what_no_other_point_beats():
 
 def test_the_lead_panel_shows_what_masses_need(drawn):
   cells = cells_of(synthetic_rows.rows(("in_context",), (256, 1024)))
-  evidence.mechanism(cells, pathlib.Path("unused"), UNIT)
+  evidence.mechanism(cells, pathlib.Path("unused"), scheme_of(cells))
   axes = next(a for a in drawn[0].axes if "lead" in a.get_ylabel())
   tokens = np.array([253, 1021])  # the contexts' mean numbers of tokens
   needed = {eps: np.log((tokens - 1) * (1 - eps) / eps) for eps in (0.5, 0.1)}
@@ -188,12 +198,13 @@ def test_budgets_that_are_matched_context_by_context_are_one_budget(drawn):
   runs = [
     synthetic_rows.rows(("thinking",), (256,), contexts=2, thinking_tokens=m) for m in (1000, 1004)
   ]
-  assert sweeps.budgets(cells_of(*runs), pathlib.Path("unused"), UNIT) is None
+  cells = cells_of(*runs)
+  assert sweeps.budgets(cells, pathlib.Path("unused"), scheme_of(cells)) is None
 
 
 def test_bars_of_latency_are_the_phases_seconds(drawn):
   cells = cells_of(synthetic_rows.rows(("in_context", "qttt"), (256,)))
-  costs.latency(cells, pathlib.Path("unused"), UNIT)
+  costs.latency(cells, pathlib.Path("unused"), scheme_of(cells))
   widths = [bar.get_width() for bar in drawn[0].axes[0].patches]
   expected = [cell.seconds[p] for cell in cells for p in ("prefill", "adapt", "generate")]
   assert widths == pytest.approx(expected)

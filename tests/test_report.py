@@ -59,7 +59,7 @@ def run(tmp_path_factory):
   ]
   rows[-3]["fallback"] = "loss was not finite at step 3"
   synthetic_rows.write(directory, rows)
-  return directory, report.build([directory], directory, [""])
+  return directory, report.build([directory], directory)
 
 
 def read(path):
@@ -86,7 +86,7 @@ def test_the_page_shows_the_numbers_of_the_results(run):
   page = read(path)
   cells = json.loads(next(directory.glob("results_*.json")).read_text())["cells"]
   for cell in cells:
-    assert f"{cell['accuracy']:.3f} ± {cell['stderr']:.3f}" in page.text
+    assert f"{cell['score']:.3f} ± {cell['stderr']:.3f}" in page.text
 
 
 def test_the_findings_name_the_control_and_the_number_of_comparisons(run):
@@ -137,22 +137,22 @@ def test_runs_are_compared_side_by_side(tmp_path, monkeypatch):
   assert report_command.main(["steps8", "steps32"]) == 0
   text = read(tmp_path / "comparison" / "report.html").text
   assert "differ in 1 field" in text
-  assert "steps8" in text and "steps32" in text
+  assert "steps=8" in text and "steps=32" in text
   value = json.loads(next((tmp_path / "comparison").glob("results_*.json")).read_text())
-  assert {cell["run"] for cell in value["cells"]} == {"steps8", "steps32"}
+  assert {cell["run"] for cell in value["cells"]} == {"steps=8", "steps=32"}
 
 
 def test_native_lengths_have_the_tasks_unit(tmp_path):
   rows = synthetic_rows.rows(("in_context",), (25, 50), contexts=2, mechanism=False)
   synthetic_rows.write(tmp_path, rows, unit="native")
-  report.build([tmp_path], tmp_path, [""])
+  report.build([tmp_path], tmp_path)
   assert "50 operations" in read(tmp_path / "report.html").text
 
 
 def test_a_smoke_run_says_that_it_proves_nothing(tmp_path):
   rows = synthetic_rows.rows(("in_context",), (256,), contexts=1, mechanism=False)
   synthetic_rows.write(tmp_path, rows, smoke=True)
-  report.build([tmp_path], tmp_path, [""])
+  report.build([tmp_path], tmp_path)
   assert "A smoke run" in read(tmp_path / "report.html").text
 
 
@@ -163,7 +163,7 @@ def test_thousands_of_rows_stay_a_small_page(tmp_path):
     row["resps"] = [["long thoughts " * 400]]
   assert len(rows) > 5000
   synthetic_rows.write(tmp_path, rows)
-  report.build([tmp_path], tmp_path, [""])
+  report.build([tmp_path], tmp_path)
   assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
@@ -180,6 +180,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
   assert message in error and error.count("\n") == 1
 
 
-def test_runs_need_different_labels(tmp_path):
-  with pytest.raises(UserError, match="different labels"):
-    report.build([tmp_path, tmp_path], tmp_path, ["a", "a"])
+def test_a_run_given_twice_is_refused(tmp_path):
+  synthetic_rows.write(tmp_path, synthetic_rows.rows(("in_context",), (256,), contexts=2))
+  with pytest.raises(UserError, match="give each run once"):
+    report.build([tmp_path, tmp_path], tmp_path)

@@ -48,7 +48,7 @@ def test_cells_are_the_groups_that_pandas_makes(grid):
   assert len(cells) == len(expected)
   for cell in cells:
     of = expected.loc[cell.task, cell.model, cell.length, cell.strategy]
-    assert (cell.accuracy.mean, cell.accuracy.n) == (pytest.approx(of["acc"]), of["n"])
+    assert (cell.score.mean, cell.score.n) == (pytest.approx(of["acc"]), of["n"])
     assert cell.flops == pytest.approx(of["flops"])
     assert cell.tokens == pytest.approx(of["tokens"])
 
@@ -68,8 +68,8 @@ def test_contexts_of_different_seeds_are_different_clusters(grid):
   rows, cells = grid
   own = [r for r in rows if (r["task"], r["strategy"], r["length"]) == ("bank_log", "qttt", 512)]
   cell = next(c for c in cells if (c.task, c.strategy, c.length) == ("bank_log", "qttt", 512))
-  assert cell.accuracy.clusters == 10
-  assert cell.accuracy == clustered_mean(
+  assert cell.score.clusters == 10
+  assert cell.score == clustered_mean(
     [r["acc"] for r in own], [(r["seed"], r["context"]) for r in own]
   )
 
@@ -93,7 +93,7 @@ def test_in_context_itself_has_no_gain_but_its_variants_do():
   rows = synthetic_rows.rows(("in_context", "in_context(stretch=4096)"), (256,))
   plain, stretched = summary.cells([run_of(rows)])
   assert plain.gain is None
-  assert stretched.gain.gain.n == plain.accuracy.n
+  assert stretched.gain.gain.n == plain.score.n
 
 
 def test_the_baseline_is_the_runs_own_else_that_of_any_run():
@@ -131,14 +131,14 @@ def test_failed_examples_count_as_wrong_and_cost_nothing():
     failed("out of memory", strategy="thinking", context=1),
   ]
   (cell,) = summary.cells([run_of(rows)])
-  assert (cell.accuracy.mean, cell.failures) == (0.5, 1)
+  assert (cell.score.mean, cell.failures) == (0.5, 1)
   assert cell.metrics["id_acc"].mean == 0.5
   assert (cell.flops, cell.tokens) == (100, 10)
 
 
 def test_a_cell_whose_examples_all_failed_has_no_costs():
   (cell,) = summary.cells([run_of([failed("too long", context=c) for c in range(3)])])
-  assert (cell.accuracy.mean, cell.failures, cell.seconds) == (0.0, 3, {})
+  assert (cell.score.mean, cell.failures, cell.seconds) == (0.0, 3, {})
   assert math.isnan(cell.flops)
   assert "in-context" in table([cell])
 
@@ -366,7 +366,7 @@ def test_results_have_the_harness_shape_and_strict_json(grid):
   for part in ("configs", "n-samples", "versions", "n-shot", "higher_is_better"):
     assert set(value[part]) == names
   first = value["results"][value["cells"][0]["name"]]
-  assert first["acc,none"] == value["cells"][0]["accuracy"]
+  assert first["acc,none"] == value["cells"][0]["score"]
   assert first["acc_stderr,none"] == value["cells"][0]["stderr"]
 
 
@@ -384,9 +384,9 @@ def test_a_cell_of_the_results_has_its_paired_difference(grid):
   value = results([run_of(rows)], cells, [], "now")
   by = {(c["task"], c["strategy"], c["length"]): c for c in value["cells"]}
   cell = by["bank_log", "qttt", 1024]
-  assert {"mean", "stderr", "p_value", "n", "contexts", "mcnemar_p"} == set(
-    cell["difference_to_in_context"]
+  assert {"mean", "stderr", "interval", "p_value", "n", "contexts", "mcnemar_p"} == set(
+    cell["difference_to_reference"]
   )
   assert set(cell["seconds"]) == {"prefill", "adapt", "generate"}
   assert cell["budget"]["steps"] == 32
-  assert by["bank_log", "in_context", 256]["difference_to_in_context"] is None
+  assert by["bank_log", "in_context", 256]["difference_to_reference"] is None

@@ -526,7 +526,7 @@ def test_report_has_every_cell_with_rows_and_names_the_incomplete_ones(
   (tmp_path / "a" / "results_1.json").write_text("{}")
   assert launcher.collect(tmp_path, cells, Local()) == 0
   assert calls == [
-    ([tmp_path / "a", tmp_path / "b"], tmp_path / "report", ["a", "b (partial, 1 of 3 rows)"])
+    ([tmp_path / "a", tmp_path / "b"], tmp_path / "report", ["", "partial, 1 of 3 rows"])
   ]
   assert "c (not started, 0 of 3 rows)" in capsys.readouterr().out
 

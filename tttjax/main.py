@@ -52,7 +52,7 @@ def main(config) -> None:
     samples.close()
     if board:
       board.close()
-  report.build([workdir], workdir, [""])
+  report.build([workdir], workdir)
   failed = sum(row["error"] is not None for row in samples.rows.values())
   if failed:
     print(

@@ -13,7 +13,6 @@ import pathlib
 import sys
 
 from tttjax.errors import UserError
-from tttjax.report.labels import short_names
 from tttjax.report.outputs import build
 
 _COMPARISON = "comparison"
@@ -32,9 +31,8 @@ def main(arguments: Sequence[str]) -> int:
   directories = list(dict.fromkeys(d.resolve() for d in given.directories))
   several = len(directories) > 1
   out = given.out or (pathlib.Path(_COMPARISON) if several else directories[0])
-  labels = short_names([str(d) for d in directories]) if several else [""]
   try:
-    build(directories, out, labels)
+    build(directories, out)
   except UserError as error:
     print(f"{parser.prog}: error: {error}", file=sys.stderr)
     return 2

@@ -5,18 +5,19 @@ import dataclasses
 import math
 
 from tttjax.report.labels import (
-  BASELINE,
-  CONTROL,
+  compared_with,
   count,
-  family_of,
-  options_of,
+  is_reference,
+  metric_label,
   p_text,
   plus_minus,
+  reference,
   strategy_label,
 )
 from tttjax.report.runs import Row, Run
 from tttjax.report.statistics import PairedDifference, holm
-from tttjax.report.summary import Baselines, accuracy_of, paired
+from tttjax.report.summary import Baselines, paired
+from tttjax.rows import primary
 
 _ALPHA = 0.05
 
@@ -30,8 +31,10 @@ class Comparison:
   Attributes:
     run, model, task: of the treatment.
     treatment, baseline: the strategies.
+    family, options: of the treatment.
+    metric: the primary one, which is compared.
     lengths: those at which both have answered.
-    difference: accuracy of the treatment minus the baseline's.
+    difference: primary metric of the treatment minus the baseline's.
     holm_p: its p-value, corrected for all comparisons of the report.
   """
 
@@ -40,46 +43,75 @@ class Comparison:
   task: str
   treatment: str
   baseline: str
+  family: str
+  options: dict[str, str]
+  metric: str
   lengths: tuple[int, ...]
   difference: PairedDifference
   holm_p: float = math.nan
 
+  @property
+  def with_reference(self) -> bool:
+    """Whether the baseline is the one of all strategies, not the treatment's own."""
+    return self.baseline == reference()
+
 
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:
-  """Every strategy against in-context; qTTT against its control and against thinking.
+  """Every strategy against the reference, and against those that it names, of the same options.
 
-  The control is adapted with the same options. Against thinking it is qTTT without options, the
-  paper's claim at matched FLOPs. What several runs found alike (a sweep repeats its baselines) is
-  one comparison.
+  What several runs found alike (a sweep repeats its baselines) is one comparison.
   """
-  cells: dict[tuple, dict[int, list[Row]]] = {}
+  groups: dict[tuple[str, str, str], dict[str, list[Row]]] = {}
   for run in runs:
     for row in run.rows:
-      key = row["task"], row["model"], run.label, row["strategy"]
-      cells.setdefault(key, {}).setdefault(row["length"], []).append(row)
+      group = groups.setdefault((row["task"], row["model"], run.label), {})
+      group.setdefault(row["strategy"], []).append(row)
   baselines = Baselines(runs)
   found, seen = [], set()
-  for (task, model, run, strategy), by_length in cells.items():
-    if strategy == BASELINE:
-      continue
-    pairs = {BASELINE: [r for rows in by_length.values() for r in baselines.of(run, rows)]}
-    if family_of(strategy) == "qttt":
-      against = [strategy.replace("qttt", CONTROL, 1)]
-      if not options_of(strategy):
-        against.append("thinking")
-      for other in against:
-        by = cells.get((task, model, run, other), {})
-        pairs[other] = [row for rows in by.values() for row in rows]
-    rows = [row for rows in by_length.values() for row in rows]
-    for other, base in pairs.items():
-      if (difference := paired(rows, base, accuracy_of)) is not None:
-        shared = tuple(sorted({row["length"] for row in base} & by_length.keys()))
-        content = model, task, strategy, other, shared, repr(difference)
+  for (task, model, run), strategies in groups.items():
+    for strategy, rows in strategies.items():
+      first = rows[0]
+      for other, base in _against(rows, run, strategies, baselines).items():
+        if (difference := paired(rows, base, primary)) is None:
+          continue
+        lengths = {row["length"] for row in base} & {row["length"] for row in rows}
+        content = model, task, strategy, other, frozenset(lengths), repr(difference)
         if content not in seen:
-          found.append(Comparison(run, model, task, strategy, other, shared, difference))
+          found.append(
+            Comparison(
+              run,
+              model,
+              task,
+              strategy,
+              other,
+              first["family"],
+              first["options"],
+              first["metrics"][0],
+              tuple(sorted(lengths)),
+              difference,
+            )
+          )
         seen.add(content)
   corrected = holm([c.difference.p_value for c in found])
   return [dataclasses.replace(c, holm_p=p) for c, p in zip(found, corrected)]
+
+
+def _against(
+  rows: list[Row], run: str, strategies: dict[str, list[Row]], baselines: Baselines
+) -> dict[str, list[Row]]:
+  """The rows that a strategy's rows are compared with, by strategy."""
+  family, options = rows[0]["family"], rows[0]["options"]
+  if is_reference(family, options):
+    return {}
+  by_length: dict[int, list[Row]] = {}
+  for row in rows:
+    by_length.setdefault(row["length"], []).append(row)
+  found = {reference(): [row for own in by_length.values() for row in baselines.of(run, own)]}
+  for other in compared_with(family):
+    for strategy, own in strategies.items():
+      if (own[0]["family"], own[0]["options"]) == (other, options):
+        found[strategy] = own
+  return found
 
 
 def statement(comparison: Comparison, number: int) -> str:
@@ -112,23 +144,24 @@ def statement(comparison: Comparison, number: int) -> str:
       f"{head}: {direction}, but not beyond doubt once all {number} comparisons are corrected"
       " for; treat it as a hint."
     )
-  low, high = gain.mean - 2 * gain.stderr, gain.mean + 2 * gain.stderr
+  low, high = gain.interval()
   if low > 0 or high < 0:  # the test of few contexts is the stricter of the two
     return f"{head}: {direction}, but chance is not excluded; treat it as a hint."
   return (
     f"{head}: not distinguishable from noise; differences from {low:+.3f} to {high:+.3f}"
-    " (two standard errors) agree with these data."
+    " (95 % interval) agree with these data."
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Decline:
-  """How in-context's accuracy changes from the shortest to the longest context, paired.
+  """How the reference's primary metric changes from the shortest to the longest context, paired.
 
   Attributes:
     task, model, run: whose.
     shortest, longest: the two lengths.
-    short, long: the accuracies of the shared questions.
+    metric: the primary one.
+    short, long: its means over the shared questions.
     difference: longest minus shortest.
   """
 
@@ -137,17 +170,18 @@ class Decline:
   run: str
   shortest: int
   longest: int
+  metric: str
   short: float
   long: float
   difference: PairedDifference
 
 
 def decline(runs: Sequence[Run]) -> list[Decline]:
-  """Of in-context, for each run, task and model with two lengths or more; equal ones once."""
+  """Of the reference, for each run, task and model with two lengths or more; equal ones once."""
   groups: dict[tuple, dict[int, list[Row]]] = {}
   for run in runs:
     for row in run.rows:
-      if row["strategy"] == BASELINE:
+      if is_reference(row["family"], row["options"]):
         key = row["task"], row["model"], run.label
         groups.setdefault(key, {}).setdefault(row["length"], []).append(row)
   found: dict[tuple, Decline] = {}
@@ -155,17 +189,25 @@ def decline(runs: Sequence[Run]) -> list[Decline]:
     shortest, longest = min(by_length), max(by_length)
     # The same question has one length in `paired`'s eyes.
     short = [{**row, "length": longest} for row in by_length[shortest]]
-    difference = paired(by_length[longest], short, accuracy_of)
+    difference = paired(by_length[longest], short, primary)
     if shortest == longest or difference is None:
       continue
     keys = lambda rows: {(r["seed"], r["context"], r["question"]) for r in rows}
     shared = keys(short) & keys(by_length[longest])
     mean = lambda rows: (
-      sum(r["acc"] for r in rows if (r["seed"], r["context"], r["question"]) in shared)
+      sum(primary(r) for r in rows if (r["seed"], r["context"], r["question"]) in shared)
       / len(shared)
     )
     fall = Decline(
-      task, model, run, shortest, longest, mean(short), mean(by_length[longest]), difference
+      task,
+      model,
+      run,
+      shortest,
+      longest,
+      by_length[longest][0]["metrics"][0],
+      mean(short),
+      mean(by_length[longest]),
+      difference,
     )
     found.setdefault((task, model, shortest, longest, fall.short, repr(difference)), fall)
   return list(found.values())
@@ -175,8 +217,8 @@ def decline_statement(fall: Decline, unit: str) -> str:
   """The decline in words; `unit` of the lengths."""
   gain, p = fall.difference.gain, fall.difference.p_value
   text = (
-    f"in-context is right on {fall.short:.3f} of the questions at {fall.shortest:,} {unit}"
-    f" and on {fall.long:.3f} of the same questions at {fall.longest:,}"
+    f"{strategy_label(reference())} has {metric_label(fall.metric)} {fall.short:.3f} at"
+    f" {fall.shortest:,} {unit} and {fall.long:.3f} on the same questions at {fall.longest:,}"
     f" (difference {plus_minus(gain, sign='+')}, p = {p_text(p)})"
   ).replace("= <", "< ")
   if math.isnan(p) or p > _ALPHA:

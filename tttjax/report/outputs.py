@@ -1,6 +1,7 @@
 """Everything that is a function of the rows: printed table, figures, results file and page."""
 
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 
 from tttjax import tasks
@@ -8,7 +9,7 @@ from tttjax.errors import UserError
 from tttjax.files import write_json
 from tttjax.report import figures, page
 from tttjax.report.comparing import comparisons, decline
-from tttjax.report.labels import family_of
+from tttjax.report.labels import run_labels
 from tttjax.report.printed import table
 from tttjax.report.results_file import results
 from tttjax.report.runs import Run, read_run
@@ -16,24 +17,23 @@ from tttjax.report.summary import cells
 
 
 def build(
-  directories: Sequence[pathlib.Path], out: pathlib.Path, labels: Sequence[str]
+  directories: Sequence[pathlib.Path], out: pathlib.Path, notes: Sequence[str] | None = None
 ) -> pathlib.Path:
   """Writes everything that is a function of the rows and prints the table.
 
   Args:
     directories: work directories.
     out: where report.html, figures/*.png and results_<stamp>.json go.
-    labels: one per directory; how tables and figures call the run. '' for a single one.
+    notes: of each run, '' or what stands in parentheses behind its name. Several runs are named by
+      what differs in their configs.
 
   Returns:
     Path of the page.
 
   Raises:
-    UserError: a directory without rows, a broken file, or two runs with one label.
+    UserError: a directory without rows, a broken file, or a directory given twice.
   """
-  if len(set(labels)) < len(labels):
-    raise UserError(f"runs need different labels, not {', '.join(labels)}; name each run once")
-  runs = [read_run(pathlib.Path(d), label) for d, label in zip(directories, labels, strict=True)]
+  runs = _named([read_run(pathlib.Path(directory)) for directory in directories], notes)
   stamp = max(run.stamp for run in runs)
   found, compared = cells(runs), comparisons(runs)
   units = _units(runs)
@@ -46,13 +46,24 @@ def build(
   return path
 
 
+def _named(runs: Sequence[Run], notes: Sequence[str] | None) -> list[Run]:
+  """The runs with labels that tell them apart."""
+  labels = run_labels([run.config for run in runs], [str(run.directory) for run in runs])
+  if len(set(labels)) < len(labels):
+    raise UserError(f"{', '.join(labels)}: give each run once")
+  return [
+    dataclasses.replace(run, label=f"{label} ({note})".strip() if note else label)
+    for run, label, note in zip(runs, labels, notes or [""] * len(runs), strict=True)
+  ]
+
+
 def _units(runs: Sequence[Run]) -> dict[str, str]:
   """What the lengths of each task count: tokens, or the task's own unit."""
   units: dict[str, set[str]] = {}
   for run in runs:
     native = run.config.get("unit") == "native"
-    for task in dict.fromkeys(row["task"] for row in run.rows):
-      own = getattr(tasks.TASKS.get(family_of(task)), "unit", "units") if native else "tokens"
+    for task, family in dict.fromkeys((row["task"], row["task_family"]) for row in run.rows):
+      own = getattr(tasks.TASKS.get(family), "unit", "units") if native else "tokens"
       units.setdefault(task, set()).add(own)
   for task, names in units.items():
     if len(names) > 1:

@@ -3,106 +3,34 @@
 from collections.abc import Sequence
 import itertools
 import math
+import textwrap
 
 from tttjax.report.labels import (
   model_labels,
   p_text,
   plus_minus,
+  reference,
   scientific,
   strategy_label,
-  task_label,
 )
 from tttjax.report.summary import Cell
 
-_WIDEST_NAME = 44  # of a strategy; what is longer is cut, the results file has it in full
+# Longer names go on in the next line.
+_WIDEST = {"strategy": 44, "run": 24}
+_LEAST_CHANCE = 0.005
 
 
 def table(cells: Sequence[Cell]) -> str:
-  """Blocks of aligned columns, at most about 140 wide, and what the columns mean."""
+  """Blocks of aligned columns, about 140 wide, and what the columns mean."""
   models = model_labels([cell.model for cell in cells])
   runs = len({cell.run for cell in cells}) > 1
   out = []
-  for (task, model), group in itertools.groupby(cells, key=lambda cell: cell.group):
-    out += [f"{task_label(task)} | model {models[model]}", "", *_block(list(group), runs), ""]
-  out += [
-    "acc, gain: +- one standard error, clustered by context; gain: over in-context on the same"
-    " questions;",
-    "p: sign-flip test over contexts, not corrected for the number of cells.",
-    "FLOPs: model FLOPs of a question that is charged its whole prefill and adaptation; extra:"
-    " of these, after",
-    "the prefill; given: what it could spend there; shared: FLOPs with prefill and adaptation"
-    " shared by the questions.",
-    "thought: thinking tokens per sample, of the budget. seconds: per context, all its questions,"
-    " without compilation.",
-  ]
-  if any(cell.compiling for cell in cells):
-    out.append("* includes compilation: no context ran without it.")
-  if any(cell.failures or cell.fallbacks for cell in cells):
-    out.append(
-      "failed: examples that raised an error, counted wrong; base: answered with the base"
-      " weights, the adaptation was not finite."
-    )
-  return "\n".join(out)
-
-
-def _block(cells: list[Cell], runs: bool) -> list[str]:
-  extra = [
-    name
-    for name in dict.fromkeys(n for c in cells for n in (*c.metrics, *c.corpus))
-    if name != "acc"
-  ]
-  trouble = any(cell.failures or cell.fallbacks for cell in cells)
-  head = [
-    *(["run"] if runs else []),
-    "length",
-    "strategy",
-    "acc",
-    *extra,
-    "gain",
-    "p",
-    "FLOPs",
-    "extra",
-    "given",
-    "shared",
-    "thought",
-    "seconds",
-    *(["failed", "base"] if trouble else []),
-  ]
-  lines = [head]
-  for cell in cells:
-    gain = cell.gain
-    lines.append(
-      [
-        *([_cut(cell.run, 20)] if runs else []),
-        str(cell.length),
-        _cut(strategy_label(cell.strategy), _WIDEST_NAME),
-        plus_minus(cell.accuracy),
-        *(_other(cell, name) for name in extra),
-        plus_minus(gain.gain, sign="+") if gain else "",
-        p_text(gain.p_value) if gain else "",
-        scientific(cell.flops),
-        scientific(extra_flops(cell)),
-        scientific(cell.budget.flops),
-        scientific(cell.amortised_flops),
-        thought(cell),
-        _seconds(cell),
-        *([str(cell.failures), str(cell.fallbacks)] if trouble else []),
-      ]
-    )
-  left = ("run", "strategy")
-  widths = [max(map(len, column)) for column in zip(*lines)]
-  at = head.index("length")
-  out = []
-  for i, line in enumerate(lines):
-    if i and line[at] != lines[i - 1][at]:
-      out.append("")
-    out.append(
-      "  ".join(
-        text.ljust(width) if name in left else text.rjust(width)
-        for name, text, width in zip(head, line, widths)
-      ).rstrip()
-    )
-  return out
+  for (_, model), group in itertools.groupby(cells, key=lambda cell: cell.group):
+    own = list(group)
+    out += [f"{own[0].task_label} | model {models[model]}", "", *_block(own, runs), ""]
+    for name in sliced_by(own):
+      out += [f"{own[0].metric} by {name}", "", *_slices(own, name, runs), ""]
+  return "\n".join(out + _legend(cells))
 
 
 def extra_flops(cell: Cell) -> float:
@@ -119,8 +47,68 @@ def thought(cell: Cell) -> str:
   return f"{used:.0f} of {cell.budget.thinking_tokens:.0f}{samples}"
 
 
-def _seconds(cell: Cell) -> str:
-  return f"{cell.total_seconds:.2f}" + ("*" if cell.compiling else "") if cell.seconds else ""
+def share(value: float) -> str:
+  """'0.04', or '' where it is 0 or not known."""
+  return f"{value:.2f}" if value > 0 else ""
+
+
+def shows_chance(cells: Sequence[Cell]) -> bool:
+  """Whether guessing is right often enough to be worth a column."""
+  return any(cell.chance >= _LEAST_CHANCE for cell in cells)
+
+
+def sliced_by(cells: Sequence[Cell]) -> list[str]:
+  """The slices of which the cells have several values."""
+  names = dict.fromkeys(name for cell in cells for name in cell.slices)
+  return [n for n in names if len({v for cell in cells for v in cell.slices.get(n, ())}) > 1]
+
+
+def _block(cells: list[Cell], runs: bool) -> list[str]:
+  first = cells[0].metric
+  extra = [
+    name
+    for name in dict.fromkeys(n for cell in cells for n in (*cell.metrics, *cell.corpus))
+    if name != first
+  ]
+  columns = {
+    **_names(cells, runs),
+    first: [plus_minus(c.score) for c in cells],
+    **({"chance": [share(c.chance) for c in cells]} if shows_chance(cells) else {}),
+    **{name: [_other(c, name) for c in cells] for name in extra},
+    "gain": [plus_minus(c.gain.gain, sign="+") if c.gain else "" for c in cells],
+    "p": [p_text(c.gain.p_value) if c.gain else "" for c in cells],
+    "FLOPs": [scientific(c.flops) for c in cells],
+    "extra": [scientific(extra_flops(c)) for c in cells],
+    "given": [scientific(c.budget.flops) for c in cells],
+    "shared": [scientific(c.amortised_flops) for c in cells],
+    "thought": [thought(c) for c in cells],
+    "seconds": [f"{c.total_seconds:.2f}" if c.seconds else "" for c in cells],
+    **_where_any("cut", [share(c.truncated) for c in cells]),
+    **_where_any("forced", [share(c.unclosed) for c in cells]),
+    **_where_any("failed", [str(c.failures or "") for c in cells]),
+    **_where_any("base", [str(c.fallbacks or "") for c in cells]),
+  }
+  return _aligned(columns)
+
+
+def _slices(cells: list[Cell], name: str, runs: bool) -> list[str]:
+  values = sorted({value for cell in cells for value in cell.slices.get(name, ())})
+  text = lambda cell, value: (
+    f"{own.mean:.3f}" if (own := cell.slices.get(name, {}).get(value)) else ""
+  )
+  return _aligned(_names(cells, runs) | {v: [text(c, v) for c in cells] for v in values})
+
+
+def _names(cells: list[Cell], runs: bool) -> dict[str, list[str]]:
+  return {
+    **({"run": [c.run for c in cells]} if runs else {}),
+    "length": [str(c.length) for c in cells],
+    "strategy": [c.label for c in cells],
+  }
+
+
+def _where_any(name: str, texts: list[str]) -> dict[str, list[str]]:
+  return {name: texts} if any(texts) else {}
 
 
 def _other(cell: Cell, name: str) -> str:
@@ -128,5 +116,64 @@ def _other(cell: Cell, name: str) -> str:
   return f"{estimate.mean:.3f}" if estimate else ""
 
 
-def _cut(text: str, width: int) -> str:
-  return text if len(text) <= width else text[: width - 2] + ".."
+def _aligned(columns: dict[str, list[str]]) -> list[str]:
+  """Lines of the columns, those of each length apart."""
+  folded = [
+    [
+      textwrap.wrap(text, _WIDEST[name], subsequent_indent="  ") or [""]
+      if name in _WIDEST
+      else [text]
+      for text in [name, *texts]
+    ]
+    for name, texts in columns.items()
+  ]
+  widths = [max(len(part) for parts in column for part in parts) for column in folded]
+  out, lengths = [], ["length", *columns["length"]]
+  for i, row in enumerate(zip(*folded)):
+    if i and lengths[i] != lengths[i - 1]:
+      out.append("")
+    for parts in itertools.zip_longest(*row, fillvalue=""):
+      line = (
+        part.ljust(width) if name in _WIDEST else part.rjust(width)
+        for name, part, width in zip(columns, parts, widths)
+      )
+      out.append("  ".join(line).rstrip())
+  return out
+
+
+def _legend(cells: Sequence[Cell]) -> list[str]:
+  metrics = ", ".join(dict.fromkeys(cell.metric for cell in cells))
+  lines = [
+    f"{metrics}, gain: +- one standard error, clustered by context; gain: over"
+    f" {strategy_label(reference())} on the same questions; p: sign-flip test over contexts, not"
+    " corrected for the number of cells.",
+    "FLOPs: model FLOPs of a question that is charged its whole prefill and adaptation; extra: of"
+    " these, after the prefill; given: what it could spend there; shared: FLOPs with prefill and"
+    " adaptation shared by the questions.",
+    "thought: thinking tokens per sample, of the budget. seconds: per context, all its questions,"
+    " without compilation.",
+  ]
+  if not all(cell.seconds for cell in cells):
+    lines.append(f"No seconds: {why_no_seconds(cells)}.")
+  if any(cell.truncated > 0 for cell in cells):
+    lines.append("cut: share of samples that ended at the longest output, not by themselves.")
+  if any(cell.unclosed > 0 for cell in cells):
+    lines.append("forced: share of thoughts that the budget closed, not the model.")
+  if any(cell.failures for cell in cells):
+    lines.append("failed: examples that raised an error, counted wrong.")
+  if any(cell.fallbacks for cell in cells):
+    lines.append("base: answered with the base weights, the adaptation was not finite.")
+  return [part for line in lines for part in textwrap.wrap(line, 120)]
+
+
+def why_no_seconds(cells: Sequence[Cell]) -> str:
+  """Why some cells have none, in words."""
+  without = [cell for cell in cells if not cell.seconds]
+  reasons = []
+  if any(cell.compiling for cell in without):
+    reasons.append("every context compiled something")
+  if any(not cell.compiling and cell.failures < cell.score.n for cell in without):
+    reasons.append("the programs were those of another length")
+  if any(cell.failures == cell.score.n for cell in without):
+    reasons.append("every example failed")
+  return ", or ".join(reasons)

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from tttjax.report.comparing import Comparison
-from tttjax.report.labels import family_of, slug
+from tttjax.report.labels import slug
 from tttjax.report.printed import extra_flops
 from tttjax.report.runs import Run
 from tttjax.report.statistics import PairedDifference
@@ -30,6 +30,7 @@ def results(
         "metadata": {
           "task": cell.task,
           "strategy": cell.strategy,
+          "label": cell.label,
           "length": cell.length,
           "model": cell.model,
           "run": cell.run,
@@ -43,7 +44,7 @@ def results(
       name: {metric: True for metric in (*cell.metrics, *cell.corpus)} for name, cell in pairs
     },
     "n-samples": {
-      name: {"original": cell.accuracy.n, "effective": cell.accuracy.n} for name, cell in pairs
+      name: {"original": cell.score.n, "effective": cell.score.n} for name, cell in pairs
     },
     "config": runs[0].config if len(runs) == 1 else {run.label: run.config for run in runs},
     "git_hash": runs[0].git_hash if len(runs) == 1 else {r.label: r.git_hash for r in runs},
@@ -83,8 +84,8 @@ def _scores(name: str, cell: Cell) -> dict[str, Any]:
     scores[f"{metric},none"] = _finite(estimate.mean)
     scores[f"{metric}_stderr,none"] = _finite(estimate.stderr)
   if cell.gain:
-    scores["acc_gain,none"] = _finite(cell.gain.gain.mean)
-    scores["acc_gain_stderr,none"] = _finite(cell.gain.gain.stderr)
+    scores[f"{cell.metric}_gain,none"] = _finite(cell.gain.gain.mean)
+    scores[f"{cell.metric}_gain_stderr,none"] = _finite(cell.gain.gain.stderr)
   return scores
 
 
@@ -97,16 +98,24 @@ def _cell(name: str, cell: Cell) -> dict[str, Any]:
       "model": cell.model,
       "task": cell.task,
       "strategy": cell.strategy,
-      "family": family_of(cell.strategy),
+      "label": cell.label,
+      "family": cell.family,
+      "options": cell.options,
+      "task_family": cell.task_family,
+      "task_options": cell.task_options,
       "length": cell.length,
       "context_tokens": cell.context_tokens,
-      "n": cell.accuracy.n,
-      "contexts": cell.accuracy.clusters,
-      "accuracy": cell.accuracy.mean,
-      "stderr": cell.accuracy.stderr,
+      "n": cell.score.n,
+      "contexts": cell.score.clusters,
+      "metric": cell.metric,
+      "score": cell.score.mean,
+      "stderr": cell.score.stderr,
+      "interval": cell.score.interval(),
+      "chance": cell.chance,
       "metrics": cell.metrics,
+      "slices": cell.slices,
       "corpus_metrics": cell.corpus,
-      "difference_to_in_context": gain,
+      "difference_to_reference": gain,
       "corpus_differences": {k: _difference(v) for k, v in cell.corpus_gain.items()},
       "budget": cell.budget,
       "flops": cell.flops,
@@ -114,9 +123,11 @@ def _cell(name: str, cell: Cell) -> dict[str, Any]:
       "amortised_flops": cell.amortised_flops,
       "phase_flops": cell.phase_flops,
       "seconds": cell.seconds,
-      "seconds_include_compilation": cell.compiling,
+      "every_context_compiled": cell.compiling,
       "tokens": cell.tokens,
       "thinking_tokens": cell.thinking_tokens,
+      "truncated": cell.truncated,
+      "unclosed": cell.unclosed,
       "mechanism": cell.mechanism,
       "mechanism_differences": {k: _difference(v) for k, v in cell.mechanism_gain.items()},
       "mass_by_layer": list(cell.mass_by_layer),
@@ -131,6 +142,7 @@ def _difference(paired: PairedDifference) -> dict[str, Any]:
   return {
     "mean": gain.mean,
     "stderr": gain.stderr,
+    "interval": gain.interval(),
     "p_value": paired.p_value,
     "n": gain.n,
     "contexts": gain.clusters,

@@ -34,7 +34,7 @@ class Run:
     return self.config.get("git_hash")
 
 
-def read_run(directory: pathlib.Path, label: str) -> Run:
+def read_run(directory: pathlib.Path, label: str = "") -> Run:
   """Reads a work directory.
 
   Raises:

@@ -12,9 +12,11 @@ import functools
 import math
 
 import numpy as np
+from scipy import stats
 
-# Up to this many contexts the sign-flip test enumerates all 2^C sign vectors.
+# Up to this many contexts the sign-flip test enumerates all 2^C sign vectors, beyond it draws some.
 _EXACT_CONTEXTS = 14
+_DRAWS = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,17 @@ class Estimate:
   stderr: float
   n: int
   clusters: int
+
+  def interval(self, level: float = 0.95) -> tuple[float, float]:
+    """Confidence limits of the mean, by Student's t with one degree less than clusters.
+
+    The normal quantile covers .79 instead of .95 of the truths with 4 clusters. nan without a
+    standard error.
+    """
+    if math.isnan(self.stderr):
+      return math.nan, math.nan
+    half = float(stats.t.ppf((1 + level) / 2, self.clusters - 1)) * self.stderr
+    return self.mean - half, self.mean + half
 
 
 def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
@@ -82,7 +95,8 @@ class PairedDifference:
   @property
   def smallest_p(self) -> float:
     """The smallest p-value that the sign-flip test can give with this many contexts."""
-    return 2.0 ** (1 - self.gain.clusters)
+    clusters = self.gain.clusters
+    return 2.0 ** (1 - clusters) if clusters <= _EXACT_CONTEXTS else 1 / (_DRAWS + 1)
 
 
 def paired_difference(
@@ -112,12 +126,14 @@ def paired_difference(
   )
 
 
-def sign_flip_p(differences: Sequence[float], draws: int = 20_000, seed: int = 0) -> float:
+def sign_flip_p(differences: Sequence[float], draws: int = _DRAWS, seed: int = 0) -> float:
   """Two-sided permutation p-value of "the differences are symmetric around 0".
 
   Under that hypothesis each context's difference is as likely with the opposite
   sign. All sign vectors are enumerated up to 14 contexts; beyond that `draws`
-  random ones are taken, the observed one counted among them.
+  random ones are taken, the observed one counted among them. A report has hundreds of these tests:
+  scipy.stats.permutation_test, which the tests compare with, takes .25 s for one of 50 contexts,
+  a product of matrices .01 s.
 
   Args:
     differences: one number per context.
@@ -125,10 +141,10 @@ def sign_flip_p(differences: Sequence[float], draws: int = 20_000, seed: int = 0
     seed: seed of these.
 
   Returns:
-    p in (0, 1]; with C contexts never below 2^(1-C). nan without contexts.
+    p in (0, 1]; with C contexts never below 2^(1-C). nan without contexts, or where one is nan.
   """
   d = np.asarray(differences, np.float64)
-  if d.size == 0:
+  if d.size == 0 or np.isnan(d).any():
     return math.nan
   observed = abs(d.sum())
   slack = 1e-9 * max(1.0, np.abs(d).sum())  # equal sums differ in their last bits
@@ -162,13 +178,13 @@ def mcnemar_p(treatment: Sequence[float], baseline: Sequence[float]) -> float:
     treatment, baseline: n values, 0 or 1, of the same questions in the same order.
 
   Returns:
-    p in (0, 1]; 1 where no question was answered differently.
+    p in (0, 1]; 1 where no question was answered differently; nan where a value is nan.
   """
+  if np.isnan([*treatment, *baseline]).any():
+    return math.nan
   wins = sum(t > b for t, b in zip(treatment, baseline, strict=True))
   losses = sum(t < b for t, b in zip(treatment, baseline, strict=True))
-  discordant = wins + losses
-  tail = sum(math.comb(discordant, i) for i in range(min(wins, losses) + 1))
-  return min(1.0, 2 * tail / 2**discordant)
+  return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

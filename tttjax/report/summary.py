@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tttjax import rows as schema
 from tttjax.report import corpus
-from tttjax.report.labels import BASELINE
+from tttjax.report.labels import is_reference, strategy_label, task_label
 from tttjax.report.runs import Row, Run
 from tttjax.report.statistics import (
   Estimate,
@@ -48,28 +49,35 @@ class Budget:
 class Cell:
   """One strategy at one length. FLOPs and tokens are means per question, seconds per context.
 
-  Examples that failed count as wrong in `metrics` and are left out of every cost.
+  Examples that failed count as wrong in `metrics` and `slices` and are left out of every cost.
 
   Attributes:
     run, model, task, strategy, length: which cell.
+    family, options: of the strategy.
+    task_family, task_options: of the task.
     context_tokens: mean number of tokens of a context.
-    metrics: 'acc' and the task's others, clustered by (seed, context).
+    metrics: the task's, the primary one first, clustered by (seed, context).
     corpus: metrics of corpus.METRICS, with bootstrap errors.
-    gain: accuracy minus in-context's on the same questions; None for in-context itself, and where
-      it answered none of them.
-    mcnemar_p: exact McNemar test of the gain; None where a context has several questions.
-    corpus_gain: the differences of `corpus` from in-context, by the paired bootstrap.
+    chance: mean primary score of guessing; nan where it is not known of every question.
+    slices: the primary metric by slice and value, such as slices['anomaly']['CALC_ERROR'].
+    gain: primary metric minus the reference's on the same questions; None for the reference
+      itself, and where it answered none of them.
+    mcnemar_p: exact McNemar test of the gain; None where a context has several questions, or
+      the metric other values than 0 and 1.
+    corpus_gain: the differences of `corpus` from the reference, by the paired bootstrap.
     flops: model FLOPs of a question that is charged its context's prefill and adaptation.
     amortised_flops: the same with these two shared by the context's questions.
     phase_flops: `flops` by phase.
     budget: what was given.
     seconds: by phase, of all questions of a context together; median over contexts in which
-      nothing was compiled (`compiling` tells that there was none).
-    compiling: see `seconds`.
+      nothing was compiled. {} where no context has such a measurement.
+    compiling: whether that is because something was compiled in every context.
     tokens: generated, all samples together.
     thinking_tokens: per sample.
+    truncated: share of all samples that were cut off at the longest output; nan where unknown.
+    unclosed: share of all thoughts that were closed by force; nan where unknown, or none thought.
     mechanism: of MECHANISM, those measured; and 'heldout_change', the loss after minus before.
-    mechanism_gain: paired differences from in-context, of mass, margin and lead.
+    mechanism_gain: paired differences from the reference, of mass, margin and lead.
     mass_by_layer: mean attention mass on the evidence of each layer; () where not measured.
     failures: rows with an error.
     fallbacks: rows answered with the base weights because the adaptation was not finite.
@@ -79,10 +87,16 @@ class Cell:
   model: str
   task: str
   strategy: str
+  family: str
+  options: dict[str, str]
+  task_family: str
+  task_options: dict[str, str]
   length: int
   context_tokens: float
   metrics: dict[str, Estimate]
   corpus: dict[str, Estimate]
+  chance: float
+  slices: dict[str, dict[str, Estimate]]
   gain: PairedDifference | None
   mcnemar_p: float | None
   corpus_gain: dict[str, PairedDifference]
@@ -94,6 +108,8 @@ class Cell:
   compiling: bool
   tokens: float
   thinking_tokens: float
+  truncated: float
+  unclosed: float
   mechanism: dict[str, Estimate]
   mechanism_gain: dict[str, PairedDifference]
   mass_by_layer: tuple[float, ...]
@@ -101,8 +117,28 @@ class Cell:
   fallbacks: int
 
   @property
-  def accuracy(self) -> Estimate:
-    return self.metrics["acc"]
+  def metric(self) -> str:
+    """The name of the primary metric."""
+    return next(iter(self.metrics))
+
+  @property
+  def score(self) -> Estimate:
+    """The primary metric: what figures and comparisons show."""
+    return self.metrics[self.metric]
+
+  @property
+  def label(self) -> str:
+    """Of the strategy."""
+    return strategy_label(self.strategy)
+
+  @property
+  def task_label(self) -> str:
+    return task_label(self.task)
+
+  @property
+  def is_reference(self) -> bool:
+    """Whether all others are compared with its strategy."""
+    return is_reference(self.family, self.options)
 
   @property
   def group(self) -> tuple[str, str]:
@@ -111,7 +147,8 @@ class Cell:
 
   @property
   def total_seconds(self) -> float:
-    return sum(self.seconds.values())
+    """Of all phases; nan without a measurement."""
+    return sum(self.seconds.values()) if self.seconds else math.nan
 
 
 def cluster_of(row: Row) -> Hashable:
@@ -135,23 +172,23 @@ def cells(runs: Sequence[Run]) -> list[Cell]:
   found = [_cell(run, rows, baselines.of(run, rows)) for (_, _, _, _, run), rows in groups.items()]
   rank = lambda values: {value: i for i, value in enumerate(dict.fromkeys(values))}
   order = rank(cell.group for cell in found)
-  strategies = rank([BASELINE, *(cell.strategy for cell in found)])
+  strategies = rank(cell.strategy for cell in sorted(found, key=lambda c: not c.is_reference))
   return sorted(found, key=lambda c: (order[c.group], c.length, strategies[c.strategy]))
 
 
 class Baselines:
-  """Finds the in-context rows that a cell is compared with: its own run's, else any run's."""
+  """Finds the reference's rows that a cell is compared with: its own run's, else any run's."""
 
   def __init__(self, runs: Sequence[Run]):
     self._rows: dict[tuple, dict[str, list[Row]]] = {}
     for run in runs:
       for row in run.rows:
-        if row["strategy"] == BASELINE:
+        if is_reference(row["family"], row["options"]):
           place = row["model"], row["task"], row["length"]
           self._rows.setdefault(place, {}).setdefault(run.label, []).append(row)
 
   def of(self, run: str, rows: Sequence[Row]) -> list[Row]:
-    """In-context rows of the model, task and length of a cell's rows; [] where there are none."""
+    """The reference's rows of the model, task and length of a cell's rows; [] without any."""
     by_run = self._rows.get((rows[0]["model"], rows[0]["task"], rows[0]["length"]), {})
     if run in by_run:
       return by_run[run]
@@ -177,10 +214,6 @@ def paired(
   if not treatment.keys() & base.keys():
     return None
   return paired_difference(treatment, base, {key: key[:2] for key in treatment})
-
-
-def accuracy_of(row: Row) -> float:
-  return float(row["acc"])
 
 
 def _metric(name: str) -> Measure:
@@ -211,14 +244,15 @@ def heldout_change(row: Row) -> float | None:
 
 def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
   first = rows[0]
-  if first["strategy"] == BASELINE:
+  if is_reference(first["family"], first["options"]):
     baseline = []
   pairs = _shared(rows, baseline)
   done = [row for row in rows if not row.get("error")]
-  names = list(dict.fromkeys(["acc", *(n for row in rows for n in row.get("metrics", ()))]))
+  names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
   metrics = {name: e for name in names if (e := _estimate(rows, _metric(name))) is not None}
-  timed = [row for row in done if not row["compiled"]]
-  per_context = {cluster_of(row): row["seconds"] for row in timed or done}
+  measured_seconds = [row for row in done if row["seconds"]]
+  timed = [row for row in measured_seconds if not row["compiled"]]
+  per_context = {cluster_of(row): row["seconds"] for row in timed}
   phases = list(dict.fromkeys(phase for spent in per_context.values() for phase in spent))
   measured = {name: mechanism_of(name) for name in MECHANISM} | {"heldout_change": heldout_change}
   by_layer = [
@@ -229,11 +263,17 @@ def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
     model=first["model"],
     task=first["task"],
     strategy=first["strategy"],
+    family=first["family"],
+    options=first["options"],
+    task_family=first["task_family"],
+    task_options=first["task_options"],
     length=first["length"],
     context_tokens=_mean(row["doc"].get("context_tokens") for row in rows),
     metrics=metrics,
     corpus=corpus.estimates(rows, [cluster_of(row) for row in rows]),
-    gain=paired(rows, baseline, accuracy_of),
+    chance=_chance(rows),
+    slices=_slices(rows),
+    gain=paired(rows, baseline, schema.primary),
     mcnemar_p=_mcnemar(pairs),
     corpus_gain=corpus.gains(pairs, [cluster_of(row) for row, _ in pairs]),
     flops=_mean(row["flops"] for row in done),
@@ -252,9 +292,16 @@ def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
       phase: plain_statistics.median(spent.get(phase, 0.0) for spent in per_context.values())
       for phase in phases
     },
-    compiling=bool(done) and not timed,
+    compiling=bool(measured_seconds) and not timed,
     tokens=_mean(row["tokens"] for row in done),
     thinking_tokens=_mean(row["thinking_tokens"] for row in done),
+    truncated=_mean(end["answer"] == schema.LIMIT for row in done for end in row["endings"]),
+    unclosed=_mean(
+      end["thought"] == schema.FORCED
+      for row in done
+      for end in row["endings"]
+      if end["thought"] is not None
+    ),
     mechanism={
       name: estimate
       for name, measure in measured.items()
@@ -270,6 +317,23 @@ def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
     failures=len(rows) - len(done),
     fallbacks=sum(bool(row.get("fallback")) for row in rows),
   )
+
+
+def _chance(rows: Sequence[Row]) -> float:
+  values = [row["chance"] for row in rows]
+  return math.nan if None in values else plain_statistics.fmean(values)
+
+
+def _slices(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
+  """The primary metric of the rows with each value of each slice; values in alphabetical order."""
+  found: dict[str, dict[str, list[Row]]] = {}
+  for row in rows:
+    for name, value in row["slices"].items():
+      found.setdefault(name, {}).setdefault(value, []).append(row)
+  return {
+    name: {value: _estimate(own, schema.primary) for value, own in sorted(values.items())}
+    for name, values in found.items()
+  }
 
 
 def _during(rows: Iterable[Row]) -> set[str]:
@@ -296,4 +360,5 @@ def _shared(rows: list[Row], baseline: list[Row]) -> list[tuple[Row, Row]]:
 def _mcnemar(pairs: list[tuple[Row, Row]]) -> float | None:
   if not pairs or len({cluster_of(row) for row, _ in pairs}) < len(pairs):
     return None
-  return mcnemar_p([row["acc"] for row, _ in pairs], [base["acc"] for _, base in pairs])
+  own, base = ([schema.primary(row) for row in side] for side in zip(*pairs))
+  return mcnemar_p(own, base) if {*own, *base} <= {0.0, 1.0} else None

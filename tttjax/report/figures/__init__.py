@@ -7,12 +7,13 @@ import pathlib
 from matplotlib import pyplot as plt
 
 from tttjax.report.figures import costs, evidence, lengths, sweeps
-from tttjax.report.figures.style import RC, Figure, Lengths
+from tttjax.report.figures.series import Scheme, looks_of, scheme
+from tttjax.report.figures.style import RC, Figure
 from tttjax.report.labels import model_labels, slug
 from tttjax.report.summary import Cell
 
-# File name -> function(cells of a task and model, path, unit) -> the figure, or None without data.
-_KINDS: dict[str, Callable[[Sequence[Cell], pathlib.Path, Lengths], Figure | None]] = {
+# File name -> function(cells of a task and model, path, scheme) -> figure, or None without data.
+_KINDS: dict[str, Callable[[Sequence[Cell], pathlib.Path, Scheme], Figure | None]] = {
   "accuracy": lengths.accuracy,
   "variants": lengths.variants,
   "cost": costs.cost,
@@ -43,12 +44,14 @@ def draw(
   }
   models = model_labels([model for _, model in groups])
   drawn: dict[tuple[str, str], list[Figure]] = {}
+  looks = looks_of(cells)
   with plt.rc_context(RC):
     for (task, model), own in groups.items():
       suffix = f"_{slug(task)}_{slug(models[model])}" if len(groups) > 1 else ""
-      unit = Lengths(units[task])
+      shared = scheme(own, units[task], looks)
       made = (
-        function(own, directory / f"{name}{suffix}.png", unit) for name, function in _KINDS.items()
+        function(own, directory / f"{name}{suffix}.png", shared)
+        for name, function in _KINDS.items()
       )
       drawn[task, model] = [figure for figure in made if figure]
   return drawn

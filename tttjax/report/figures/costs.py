@@ -6,107 +6,111 @@ import pathlib
 
 import matplotlib.patches as patches
 
+from tttjax.report.figures.axes import share_limits
+from tttjax.report.figures.series import MAX_SERIES, Scheme, Series, by_family, chosen
 from tttjax.report.figures.style import (
-  MAX_SERIES,
+  OTHER_PHASE,
   PHASES,
   Figure,
-  Lengths,
-  by_family,
+  arrangement,
   canvas,
-  chosen,
+  hide,
+  left_out,
   legend,
   save,
-  series_of,
-  share_limits,
+  series_legend,
   some_lengths,
 )
+from tttjax.report.printed import why_no_seconds
 from tttjax.report.summary import Cell
 
-_OTHER_PHASE = "#009E73"
+Measure = Callable[[Cell], float]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-  """Of (cost, accuracy), those that no other point beats, by ascending cost.
+  """Of (cost, score), those that no other point beats, by ascending cost.
 
-  A point is beaten by one that costs no more and is at least as accurate, and better in one of
-  the two.
+  A point is beaten by one that costs no more and scores at least as much, and better in one of the
+  two.
   """
   front: list[tuple[float, float]] = []
-  for cost, accuracy in sorted(points, key=lambda p: (p[0], -p[1])):
-    if not front or accuracy > front[-1][1]:
-      front.append((cost, accuracy))
+  for cost, score in sorted(points, key=lambda p: (p[0], -p[1])):
+    if not front or score > front[-1][1]:
+      front.append((cost, score))
   return front
 
 
-def cost(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
-  """A column per length (at most four), accuracy against FLOPs above and against seconds below."""
-  series = series_of(cells)
-  if len(series) > MAX_SERIES:  # the front is that of all of them
+def cost(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:
+  """A panel per length: the primary metric against FLOPs, and below against seconds."""
+  series = scheme.series(cells)
+  many = len(series) > MAX_SERIES
+  if many:  # the front is that of all of them
     series = by_family(series)
-  measures: list[tuple[str, Callable[[Cell], float]]] = [
-    ("model FLOPs per question", lambda cell: cell.flops),
-    ("seconds per context", lambda cell: cell.total_seconds),
-  ]
-  measures = [
-    (name, measure)
-    for name, measure in measures
-    if any(_usable(measure(c)) for s in series for c in s.cells)
-  ]
-  if len(series) < 2 or not measures:
+  measures: dict[str, Measure] = {
+    "model FLOPs per question": lambda cell: cell.flops,
+    "seconds per context": lambda cell: cell.total_seconds,
+  }
+  usable = {name: _lengths(series, measure) for name, measure in measures.items()}
+  drawn = {name: some_lengths(lengths) for name, lengths in usable.items() if lengths}
+  if len(series) < 2 or not drawn:
     return None
-  lengths = some_lengths([cell.length for s in series for cell in s.cells])
-  figure, axes = canvas(len(measures), len(lengths), 3.1, 2.9, sharey=True)
-  for i, (name, measure) in enumerate(measures):
-    for j, length in enumerate(lengths):
-      place = axes[i, j]
-      _scatter(place, series, length, measure)
-      place.set_xlabel(name)
+  columns = max(arrangement(len(lengths))[1] for lengths in drawn.values())
+  rows = {name: -(-len(lengths) // columns) for name, lengths in drawn.items()}
+  figure, axes = canvas(sum(rows.values()), columns, 3.1, 2.75, sharey=True)
+  top = 0
+  for name, lengths in drawn.items():
+    block = axes[top : top + rows[name]]
+    for place, length in zip(block.flat, lengths):
+      _scatter(place, series, length, measures[name])
+      place.set_title(scheme.text(length))
       share_limits(place)
-      if i == 0:
-        place.set_title(unit.text(length))
-    axes[i, 0].set_ylabel("accuracy")
-  legend(figure, axes[0, 0], columns=max(2, min(4, len(lengths))))
+    for place in block.flat[max(len(lengths) - columns, 0) : len(lengths)]:
+      place.set_xlabel(name)
+    for row in block:
+      row[0].set_ylabel(scheme.metric)
+    hide(block.flat[len(lengths) :])
+    top += rows[name]
+  series_legend(figure)
   save(figure, path)
+  lacking = any(not math.isfinite(c.total_seconds) for s in series for c in s.cells)
   return Figure(
     path,
-    "Accuracy against cost",
-    "Above against the model FLOPs that a question used (prefill included; each question is"
-    " charged the whole adaptation), below against wall-clock seconds of a context with all its"
+    f"{scheme.metric.capitalize()} against cost",
+    "First against the model FLOPs that a question used (prefill included; each question is"
+    " charged the whole adaptation), then against wall-clock seconds of a context with all its"
     " questions. Up and to the left is better; the grey steps are the Pareto front: strategies on"
     " it are not beaten in both at once. Differences within the bars (one standard error) may be"
-    " noise, so a place on the front is no proof. Hollow: seconds include compilation."
-    + (
-      " Options, budgets and runs of one kind of strategy share a look."
-      if len(series) > MAX_SERIES
-      else ""
-    ),
+    " noise, so a place on the front is no proof."
+    + (f" Points without seconds are left out: {why_no_seconds(cells)}." if lacking else "")
+    + (" Options, budgets and runs of one kind of strategy share a look." if many else "")
+    + left_out([n for own in usable.values() for n in own], [n for o in drawn.values() for n in o]),
   )
 
 
-def _scatter(axes, series, length: int, measure: Callable[[Cell], float]) -> None:
+def _lengths(series: Sequence[Series], measure: Measure) -> list[int]:
+  return sorted({c.length for s in series for c in s.cells if _usable(measure(c))})
+
+
+def _scatter(axes, series: Sequence[Series], length: int, measure: Measure) -> None:
   points = []
   for one in series:
     for cell in one.cells:
       if cell.length != length or not _usable(measure(cell)):
         continue
-      points.append((measure(cell), cell.accuracy.mean))
-      error = cell.accuracy.stderr
-      hollow = cell.compiling and measure(cell) == cell.total_seconds
+      points.append((measure(cell), cell.score.mean))
+      error = cell.score.stderr
       axes.errorbar(
         *points[-1],
         yerr=error if math.isfinite(error) else 0.0,
-        color=one.colour,
-        marker=one.marker,
+        color=one.look.colour,
+        marker=one.look.marker,
         markersize=7,
         capsize=2.5,
         elinewidth=1.1,
         linestyle="none",
-        markerfacecolor="white" if hollow else one.colour,
         label=one.label,
         zorder=4,
       )
-  if not points:
-    return
   front = pareto_front(points)
   axes.set_xscale("log")
   low, high = min(p[0] for p in points), max(p[0] for p in points)
@@ -140,61 +144,64 @@ def _usable(value: float) -> bool:
   return math.isfinite(value) and value > 0
 
 
-def latency(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
+def latency(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:
   """Stacked bars of the phases' seconds, a panel per length."""
-  series = chosen(series_of([cell for cell in cells if cell.total_seconds > 0]))
+  series = chosen(scheme.series([cell for cell in cells if cell.seconds]))
   if not series:
     return None
-  lengths = some_lengths([cell.length for s in series for cell in s.cells])
+  measured = [cell.length for s in series for cell in s.cells]
+  lengths = some_lengths(measured)
+  rows, columns = arrangement(len(lengths))
   figure, axes = canvas(
-    1, len(lengths), 2.6, 1.3 + 0.33 * len(series), [series[0].label] * 2, sharey=True
+    rows, columns, 2.6, 1.15 + 0.3 * len(series), [s.label for s in series], sharey=True
   )
-  phases = list(dict.fromkeys(p for s in series for cell in s.cells for p in cell.seconds))
-  for place, length in zip(axes[0], lengths):
-    longest = 0.0
-    for y, one in enumerate(series):
-      cell = next((c for c in one.cells if c.length == length), None)
-      if cell is None:
-        continue
-      left = 0.0
-      for phase in phases:
-        seconds = cell.seconds.get(phase, 0.0)
-        place.barh(
-          y,
-          seconds,
-          left=left,
-          height=0.68,
-          color=PHASES.get(phase, _OTHER_PHASE),
-          edgecolor="white",
-          linewidth=0.5,
-        )
-        left += seconds
-      longest = max(longest, left)
-      place.text(
-        left,
-        y,
-        f" {left:.2g}{'*' if cell.compiling else ''}"
-        if left < 100
-        else f" {left:,.0f}{'*' if cell.compiling else ''}",
-        va="center",
-        fontsize=9,
-      )
-    place.set_title(unit.text(length))
-    place.set_xlabel("seconds")
-    place.set_xlim(0, longest * 1.28 or 1)
-    place.locator_params(axis="x", nbins=3)
-    place.set_yticks(range(len(series)), [s.label for s in series])
+  spent = [phase for s in series for cell in s.cells for phase in cell.seconds]
+  phases = [*(p for p in PHASES if p in spent), *dict.fromkeys(p for p in spent if p not in PHASES)]
+  for place, length in zip(axes.flat, lengths):
+    _bars(place, series, length, phases)
+    place.set_title(scheme.text(length))
   axes[0, 0].invert_yaxis()
-  figure.legend(
-    handles=[patches.Patch(color=PHASES.get(p, _OTHER_PHASE), label=p) for p in phases],
-    loc="outside upper center",
-    ncols=len(phases),
-  )
+  hide(axes.flat[len(lengths) :])
+  handles = [patches.Patch(color=PHASES.get(p, OTHER_PHASE), label=p) for p in phases]
+  legend(figure, handles, phases)
   save(figure, path)
+  lacking = (
+    f" Bars are missing where there are no seconds: {why_no_seconds(cells)}."
+    if not all(cell.seconds for cell in cells)
+    else ""
+  )
   return Figure(
     path,
     "Where the seconds go",
     "Wall-clock seconds per context, all of its questions together, median over contexts without"
-    " compilation (* where every context compiled something): reading the context (prefill),"
-    " training steps (adapt), thinking and answering (generate). They depend on the machine.",
+    " compilation: reading the context (prefill), training steps (adapt), thinking and answering"
+    f" (generate). They depend on the machine.{lacking}{left_out(measured, lengths)}",
   )
+
+
+def _bars(axes, series: Sequence[Series], length: int, phases: Sequence[str]) -> None:
+  longest = 0.0
+  for y, one in enumerate(series):
+    cell = next((c for c in one.cells if c.length == length), None)
+    if cell is None:
+      continue
+    left = 0.0
+    for phase in phases:
+      seconds = cell.seconds.get(phase, 0.0)
+      axes.barh(
+        y,
+        seconds,
+        left=left,
+        height=0.68,
+        color=PHASES.get(phase, OTHER_PHASE),
+        edgecolor="white",
+        linewidth=0.5,
+      )
+      left += seconds
+    longest = max(longest, left)
+    text = f" {left:#.2g}" if left < 10 else f" {left:,.0f}"
+    axes.text(left, y, text, va="center", fontsize=9)
+  axes.set_xlabel("seconds")
+  axes.set_xlim(0, longest * 1.28 or 1)
+  axes.locator_params(axis="x", nbins=3)
+  axes.set_yticks(range(len(series)), [s.label for s in series])

@@ -7,15 +7,16 @@ import pathlib
 import numpy as np
 
 from tttjax.mechanism import required_lead
+from tttjax.report.figures.axes import length_panel
+from tttjax.report.figures.series import Scheme, chosen
 from tttjax.report.figures.style import (
   Figure,
-  Lengths,
+  arrangement,
   canvas,
-  chosen,
-  legend,
-  length_panel,
+  hide,
+  left_out,
   save,
-  series_of,
+  series_legend,
   some_lengths,
 )
 from tttjax.report.summary import Cell
@@ -29,7 +30,7 @@ _PANELS = {
 _EPSILONS = (0.5, 0.1)
 
 
-def mechanism(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
+def mechanism(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:
   """A panel for each of mass, margin, lead and held-out loss that was measured."""
   measured = [cell for cell in cells if cell.mechanism]
   panels = {
@@ -39,12 +40,12 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figur
   }
   if not panels:
     return None
-  series = chosen(series_of(measured))
+  series = chosen(scheme.series(measured))
   columns = min(2, len(panels))
   rows = -(-len(panels) // columns)
   figure, axes = canvas(rows, columns, 4.6, 3.6)
   for place, (name, label) in zip(axes.flat, panels.items()):
-    length_panel(place, series, lambda cell: cell.mechanism.get(name), label, unit)
+    length_panel(place, series, lambda cell: cell.mechanism.get(name), label, scheme)
     if name == "mass":
       place.set_ylim(0, place.get_ylim()[1])
     elif name == "lead":
@@ -63,9 +64,8 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figur
         fontsize=9,
         color="#555555",
       )
-  for place in axes.flat[len(panels) :]:
-    place.set_visible(False)
-  legend(figure, axes[0, 0], columns=3 if columns > 1 else 2)
+  hide(axes.flat[len(panels) :])
+  series_legend(figure)
   save(figure, path)
   return Figure(
     path,
@@ -104,15 +104,16 @@ def _requirements(axes, cells: Sequence[Cell]) -> None:
     )
 
 
-def mass_by_layer(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
+def mass_by_layer(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:
   """Attention mass of each layer, a panel per length."""
   measured = [cell for cell in cells if len(cell.mass_by_layer) > 1]
   if not measured:
     return None
-  series = chosen(series_of(measured))
-  lengths = some_lengths([cell.length for s in series for cell in s.cells])
-  figure, axes = canvas(1, len(lengths), 3.1, 3.3)
-  for place, length in zip(axes[0], lengths):
+  series = chosen(scheme.series(measured))
+  lengths = some_lengths([cell.length for cell in measured])
+  rows, columns = arrangement(len(lengths))
+  figure, axes = canvas(rows, columns, 3.1, 3.1)
+  for place, length in zip(axes.flat, lengths):
     for one in series:
       for cell in one.cells:
         if cell.length == length:
@@ -120,24 +121,27 @@ def mass_by_layer(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> F
           place.plot(
             layers,
             cell.mass_by_layer,
-            color=one.colour,
-            linestyle=one.line,
+            color=one.look.colour,
+            linestyle=one.look.line,
             linewidth=1.8,
-            marker=one.marker if len(layers) <= 12 else None,
+            marker=one.look.marker if len(layers) <= 12 else None,
             markersize=5,
             label=one.label,
           )
-    place.set_title(unit.text(length))
+    place.set_title(scheme.text(length))
     place.set_xlabel("layer")
     place.locator_params(axis="x", integer=True, nbins=8)
     place.grid(axis="y", color="#DDDDDD", linewidth=0.8)
     place.set_ylim(0, place.get_ylim()[1])
-  axes[0, 0].set_ylabel("attention mass on the evidence")
-  legend(figure, axes[0, 0], columns=max(2, min(4, len(lengths))))
+  for row in axes:
+    row[0].set_ylabel("attention mass on the evidence")
+  hide(axes.flat[len(lengths) :])
+  series_legend(figure)
   save(figure, path)
   return Figure(
     path,
     "Attention mass by layer",
     "Mean over heads, questions and the answer's tokens, of each layer; each length has its"
-    " own scale, and there are no error bars.",
+    " own scale, and there are no error bars."
+    + left_out([cell.length for cell in measured], lengths),
   )

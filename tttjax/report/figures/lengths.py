@@ -1,92 +1,91 @@
-"""Accuracy against context length, and the paired gain over in-context."""
+"""The primary metric against context length, and the paired gain over the reference."""
 
 from collections.abc import Sequence
 import pathlib
 
-from tttjax.report.figures.style import (
-  MAX_SERIES,
-  Figure,
-  Lengths,
-  Series,
-  canvas,
-  chosen,
+from tttjax.report.figures.axes import (
+  End,
+  chance_line,
   end_labels,
-  graded,
+  ends_of,
   length_panel,
-  save,
-  series_of,
   share_limits,
 )
-from tttjax.report.labels import BASELINE, family_of
+from tttjax.report.figures.series import MAX_SERIES, Scheme, Series, chosen, graded
+from tttjax.report.figures.style import Figure, canvas, hide, save
+from tttjax.report.labels import reference, strategy_label
 from tttjax.report.summary import Cell
 
 _MAX_COLUMNS = 3
 _LEAST_RANGE = 0.02  # of the gain, on both sides of 0
 
 
-def accuracy(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure:
+def accuracy(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure:
   """Two panels; the names stand at the lines' right ends."""
-  every = series_of(cells)
+  every = scheme.series(cells)
   series = chosen(every)
   compared = [s for s in series if any(cell.gain for cell in s.cells)]
   figure, axes = canvas(1, 2 if compared else 1, 4.6, 3.9, [s.label for s in (compared or series)])
-  length_panel(axes[0, 0], series, lambda cell: cell.accuracy, "accuracy", unit)
-  share_limits(axes[0, 0])
-  last = axes[0, -1]
+  first, last = axes[0, 0], axes[0, -1]
+  length_panel(first, series, lambda cell: cell.score, scheme.metric, scheme)
+  share_limits(first)
+  chance_line(first, cells)
   if compared:
-    length_panel(
-      last, compared, lambda cell: cell.gain and cell.gain.gain, "paired gain over in-context", unit
-    )
+    length_panel(last, compared, lambda cell: cell.gain and cell.gain.gain, scheme.gain, scheme)
     last.axhline(0, color="#000000", linewidth=1.3, zorder=2)
-    ends = [(_last_gain(s), s.label, s.colour) for s in compared]
-    base = next((s for s in series if s.strategy == BASELINE), None)
-    if base:
-      ends.insert(0, (0.0, "in-context", base.colour))
-  else:
-    ends = [(s.cells[-1].accuracy.mean, s.label, s.colour) for s in series]
+    low, high = last.get_ylim()  # not a sliver where every gain is 0
+    last.set_ylim(min(low, -_LEAST_RANGE), max(high, _LEAST_RANGE))
+  ends = ends_of(last, compared or series)
+  if compared:
+    edge = last.get_xlim()[1]
+    ends.append(
+      End(edge, 0.0, strategy_label(reference()), "#000000", _marker_of_reference(series))
+    )
   end_labels(last, ends)
   save(figure, path)
-  left_out = len(every) - len(series)
+  number = len(every) - len(series)
   more = (
-    f" {left_out} more strategies or runs are in the table and in the small multiples below"
+    f" {number} more strategies or runs are in the table and in the small multiples below"
     " (drawn here: the first run of each, those without options before those with)."
-    if left_out
+    if number
     else ""
   )
   return Figure(
     path,
-    "Accuracy against context length",
-    "Left: share of questions answered exactly. Right: the difference from in-context on the same"
+    f"{scheme.metric.capitalize()} against context length",
+    f"Left: mean {scheme.metric} of all questions; dotted: what guessing would score, where that is"
+    f" not next to 0. Right: the difference from {strategy_label(reference())} on the same"
     " questions; above the line is better. Bars: one standard error, clustered by context. Points"
-    f" at one length are shifted a little so that bars do not overlap.{more}",
+    " at one length are shifted a little so that bars do not overlap. A bracket holds the names of"
+    f" lines that end at the same place.{more}",
   )
 
 
-def variants(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
+def variants(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:
   """Small multiples, a panel per family of strategies: only where `accuracy` left some out."""
-  every = series_of(cells)
-  main = {(s.strategy, s.cells[0].run) for s in chosen(every)}
+  every = scheme.series(cells)
+  main = {s.key for s in chosen(every)}
   if len(main) == len(every):
     return None
   compared = any(cell.gain for cell in cells)
   families: dict[str, list[Series]] = {}
   for one in every:
     if compared and not any(cell.gain for cell in one.cells):
-      continue  # in-context itself
-    families.setdefault(family_of(one.strategy), []).append(one)
+      continue  # the reference itself
+    families.setdefault(one.family, []).append(one)
   lone = [own[0] for own in families.values() if len(own) == 1]
   panels = [_thinned(own) for own in families.values() if len(own) > 1]
-  if left_out := [s for s in lone if (s.strategy, s.cells[0].run) not in main]:
-    panels.append(_thinned(left_out))
+  if alone := [s for s in lone if s.key not in main]:
+    panels.append(_thinned(alone))
   columns = min(_MAX_COLUMNS, len(panels))
   rows = -(-len(panels) // columns)
   figure, axes = canvas(rows, columns, 4.2, 4.2, sharey=True)
   for place, own in zip(axes.flat, panels):
     if compared:
-      length_panel(place, graded(own), lambda cell: cell.gain and cell.gain.gain, "", unit)
+      length_panel(place, graded(own), lambda cell: cell.gain and cell.gain.gain, "", scheme)
       place.axhline(0, color="#000000", linewidth=1.3, zorder=2)
     else:
-      length_panel(place, graded(own), lambda cell: cell.accuracy, "", unit)
+      length_panel(place, graded(own), lambda cell: cell.score, "", scheme)
     place.legend(
       fontsize=8.5,
       loc="lower center",
@@ -95,12 +94,11 @@ def variants(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure
       handlelength=1.6,
       borderaxespad=0.2,
     )
-  for place in axes.flat[len(panels) :]:
-    place.set_visible(False)
-  low, high = axes[0, 0].get_ylim()  # all panels share it; not a sliver where every gain is 0
+  hide(axes.flat[len(panels) :])
+  low, high = axes[0, 0].get_ylim()  # all panels share it
   axes[0, 0].set_ylim(min(low, -_LEAST_RANGE), max(high, _LEAST_RANGE))
   for row in axes:
-    row[0].set_ylabel("paired gain over in-context" if compared else "accuracy")
+    row[0].set_ylabel(scheme.gain if compared else scheme.metric)
   save(figure, path)
   return Figure(
     path,
@@ -118,5 +116,5 @@ def _thinned(series: list[Series]) -> list[Series]:
   return [series[round(i * step)] for i in range(MAX_SERIES)]
 
 
-def _last_gain(series: Series) -> float:
-  return [cell.gain.gain.mean for cell in series.cells if cell.gain][-1]
+def _marker_of_reference(series: Sequence[Series]) -> str | None:
+  return next((s.look.marker for s in series if s.cells[0].is_reference), None)

@@ -9,62 +9,65 @@ from matplotlib import colors, ticker
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tttjax.report.figures.style import (
-  Figure,
-  Lengths,
-  canvas,
-  errors_of,
-  save,
-  share_limits,
-  some_lengths,
-)
-from tttjax.report.labels import family_of, options_of
+from tttjax.report.figures.axes import errors_of, share_limits
+from tttjax.report.figures.series import Scheme
+from tttjax.report.figures.style import Figure, canvas, hide, left_out, legend, save, some_lengths
+from tttjax.report.labels import role_of, strategy_label
 from tttjax.report.summary import Cell
+from tttjax.strategies import Role
 
-# Strategies whose steps, span and rate mean something, and those that think.
-_TRAINED = ("qttt",)
-_THOUGHT = ("thinking",)
 # Options that set a budget, so cells that differ in them alone lie on one line.
 _BUDGET_OPTIONS = ("steps", "span", "learning_rate", "budget", "thinking_tokens")
 _MATCHED = 0.06  # budgets matched context by context differ by less than this share
 
 
-def budgets(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
+def _trains(cell: Cell) -> bool:
+  """Whether its steps, span and rate are what it spends its budget on."""
+  return role_of(cell.family) is Role.METHOD and cell.budget.steps > 0
+
+
+def _thinks(cell: Cell) -> bool:
+  """Whether one thought is what it spends its budget on."""
+  return cell.budget.thinking_tokens > 0 and cell.budget.samples == 1 and not cell.budget.steps > 0
+
+
+def budgets(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:
   """Accuracy against N and against M, a line per length."""
   steps = _sweep(
-    cells, _TRAINED, lambda c: c.budget.steps, lambda c: (c.budget.span, c.budget.learning_rate)
+    cells, _trains, lambda c: c.budget.steps, lambda c: (c.budget.span, c.budget.learning_rate)
   )
-  thinking = _sweep(cells, _THOUGHT, lambda c: c.budget.thinking_tokens, lambda c: ())
+  thinking = _sweep(cells, _thinks, lambda c: c.budget.thinking_tokens, lambda c: ())
   panels = [
-    (name, sweep)
-    for name, sweep in (("qTTT steps N", steps), ("thinking tokens M", thinking))
+    (f"{name} of {_label(sweep)}", sweep)
+    for name, sweep in (("steps N", steps), ("thinking tokens M", thinking))
     if sweep
   ]
   if not panels:
     return None
-  shades = _shades([length for _, sweep in panels for length in sweep])
+  lengths = [length for _, sweep in panels for length in sweep]
+  shades = _shades(lengths)
   figure, axes = canvas(1, len(panels), 4.4, 3.9, sharey=True)
   for place, (name, sweep) in zip(axes[0], panels):
-    _lines(place, sweep, shades, lambda cell: cell.accuracy, unit)
+    _lines(place, sweep, shades, lambda cell: cell.score)
     place.set_xlabel(f"{name}{_fixed(sweep) if sweep is steps else ''}")
     share_limits(place)
-  axes[0, 0].set_ylabel("accuracy")
-  _length_legend(figure, shades, unit)
+  axes[0, 0].set_ylabel(scheme.metric)
+  _length_legend(figure, shades, scheme)
   save(figure, path)
   return Figure(
     path,
-    "Accuracy against the budget",
-    "What more steps of qTTT and more thinking tokens buy, a line per length. Bars: one standard"
-    " error. Where other settings vary too, the most frequent ones are drawn, as written below"
-    " the axis; all are in the table.",
+    f"{scheme.metric.capitalize()} against the budget",
+    "What more steps and more thinking tokens buy, a line per length. Bars: one standard error."
+    " Where other settings vary too, the most frequent ones are drawn, as written below the axis;"
+    " all are in the table." + left_out(lengths, shades),
   )
 
 
-def learning_rates(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
+def learning_rates(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:
   """Accuracy and gain against the learning rate, a line per length."""
   sweep = _sweep(
     cells,
-    _TRAINED,
+    _trains,
     lambda c: c.budget.learning_rate,
     lambda c: (_rounded(c.budget.steps), c.budget.span),
   )
@@ -73,37 +76,38 @@ def learning_rates(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> 
   shades = _shades(sweep)
   compared = any(cell.gain for own in sweep.values() for _, cell in own)
   figure, axes = canvas(1, 2 if compared else 1, 4.4, 3.9)
-  _lines(axes[0, 0], sweep, shades, lambda cell: cell.accuracy, unit)
-  axes[0, 0].set_ylabel("accuracy")
+  _lines(axes[0, 0], sweep, shades, lambda cell: cell.score)
+  axes[0, 0].set_ylabel(scheme.metric)
   share_limits(axes[0, 0])
   if compared:
-    _lines(axes[0, 1], sweep, shades, lambda cell: cell.gain and cell.gain.gain, unit)
+    _lines(axes[0, 1], sweep, shades, lambda cell: cell.gain and cell.gain.gain)
     axes[0, 1].axhline(0, color="#000000", linewidth=1.3, zorder=2)
-    axes[0, 1].set_ylabel("paired gain over in-context")
+    axes[0, 1].set_ylabel(scheme.gain)
   for place in axes[0]:
-    place.set_xlabel("learning rate of qTTT")
-  _length_legend(figure, shades, unit)
+    place.set_xlabel(f"learning rate of {_label(sweep)}")
+  _length_legend(figure, shades, scheme)
   save(figure, path)
   return Figure(
     path,
     "Sensitivity to the learning rate",
     "A rate that is picked because it is best here looks better than it is: choose it with one"
-    " seed and report another. Bars: one standard error.",
+    " seed and report another. Bars: one standard error." + left_out(list(sweep), shades),
   )
 
 
-def grid(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | None:
+def grid(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:
   """Heat maps over span k and steps N, a panel per length."""
-  cells = [cell for cell in cells if family_of(cell.strategy) in _TRAINED]
+  cells = [cell for cell in cells if _trains(cell)]
   cells = _most_frequent(cells, lambda c: (_settings(c), c.budget.learning_rate))
   compared = all(cell.gain for cell in cells)
-  value = (lambda cell: cell.gain.gain) if compared else (lambda cell: cell.accuracy)
-  panels = {}
-  for length in some_lengths([cell.length for cell in cells]):
+  value = (lambda cell: cell.gain.gain) if compared else (lambda cell: cell.score)
+  grids = {}
+  for length in sorted({cell.length for cell in cells}):
     own = {(c.budget.span, _rounded(c.budget.steps)): c for c in cells if c.length == length}
     spans, steps = (sorted({key[i] for key in own}) for i in (0, 1))
     if len(spans) > 1 and len(steps) > 1 and 2 * len(own) > len(spans) * len(steps):
-      panels[length] = own, spans, steps
+      grids[length] = own, spans, steps
+  panels = {length: grids[length] for length in some_lengths(list(grids))}
   if not panels:
     return None
   values = [value(cell).mean for own, _, _ in panels.values() for cell in own.values()]
@@ -117,12 +121,11 @@ def grid(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | N
   figure, axes = canvas(rows, columns, max(2.6, 0.8 * widest + 0.8), max(2.2, 0.55 * tallest + 1.0))
   for place, (length, (own, spans, steps)) in zip(axes.flat, panels.items()):
     _heat(place, own, spans, steps, value, norm, colourmap, compared)
-    place.set_title(unit.text(length))
+    place.set_title(scheme.text(length))
     place.set_xlabel("steps N")
     place.set_ylabel("span k (tokens)")
-  for place in axes.flat[len(panels) :]:
-    place.set_visible(False)
-  what = "paired gain over in-context" if compared else "accuracy"
+  hide(axes.flat[len(panels) :])
+  what = scheme.gain if compared else scheme.metric
   figure.colorbar(
     plt.cm.ScalarMappable(norm, colourmap), ax=list(axes.flat), label=what, shrink=0.9
   )
@@ -131,7 +134,8 @@ def grid(cells: Sequence[Cell], path: pathlib.Path, unit: Lengths) -> Figure | N
     path,
     "Span length and number of steps",
     f"The {what}, and below it one standard error, for every span k and number of steps N that"
-    " ran. Neighbours that differ by less than two errors are not different.",
+    " ran. Neighbours that differ by less than two errors are not different."
+    + left_out(list(grids), list(panels)),
   )
 
 
@@ -165,20 +169,19 @@ Sweep = dict[int, list[tuple[float, Cell]]]
 
 def _sweep(
   cells: Sequence[Cell],
-  families: Sequence[str],
+  belongs: Callable[[Cell], bool],
   x: Callable[[Cell], float],
   rest: Callable[[Cell], tuple],
 ) -> Sweep:
   """{length: [(x, cell)]} of cells that differ in x alone; {} unless a length has several x."""
-  own = [c for c in cells if family_of(c.strategy) in families and math.isfinite(x(c)) and x(c) > 0]
+  own = [cell for cell in cells if belongs(cell) and math.isfinite(x(cell)) and x(cell) > 0]
   own = _most_frequent(own, lambda c: (_settings(c), rest(c)))
   lines: Sweep = {}
   for cell in sorted(own, key=lambda c: (c.length, x(c))):
     line = lines.setdefault(cell.length, [])
     if not line or x(cell) > line[-1][0] * (1 + _MATCHED):  # the same budget in another run: once
       line.append((x(cell), cell))
-  lines = {length: line for length, line in lines.items() if len(line) > 1}
-  return {length: lines[length] for length in some_lengths(list(lines), 6)}
+  return {length: line for length, line in lines.items() if len(line) > 1}
 
 
 def _most_frequent(cells: Sequence[Cell], settings: Callable[[Cell], tuple]) -> list[Cell]:
@@ -190,10 +193,14 @@ def _most_frequent(cells: Sequence[Cell], settings: Callable[[Cell], tuple]) -> 
 
 def _settings(cell: Cell) -> tuple:
   """What must agree on one line beside the budget: the strategy and its other options."""
-  options = options_of(cell.strategy)
-  return family_of(cell.strategy), tuple(
-    sorted((k, v) for k, v in options.items() if k not in _BUDGET_OPTIONS)
+  return cell.family, tuple(
+    sorted((k, v) for k, v in cell.options.items() if k not in _BUDGET_OPTIONS)
   )
+
+
+def _label(sweep: Sweep) -> str:
+  """The strategy whose budget varies."""
+  return strategy_label(next(iter(sweep.values()))[0][1].family)
 
 
 def _fixed(sweep: Sweep) -> str:
@@ -205,13 +212,15 @@ def _rounded(value: float) -> float:
   return round(value) if math.isfinite(value) else -1.0
 
 
-def _shades(lengths) -> dict[int, str]:
-  lengths = sorted(set(lengths))
+def _shades(lengths: Sequence[int]) -> dict[int, str]:
+  """A colour for each length that is drawn."""
+  lengths = some_lengths(lengths)
   shades = plt.get_cmap("viridis_r")(np.linspace(0.12, 0.95, len(lengths)))
   return {n: colors.to_hex(shade) for n, shade in zip(lengths, shades)}
 
 
-def _lines(axes, sweep: Sweep, shades, value, unit: Lengths) -> None:
+def _lines(axes, sweep: Sweep, shades: dict[int, str], value) -> None:
+  sweep = {length: line for length, line in sweep.items() if length in shades}
   markers = "oDs^vP"
   for i, (length, line) in enumerate(sweep.items()):
     line = [(x, value(cell)) for x, cell in line if value(cell) is not None]
@@ -226,7 +235,6 @@ def _lines(axes, sweep: Sweep, shades, value, unit: Lengths) -> None:
       linewidth=1.8,
       elinewidth=1.1,
       capsize=2.5,
-      label=unit.text(length),
     )
   ticks = sorted({x for line in sweep.values() for x, _ in line})
   axes.set_xscale("log")
@@ -241,12 +249,12 @@ def _lines(axes, sweep: Sweep, shades, value, unit: Lengths) -> None:
   axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
 
 
-def _length_legend(figure, shades, unit: Lengths) -> None:
+def _length_legend(figure, shades, scheme: Scheme) -> None:
   handles = [
-    plt.Line2D([], [], color=colour, linewidth=3, label=unit.text(length))
+    plt.Line2D([], [], color=colour, linewidth=3, label=scheme.text(length))
     for length, colour in shades.items()
   ]
-  figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
+  legend(figure, handles, [handle.get_label() for handle in handles])
 
 
 def _short(rate: float) -> str:

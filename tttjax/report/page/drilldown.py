@@ -6,6 +6,7 @@ from tttjax.report.labels import count, strategy_label, task_label
 from tttjax.report.page.markup import curve, details, shortened, strip, table, text
 from tttjax.report.runs import Row, Run
 from tttjax.report.summary import cluster_of
+from tttjax.rows import primary
 
 # (contexts per length, questions per context, strategies per context) from most to least; the
 # first whose page is small enough is taken.
@@ -124,7 +125,7 @@ def _question(answers: Iterable[tuple[str, Row]]) -> str:
     if row.get("error"):
       verdict, said = '<b class="no">failed</b>', f"<code>{text(row['error'][:200])}</code>"
     else:
-      right = row["acc"] == 1
+      right = primary(row) == 1
       verdict = '<b class="yes">right</b>' if right else '<b class="no">wrong</b>'
       said = _said(row)
     if row.get("fallback"):

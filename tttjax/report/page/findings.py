@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from tttjax.report.comparing import Comparison, Decline, decline_statement, statement
 from tttjax.report.labels import (
-  BASELINE,
   count,
-  family_of,
   p_text,
   plus_minus,
+  reference,
+  role_of,
   strategy_label,
   task_label,
 )
 from tttjax.report.page.markup import details, text
 from tttjax.report.page.tables import comparisons_table
 from tttjax.report.summary import Cell
+from tttjax.strategies import Role
 
 _MOST_SENTENCES = 10  # of a task and model; more stand in the table only
 
@@ -40,13 +41,13 @@ def verdict(
       if (d.task, d.model) == (task, model)
     ][:_MOST_SENTENCES]
     own = [c for c in compared if (c.task, c.model) == (task, model)]
-    said = sorted(own, key=lambda c: ("(" in c.treatment, c.baseline != BASELINE))
+    said = sorted(own, key=lambda c: (bool(c.options), not c.with_reference))
     items += [_sentence(statement(c, tested), c.run, runs) for c in said[:_MOST_SENTENCES]]
     items += _mass_sentences([cell for cell in cells if cell.group == (task, model)], units[task])
     parts.append(
       f"<ul>{''.join(items)}</ul>"
       if items
-      else "<p>Nothing to compare: in-context did not run.</p>"
+      else f"<p>Nothing to compare: {text(strategy_label(reference()))} did not run.</p>"
     )
     if len(own) > _MOST_SENTENCES:
       parts.append(f"<p>{len(own) - _MOST_SENTENCES} more comparisons are in the table.</p>")
@@ -66,25 +67,26 @@ def _sentence(words: str, run: str, runs: bool) -> str:
 
 
 def _mass_sentences(cells: Sequence[Cell], unit: str) -> list[str]:
-  """Attention mass of in-context at both ends, and what plain qTTT changes at the longest."""
+  """Attention mass of in-context at both ends, and what the methods change at the longest."""
   items = []
-  base = [c for c in cells if c.strategy == BASELINE and "mass" in c.mechanism]
+  base = [c for c in cells if c.is_reference and "mass" in c.mechanism]
   if base:
     run = base[0].run
     base = [c for c in base if c.run == run]
     short, long = base[0], base[-1]
     if short.length != long.length:
       items.append(
-        f"<li>Attention mass on the places with the answer, in-context:"
+        f"<li>Attention mass on the places with the answer, {text(base[0].label)}:"
         f" {text(plus_minus(short.mechanism['mass']))} at {short.length:,} {text(unit)},"
         f" {text(plus_minus(long.mechanism['mass']))} at {long.length:,}.</li>"
       )
     for cell in cells:
       gain = cell.mechanism_gain.get("mass")
-      if cell.strategy == "qttt" and cell.length == long.length and cell.run == run and gain:
+      plain = role_of(cell.family) is Role.METHOD and not cell.options
+      if plain and cell.length == long.length and cell.run == run and gain:
         p = f"p = {p_text(gain.p_value)}".replace("= <", "< ")
         items.append(
-          f"<li>At {long.length:,} {text(unit)} {strategy_label(cell.strategy)} changes that mass"
+          f"<li>At {long.length:,} {text(unit)} {text(cell.label)} changes that mass"
           f" by {text(plus_minus(gain.gain, sign='+', places=4))} ({text(p)}, not"
           " corrected).</li>"
         )
@@ -93,13 +95,16 @@ def _mass_sentences(cells: Sequence[Cell], unit: str) -> list[str]:
 
 def _tuning(cells: Sequence[Cell]) -> str:
   settings = {
-    (c.strategy, c.budget.steps, c.budget.span, c.budget.learning_rate)
+    (c.family, c.budget.steps, c.budget.span, c.budget.learning_rate)
     for c in cells
-    if family_of(c.strategy) == "qttt"
+    if role_of(c.family) is Role.METHOD
   }
-  if len({s[1:] for s in settings}) < 2:
+  families = [family for family, *_ in settings]
+  tuned = [family for family in dict.fromkeys(families) if families.count(family) > 1]
+  if not tuned:
     return ""
+  names = " and ".join(map(strategy_label, tuned))
   return (
-    " Several settings of qTTT ran on the same questions: the best of them is best partly by"
+    f" Several settings of {names} ran on the same questions: the best of them is best partly by"
     " luck, so confirm it with another seed."
   )

@@ -136,7 +136,7 @@ def write(path: pathlib.Path, content: Content) -> None:
 def _what_ran(content: Content, models: dict[str, str]) -> str:
   cells, runs = content.cells, content.runs
   rows = sum(len(run.rows) for run in runs)
-  contexts = sorted({cell.accuracy.clusters for cell in cells})
+  contexts = sorted({cell.score.clusters for cell in cells})
   lengths = sorted({cell.length for cell in cells})
   number = f"{contexts[0]}" if len(contexts) == 1 else f"{contexts[0]} to {contexts[-1]}"
   tasks = ", ".join(dict.fromkeys(task_label(cell.task) for cell in cells))

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from tttjax.report.labels import family_of, options_of, strategy_label
+from tttjax import spec
+from tttjax.report.labels import strategy_label
 from tttjax.report.page.markup import text
 
 INTRODUCTION = """<p>A language model can read more than it can use. The longer the context, the
@@ -70,8 +71,9 @@ prefill</em>: without the reading; <em>given</em>: what the budget allowed after
 is what strategies are matched on; <em>shared</em>: with reading and training divided among the
 questions of a context. Thinking may stop before its budget is used up.</dd>
 <dt>seconds</dt><dd>Wall clock per context, all of its questions answered in one batch; median over
-contexts in which no program was compiled. It depends on the machine and on what else runs there; *
-marks cells in which every context compiled something.</dd>
+contexts in which no program was compiled. It depends on the machine and on what else runs there;
+empty where nothing was measured: every context compiled something, or ran in the programs of
+another length.</dd>
 <dt>attention mass, margin, lead</dt><dd>Of the tokens with the answer, while the reference answer
 is predicted (of strategies that think: while they write, which is not to be compared): their share
 of the attention; the logarithm of their weight against all others' (mass above one half when
@@ -82,13 +84,13 @@ guarantees a given mass grows with the logarithm of the length.</dd>
 
 def strategies(names: Sequence[str]) -> str:
   """A description of every strategy and option that occurs."""
-  families = dict.fromkeys(family_of(name) for name in names)
+  families = dict.fromkeys(spec.taken_apart(name)[0] for name in names)
   parts = [
     f"<dt>{text(strategy_label(family))}</dt><dd>{_FAMILIES[family]}</dd>"
     for family in families
     if family in _FAMILIES
   ]
-  options = dict.fromkeys(option for name in names for option in options_of(name))
+  options = dict.fromkeys(option for name in names for option in spec.taken_apart(name)[1])
   described = [f"<li>{_OPTIONS[option]}</li>" for option in options if option in _OPTIONS]
   more = f"<p>Variants:</p><ul>{''.join(described)}</ul>" if described else ""
   return f"<dl>{''.join(parts)}</dl>{more}"

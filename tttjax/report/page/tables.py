@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import math
 
 from tttjax.report.comparing import Comparison
-from tttjax.report.labels import count, p_text, plus_minus, scientific, strategy_label, task_label
+from tttjax.report.labels import (
+  count,
+  metric_label,
+  p_text,
+  plus_minus,
+  reference,
+  scientific,
+  strategy_label,
+  task_label,
+)
 from tttjax.report.page.markup import details, table, text
 from tttjax.report.printed import extra_flops, thought
 from tttjax.report.runs import Run
@@ -32,14 +41,16 @@ def scores_table(cells: Sequence[Cell], holm_p: dict[int, float], runs: bool) ->
     runs: whether a column names the run.
   """
   others = [
-    n for n in dict.fromkeys(n for c in cells for n in (*c.metrics, *c.corpus)) if n != "acc"
+    n
+    for n in dict.fromkeys(n for c in cells for n in (*c.metrics, *c.corpus))
+    if n != cells[0].metric
   ]
   masses = any("mass" in cell.mechanism for cell in cells)
   trouble = any(cell.failures or cell.fallbacks for cell in cells)
   head = [
-    "accuracy",
+    text(metric_label(cells[0].metric)),
     *map(text, others),
-    "gain over<br>in-context",
+    f"gain over<br>{text(strategy_label(reference()))}",
     "p",
     "p, Holm",
     *(["attention<br>mass"] if masses else []),
@@ -51,14 +62,14 @@ def scores_table(cells: Sequence[Cell], holm_p: dict[int, float], runs: bool) ->
   def line(cell: Cell) -> list[str]:
     gain, mass = cell.gain, cell.mechanism.get("mass")
     return [
-      text(plus_minus(cell.accuracy)),
+      text(plus_minus(cell.score)),
       *(_metric(cell, name) for name in others),
       text(plus_minus(gain.gain, sign="+")) if gain else "",
       text(p_text(gain.p_value)) if gain else "",
       text(p_text(holm_p[id(cell)])) if gain else "",
       *([text(plus_minus(mass)) if mass else ""] if masses else []),
-      f"{cell.accuracy.clusters:,}",
-      f"{cell.accuracy.n:,}",
+      f"{cell.score.clusters:,}",
+      f"{cell.score.n:,}",
       *([f"{cell.failures or ''}", f"{cell.fallbacks or ''}"] if trouble else []),
     ]
 
@@ -80,7 +91,7 @@ def costs_table(cells: Sequence[Cell], runs: bool) -> str:
   ]
 
   def line(cell: Cell) -> list[str]:
-    star, budget = "*" if cell.compiling else "", cell.budget
+    budget = cell.budget
     given = budget.steps if budget.steps > 0 else 0.0  # nan where every example failed
     return [
       scientific(cell.flops),
@@ -93,7 +104,7 @@ def costs_table(cells: Sequence[Cell], runs: bool) -> str:
         else ("", "", "")
       ),
       thought(cell),
-      *(f"{cell.seconds[p]:.2f}{star}" if p in cell.seconds else "" for p in _PHASES),
+      *(f"{cell.seconds[p]:.2f}" if p in cell.seconds else "" for p in _PHASES),
     ]
 
   return _by_cell(cells, head, line, runs)
