@@ -227,7 +227,7 @@ def test_dialect_is_the_one_of_the_checkpoint(tokenizer):
   assert texts[1].startswith("[QUESTION] anomaly as {type, TX id}?<")
 
 
-def test_scoring_reads_the_first_number(tokenizer):
+def test_scoring_reads_the_number_that_is_stated(tokenizer):
   task = BankLog()
   question = task.at(0, 200, tokenizer, True).questions[0]
   wrong = f"{(int(question.references[0]) + 1) % 10000:04d}"

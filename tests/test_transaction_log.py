@@ -301,7 +301,7 @@ def test_the_auditor_refuses_what_it_cannot_read():
     ("{LOST_UPDATE, TX0123}", 0, 1),
     ("{CALC_ERROR, TX0124}", 1, 0),
     ("{CALC_ERROR, TX01234}", 1, 0),
-    ("{CALC_ERROR, TX123}", 1, 0),
+    ("{CALC_ERROR, TX123}", 1, 1),
     ("{CALC_ERROR, 0123}", 1, 0),
     ("TX0123", 0, 1),
     ("{CALC_ERROR, TX0123} or {LOST_UPDATE, TX0123}", 0, 1),

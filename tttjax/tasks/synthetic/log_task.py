@@ -1,4 +1,4 @@
-"""What the two dialects of the transaction log share: building an example, and scoring answers.
+"""What the two dialects of the transaction log share: building an example, and its scores.
 
 A dialect says how an operation is written (BankLog: compact, TransactionLog: prose). The example of
 a seed is the needles of that seed (transaction_log_needles) in a haystack that is the longest start
@@ -7,7 +7,6 @@ of that seed's random log that fits: a longer context has the shorter one's line
 
 from collections.abc import Callable
 import dataclasses
-import re
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +15,8 @@ from tttjax.errors import UserError
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.synthetic import auditor as audit
-from tttjax.tasks.synthetic.ledger import ANOMALIES, Entry, Ledger, Operation, check_transactions
+from tttjax.tasks.synthetic import log_answers
+from tttjax.tasks.synthetic.ledger import Entry, Ledger, Operation, check_transactions
 from tttjax.tasks.synthetic.log_needles import (
   FIRST_OPERATIONS,
   MOST_NEEDLES,
@@ -32,10 +32,6 @@ KINDS = ("balance", "amount", "anomaly")
 
 _HAYSTACK = 20  # random stream of a seed; the needles' are others
 _TRANSFERS = {"balance": MOST_UPDATES, "amount": 1, "anomaly": FIRST_OPERATIONS + 1}
-_FINAL = re.compile(r"final\s*:", re.IGNORECASE)
-_TYPE = re.compile("|".join(name.replace("_", "[_ -]?") for name in ANOMALIES), re.IGNORECASE)
-_ID = re.compile(r"\bTX[ _-]?([0-9]+)", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\w-])-?[0-9]+")  # not the digits of an account or a transaction
 
 _Lines = list[tuple[str, Operation | None]]  # (text with its newline, what it says)
 
@@ -259,38 +255,37 @@ class LogTask:
   def extract(self, text: str) -> str | None:
     """The answer in an output, in the form of the reference; None where it states none."""
     if self.kind == "anomaly":
-      kind, transaction = _anomaly(text)
-      return f"{{{kind}, TX{transaction}}}" if kind and transaction else None
-    number = _NUMBER.search(_after_final(text))
-    return number[0] if number else None
+      kind, transaction = log_answers.anomaly(text)
+      if kind is None or transaction is None:
+        return None
+      return f"{{{kind}, TX{transaction:0{self.id_digits}d}}}"
+    number = log_answers.number(text)
+    if number is None or number != number.to_integral_value():
+      return None if number is None else str(number)
+    return (self.balance if self.kind == "balance" else self.amount)(int(number))
 
   def score(self, text: str, question: Question) -> dict[str, float]:
-    """Metrics of an output without its thoughts: 'acc' is 1 where it states the reference answer.
+    """The question's metrics of an output: 'acc' is 1 where it states a reference answer.
 
     For 'anomaly' the halves are scored too ('type_acc', 'id_acc'); an output that states several
-    types or several ids has none. Elsewhere the first number counts.
+    types or several ids has none.
     """
-    scores = {"acc": float(self.extract(text) in question.references)}
     if self.kind == "anomaly":
-      found, reference = _anomaly(text), _anomaly(question.references[0])
-      scores |= {
-        name: float(a == b) for name, a, b in zip(("type_acc", "id_acc"), found, reference)
+      found = log_answers.anomaly(text)
+      halves = [
+        (found.type == right.type, found.transaction == right.transaction)
+        for right in map(log_answers.anomaly, question.references)
+      ]
+      scores = {
+        "acc": any(map(all, halves)),
+        "type_acc": any(type_right for type_right, _ in halves),
+        "id_acc": any(id_right for _, id_right in halves),
       }
-    return scores
-
-
-def _after_final(text: str) -> str:
-  """What follows the last `Final:`, or all of the text where there is none."""
-  return _FINAL.split(text)[-1]
-
-
-def _anomaly(text: str) -> tuple[str | None, str | None]:
-  """(type, digits of the id) that an output states; None for one that is missing or ambiguous."""
-  text = _after_final(text)
-  kinds = {re.sub("[ -]", "_", match.upper()) for match in _TYPE.findall(text)}
-  ids = set(_ID.findall(text))
-  only = lambda found: found.pop() if len(found) == 1 else None
-  return only(kinds), only(ids)
+    else:
+      found = log_answers.number(text)
+      right = found is not None and found in map(log_answers.number, question.references)
+      scores = {"acc": right}
+    return {name: float(scores[name]) for name in question.metrics}
 
 
 def _join(lines: _Lines) -> str:

@@ -3,40 +3,65 @@
 from collections.abc import Iterable
 import re
 
-_PLACE = re.compile(
-  r'(?P<path>[\w./\\~-]*\w\.py)[`"\'*]*'
-  r"(?:\s*:\s*(?:L|line\s*)?|\s*#L|,?\s+(?:at\s+|on\s+)?line\s+|\s*\(line\s+)"
-  r"[`*]*(?P<line>[0-9]+)"
-  r"(?P<more>\s*(?:-|–|,|;|/|&|\bto\b|\band\b|\bor\b)\s*(?:lines?\s*)?[0-9]+)?",
+from tttjax.tasks import answers
+
+_PATH = r"(?P<path{0}>[\w./\\~-]*\w\.py)(?!\w)"
+_LINE = r"(?P<line{0}>\d{{1,3}}(?:,\d{{3}}){{1,3}}(?!\d)|\d{{1,9}})(?![\d]|\.\d)"
+_WORD = r"(?<![^\W_])(?:line(?:[\s_]*(?:number|no))?|L)"
+# a.py:12, a.py#L12, a.py(12), a.py, line 12, "file": "a.py", "line": 12
+_PATH_FIRST = (
+  r"(?<![\w./\\~-])"
+  + _PATH.format(1)
+  + rf"(?:[\W_]{{0,12}}(?:at|on|in)?[\W_]{{0,3}}(?:the\s+)?{_WORD}[\W_]{{0,8}}"
+  + r"|[`\"'*\])]*\s*(?::{1,2}\s*[`*]*|[#(\[]\s*))"
+  + _LINE.format(1)
+)
+# line 12 of the file a.py, "line": 12, "file": "a.py"
+_LINE_FIRST = (
+  rf"{_WORD}[\W_]{{0,8}}{_LINE.format(2)}[\W_]{{0,8}}?(?:(?:of|in|from)\s+)?(?:the\s+)?"
+  r"(?:(?:file|path|module)(?:_?name)?[\W_]{1,6}?)?[\W_]{0,2}?" + _PATH.format(2)
+)
+_PLACE = re.compile(f"{_PATH_FIRST}|{_LINE_FIRST}", re.IGNORECASE)
+# A second line: 12-14, 12 or 13; but not what is said of one: 12 - 1 should be 2.
+_MORE = re.compile(
+  r"(?:[-/&\u2013]|\s*(?:\b(?:to|and|or|through)\b|&)\s*(?:lines?\s*)?)\d+"
+  r"|\s*[-,;/\u2013]\s*(?:lines?\s*)?\d+(?!\d|\s+[^\W\d])",
   re.IGNORECASE,
 )
 
 
 def parse_place(text: str) -> tuple[str, int] | None:
-  """The one place that an output names after its last `Final:`, anywhere where it has none.
+  """The one place that an output answers with (tttjax.tasks.answers).
 
-  Accepts `a/b.py:12`, `b.py line 12`, `b.py, line 12`, `b.py#L12`, in quotes or bold, and the same
-  place named again. Several places, or a range of lines, are no answer.
+  Accepts `a/b.py:12`, `b.py line 12`, `b.py#L12`, `b.py(12)`, `line 12 of b.py`, `File: b.py Line:
+  12` and the same as JSON, in quotes or bold, and the same place named again. Several places, or a
+  range of lines, are no answer.
 
   Returns:
-    (path with `/`, 1-based line), or None.
+    (path with `/`, in lower case, 1-based line), or None.
   """
-  text = re.split(r"final\W*:", text, flags=re.IGNORECASE)[-1]
-  places = set()
-  for match in _PLACE.finditer(text):
-    if match["more"]:
-      return None
-    path = match["path"].replace("\\", "/").lower()
-    while path.startswith("./"):
-      path = path[2:]
-    places.add((path.lstrip("/"), int(match["line"])))
-  if len({line for _, line in places}) != 1:
+  (places,) = answers.read(answers.clean(text), _mentions)
+  if None in places or len({line for _, line in places}) != 1:
     return None
   # `model.py` beside `olmo/model.py` names the same file again.
   paths = sorted((path for path, _ in places), key=len)
   if not all(ends_with(paths[-1], path) for path in paths):
     return None
-  return paths[-1], places.pop()[1]
+  return paths[-1], next(iter(places))[1]
+
+
+def _mentions(text: str) -> list[answers.Mention]:
+  return [answers.Mention(*match.span(), _place(match)) for match in _PLACE.finditer(text)]
+
+
+def _place(match: re.Match) -> tuple[str, int] | None:
+  """(path, line), None for a range."""
+  if _MORE.match(match.string, match.end()):
+    return None
+  path = (match["path1"] or match["path2"]).replace("\\", "/").lower()
+  while path.startswith("./"):
+    path = path[2:]
+  return path.lstrip("/"), int((match["line1"] or match["line2"]).replace(",", ""))
 
 
 def ends_with(path: str, end: str) -> bool:

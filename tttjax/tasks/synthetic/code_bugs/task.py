@@ -7,6 +7,7 @@ line. The same seed has the same bug and depth at every length.
 
 import dataclasses
 import functools
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +15,7 @@ import numpy as np
 from tttjax.errors import UserError
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
-from tttjax.tasks.synthetic.code_bugs import places as answer
-from tttjax.tasks.synthetic.code_bugs import window
+from tttjax.tasks.synthetic.code_bugs import places, window
 from tttjax.tasks.synthetic.code_bugs.mutation import OPERATORS, Site, mutate
 from tttjax.tasks.synthetic.code_bugs.tree import Tree, load_tree
 
@@ -176,22 +176,28 @@ class CodeBugs:
 
     A path may be shortened to its last components where they mean one file of the tree only.
     """
-    place = answer.parse_place(text)
+    place = places.parse_place(text)
     if place is None:
       return None
     paths = [file.path for file in load_tree(self.source).files]
-    return f"{answer.resolve(place[0], paths)}:{place[1]}"
+    return f"{places.resolve(place[0], paths)}:{place[1]}"
 
   def score(self, text: str, question: Question) -> dict[str, float]:
     """'acc': the file and the line are right; 'within_3_acc': the file, and at most 3 lines off."""
-    found = self.extract(text)
-    if found is None:
-      return {"acc": 0.0, "within_3_acc": 0.0}
-    (path, _, line), (right_path, _, right_line) = (
-      place.rpartition(":") for place in (found, question.references[0])
+    off = min(
+      (_lines_off(self.extract(text), reference) for reference in question.references),
+      default=math.inf,
     )
-    off = abs(int(line) - int(right_line)) if path == right_path else float("inf")
-    return {"acc": float(off == 0), "within_3_acc": float(off <= _NEAR)}
+    scores = {"acc": off == 0, "within_3_acc": off <= _NEAR}
+    return {name: float(scores[name]) for name in question.metrics}
+
+
+def _lines_off(found: str | None, reference: str) -> float:
+  """Lines between two places `path:line`; infinite between files."""
+  if found is None:
+    return math.inf
+  (path, _, line), (right_path, _, right_line) = (p.rpartition(":") for p in (found, reference))
+  return abs(int(line) - int(right_line)) if path == right_path else math.inf
 
 
 def _bytes(tree: Tree) -> int:

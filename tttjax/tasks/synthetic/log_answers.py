@@ -1,0 +1,51 @@
+"""Reads what is asked of a transaction log out of what a model wrote."""
+
+import decimal
+import re
+from typing import NamedTuple
+
+from tttjax.tasks import answers
+from tttjax.tasks.synthetic.ledger import ANOMALIES
+
+_TYPES = {name.replace("_", ""): name for name in ANOMALIES}
+_TYPE = r"(?<![^\W_])(?P<type>" + "|".join(n.replace("_", r"[\s_-]?") for n in ANOMALIES) + ")"
+_ID = r"(?<![^\W_])TX(?:\s+id)?[\s_#:-]*(?P<id>\d{1,18})"
+_MENTION = re.compile(rf"(?:{_TYPE}|{_ID})(?![^\W_])", re.IGNORECASE)
+# Digits of names: transactions, accounts, numbered lines.
+_NAMES = re.compile(
+  rf"{_ID}|(?<![^\W_])[A-Z]\d\d(?![^\W_])"
+  r"|\b(?:transaction|account|operation|line|row|step)\s+(?:id\s+|number\s+|no\.?\s*)?#?\d+\b",
+  re.IGNORECASE,
+)
+
+
+class Anomaly(NamedTuple):
+  """An anomaly as an output states it.
+
+  Attributes:
+    type: of ledger.ANOMALIES; None where it is missing or ambiguous.
+    transaction: its id as a number, for leading zeros do not count; None likewise.
+  """
+
+  type: str | None
+  transaction: int | None
+
+
+def number(text: str) -> decimal.Decimal | None:
+  """The balance or amount that an output states; None where it states none or several."""
+  return answers.number(text, _NAMES)
+
+
+def anomaly(text: str) -> Anomaly:
+  """The type and the transaction that an output states, each by itself."""
+  types, ids = answers.read(answers.clean(text), _mentions, ("type", "id"))
+  return Anomaly(answers.only(types), answers.only(ids))
+
+
+def _mentions(text: str) -> list[answers.Mention]:
+  return [
+    answers.Mention(*match.span(), _TYPES[re.sub(r"[\s_-]", "", match["type"].upper())], "type")
+    if match["type"]
+    else answers.Mention(*match.span(), int(match["id"]), "id")
+    for match in _MENTION.finditer(text)
+  ]
