@@ -43,7 +43,7 @@ def directory(tmp_path) -> pathlib.Path:
 def test_opening_reads_no_weights_and_loads_no_tokenizer(directory, monkeypatch):
   monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
   hf.edit_config(directory, tie_word_embeddings=True)
-  monkeypatch.setattr(StoredTensor, "open", lambda self: pytest.fail("read"))
+  monkeypatch.setattr(StoredTensor, "read", lambda *_: pytest.fail("read"))
   opened = open_checkpoint(directory)
   assert opened.config.num_hidden_layers == 3
   assert opened.tensors["model.norm.weight"].shape == (20,)

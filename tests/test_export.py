@@ -2,6 +2,13 @@
 
 import importlib
 import json
+import os
+import pathlib
+import resource
+import stat
+import subprocess
+import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +152,67 @@ def test_failed_export_leaves_nothing(tmp_path, source):
   with user_error("model.norm.weight", "float16", "float32"):
     export(tmp_path / "out", model, params, dtype=jnp.float16)
   assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_full_disk_is_named_and_leaves_nothing(tmp_path, source):
+  model, params = from_pretrained(source)
+  params = jax.tree.map(np.asarray, params)  # Slices of these compile nothing.
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+  try:
+    with user_error(tmp_path / "out", "cannot be written", "too large"):
+      export(tmp_path / "out", model, params)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_written_files_can_be_read_by_others(tmp_path, source):
+  out = export(tmp_path / "out", *from_pretrained(source))
+  for path in out.iterdir():
+    assert path.stat().st_mode & stat.S_IROTH, path
+
+
+MEMORY_PROBE = """
+    import gc, importlib, sys
+    import jax
+    import tttjax as tt
+    module = importlib.import_module('tttjax.checkpoint.hf_export')
+    tensor = 4 * 512 * 8192
+    module.MAX_SHARD_BYTES = 2 * tensor
+    model = tt.Decoder(tt.DecoderConfig(512, 512, 8192, 4, 4, 2, 128, 1e4, 512))
+    params = jax.tree.map(lambda x: jax.numpy.zeros(x.shape), tt.abstract_params(model))
+
+    def status(key):
+      with open('/proc/self/status') as file:
+        return next(1024 * int(l.split()[1]) for l in file if l.startswith(key))
+
+    tt.export(sys.argv[1] + '/first', model, params)  # Compiles.
+    gc.collect()
+    with open('/proc/self/clear_refs', 'w') as file:
+      file.write('5')  # Resets the peak.
+    before = status('VmRSS')
+    tt.export(sys.argv[1] + '/second', model, params)
+    print((status('VmHWM') - before) / tensor)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
+def test_peak_memory_is_one_file_and_less_than_three_tensors(tmp_path):
+  # A process of its own, whose allocator returns memory at once.
+  environment = os.environ | {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "PYTHONPATH": str(pathlib.Path(__file__).parents[1]),
+  }
+  probe = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(MEMORY_PROBE), str(tmp_path)],
+    env=environment,
+    check=True,
+    capture_output=True,
+    text=True,
+  )
+  # Of twelve large tensors two fill a file; one more is copied and checked meanwhile.
+  assert float(probe.stdout.split()[-1]) < 2 + 3
 
 
 def test_other_faults_are_named(tmp_path, source):

@@ -78,7 +78,7 @@ def test_text_ending_in_a_newline_tokenizes_the_same_whatever_follows(tokenizer,
 
 
 def test_context_and_suffix_tokenize_like_their_concatenation(tokenizer):
-  example = BankLog().make_example(0, 300, tokenizer, 4, in_tokens=True)
+  example = BankLog().at(0, 300, tokenizer, True)
   for question in example.questions:
     for suffix in (question.text, question.thinking_text):
       assert ids(tokenizer, example.context + suffix) == ids(tokenizer, example.context) + ids(

@@ -5,13 +5,14 @@ import json
 import os
 import pathlib
 import shutil
-import struct
-from typing import IO, Any
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
+import safetensors
+from safetensors.numpy import save_file
 
 from tttjax.checkpoint import names
 from tttjax.checkpoint.config_json import write_config
@@ -22,7 +23,8 @@ from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.decoder_config import DecoderConfig
 
-MAX_SHARD_BYTES = 5_000_000_000
+# The host holds the tensors of one file while it is written.
+MAX_SHARD_BYTES = 2_000_000_000
 COPIED_FILES = (
   "generation_config.json",
   "tokenizer.json",
@@ -49,8 +51,18 @@ def export(
 ) -> pathlib.Path:
   """Writes a checkpoint with the query kernels W_Q + Delta; it appears complete or not at all.
 
-  float32 by default: bfloat16 rounds most of Delta away. Where another dtype is asked for, prints
-  the relative error |round(W_Q + Delta) - (W_Q + Delta)| / |Delta| (Frobenius norms, all layers).
+  All tensors are written in `dtype`, whatever the dtype of `params`: float32 by default, even
+  where the base weights are bfloat16, because bfloat16 rounds most of Delta away. Where another
+  dtype is asked for, prints the relative error |round(W_Q + Delta) - (W_Q + Delta)| / |Delta|
+  (Frobenius norms, all layers).
+
+  The exported model is not the adapted session: a session keeps the context's cache as the base
+  weights made it and applies Delta only to later queries, whereas the exported model reads the
+  context anew with W_Q + Delta, so that in all layers but the first its keys and values differ
+  too. Both follow from the same Delta, but their logits differ, and greedy texts part sooner or
+  later.
+
+  The host holds the tensors of one file (MAX_SHARD_BYTES, or one tensor if that is larger).
 
   Args:
     path_out: directory to make; may exist if it is empty.
@@ -92,10 +104,11 @@ def export(
     _write_weights(temporary if writes else None, code, model.config, params, fast)
     if writes:
       os.replace(temporary, path_out)  # Atomic; replaces nothing but an empty directory.
-  except OSError as error:
+  except (OSError, safetensors.SafetensorError) as error:
+    reason = getattr(error, "strerror", None) or error
     raise UserError(
-      f"{path_out}: cannot be written ({error.strerror}); choose a directory on a"
-      " disk with write permission and enough space"
+      f"{path_out}: cannot be written ({reason}); choose a directory on a disk with write"
+      " permission and enough space"
     ) from error
   finally:
     if writes:
@@ -167,8 +180,7 @@ def _write_weights(
       for _ in shard:
         next(tensors)
     else:
-      with open(directory / file, "wb") as out:
-        _write_shard(out, code, shard, tensors)
+      _write_shard(directory / file, {name: next(tensors) for name in shard})
   next(tensors, None)  # Runs the generator to its end, where it reports the rounding error.
   if directory is not None and len(shards) > 1:
     total = sum(
@@ -198,20 +210,12 @@ def _num_bytes(shape: tuple[int, ...], itemsize: int) -> int:
   return int(np.prod(shape, dtype=np.int64)) * itemsize
 
 
-def _write_shard(out: IO[bytes], code: str, shard: _Shard, tensors: Iterator[np.ndarray]) -> None:
-  """Header, then the tensors one by one, so that the host holds one at a time."""
-  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # Transformers insists on it.
-  end = 0
-  for name, shape in shard.items():
-    begin, end = end, end + _num_bytes(shape, DTYPES[code].itemsize)
-    header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [begin, end]}
-  text = json.dumps(header).encode()
-  text += b" " * (-len(text) % 8)  # Aligns the data.
-  out.write(struct.pack("<Q", len(text)) + text)
-  for _ in shard:
-    out.write(next(tensors).reshape(-1).view(np.uint8).data)
-  out.flush()
-  os.fsync(out.fileno())
+def _write_shard(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+  """Writes one file and waits until it is on the disk."""
+  save_file(tensors, path, metadata={"format": "pt"})  # Transformers insists on it.
+  path.chmod(0o644)  # The library's files are private.
+  with open(path, "rb") as file:
+    os.fsync(file.fileno())
 
 
 def _tensors(

@@ -18,7 +18,7 @@ from tttjax.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from tttjax.checkpoint.safetensors_index import DTYPES, StoredTensor, format_code
 from tttjax.models.decoder import Decoder, Params, abstract_params
 
-_CHUNK_BYTES = 8 << 20  # Bounds the file pages mapped at a time.
+_CHUNK_BYTES = 4 << 20  # Bounds the file pages mapped, and their copy, at a time.
 
 
 def from_pretrained(
@@ -67,7 +67,8 @@ def _load(
   leaf: jax.ShapeDtypeStruct,
 ) -> jax.Array:
   """One parameter; a stacked one is filled layer by layer, in place."""
-  blocks = (_read_block(tensor, split_shape, _block_sharding(layout, leaf)) for tensor in tensors)
+  sharding = _block_sharding(layout, leaf)
+  blocks = (_read_block(layout, tensor, split_shape, sharding) for tensor in tensors)
   convert, insert = _programs(layout.from_file, leaf.dtype, leaf.sharding)
   if not layout.stacked:
     return convert(next(blocks))
@@ -106,24 +107,31 @@ def _block_sharding(layout: names.Layout, leaf: jax.ShapeDtypeStruct) -> NamedSh
 
 
 def _read_block(
-  tensor: StoredTensor, split_shape: tuple[int, ...], sharding: NamedSharding | None
+  layout: names.Layout,
+  tensor: StoredTensor,
+  split_shape: tuple[int, ...],
+  sharding: NamedSharding | None,
 ) -> jax.Array:
   """A stored tensor, viewed as `split_shape`, on the devices; dtype and axis order of the file."""
   if sharding is None:
-    return jax.device_put(_read_slice(tensor, split_shape, (slice(None),) * len(split_shape)))
+    whole = (slice(None),) * len(split_shape)
+    return jax.device_put(_read_slice(layout, tensor, split_shape, whole))
   slices: dict[tuple, np.ndarray] = {}  # Devices that hold the same slice share one copy.
 
   def read(index: tuple[slice, ...]) -> np.ndarray:
     key = tuple((part.start, part.stop) for part in index)
     if key not in slices:
-      slices[key] = _read_slice(tensor, split_shape, index)
+      slices[key] = _read_slice(layout, tensor, split_shape, index)
     return slices[key]
 
   return jax.make_array_from_callback(split_shape, sharding, read)
 
 
 def _read_slice(
-  tensor: StoredTensor, split_shape: tuple[int, ...], index: tuple[slice, ...]
+  layout: names.Layout,
+  tensor: StoredTensor,
+  split_shape: tuple[int, ...],
+  index: tuple[slice, ...],
 ) -> np.ndarray:
   """Copies a slice of a stored tensor, a few rows at a time."""
   rows = range(*index[0].indices(split_shape[0]))
@@ -132,9 +140,31 @@ def _read_slice(
   step = max(1, _CHUNK_BYTES * split_shape[0] // max(1, tensor.num_bytes))
   for start in range(0, len(rows), step):
     chunk = slice(rows.start + start, min(rows.start + start + step, rows.stop))
-    # A fresh mapping for each chunk: touched pages count as the process's memory until unmapped.
-    out[start : start + step] = tensor.open().reshape(split_shape)[chunk, *index[1:]]
+    out[start : start + step] = _read_chunk(layout, tensor, split_shape, (chunk, *index[1:]))
   return out
+
+
+def _read_chunk(
+  layout: names.Layout,
+  tensor: StoredTensor,
+  split_shape: tuple[int, ...],
+  index: tuple[slice, ...],
+) -> np.ndarray:
+  """The part of a stored tensor at `index` of its split axes.
+
+  The file is sliced along the first axis of each product ("Hd": H), which is what meshes split;
+  slices of the others are cut from that.
+  """
+  axes = iter(zip(index, split_shape, strict=True))
+  of_file, of_view, view = [], [], []
+  for product in layout.file:
+    (outer, size), *inner = (next(axes) for _ in product)
+    start, stop, _ = outer.indices(size)
+    block = math.prod(size for _, size in inner)
+    of_file.append(slice(start * block, stop * block))
+    of_view += [slice(None), *(part for part, _ in inner)]
+    view += [stop - start, *(size for _, size in inner)]
+  return tensor.read(tuple(of_file)).reshape(view)[tuple(of_view)]
 
 
 def _aligned_empty(shape: list[int], dtype: np.dtype) -> np.ndarray:

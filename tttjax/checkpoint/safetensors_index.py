@@ -1,20 +1,15 @@
-"""Index of a checkpoint's tensors: headers only, everything checked before any byte is loaded.
+"""Index of a checkpoint's tensors: headers only, everything checked before any byte is loaded."""
 
-A safetensors file is an 8-byte little-endian header length, a JSON header that gives each
-tensor's dtype, shape and byte range, and the raw row-major little-endian data.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Iterator
+import contextlib
 import dataclasses
-import json
 import math
-import os
 import pathlib
-import struct
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import safetensors
 
 from tttjax.checkpoint import names
 from tttjax.checkpoint.fields import read_json
@@ -28,7 +23,6 @@ DTYPES = {
   "F16": np.dtype(np.float16),
   "F32": np.dtype(np.float32),
 }
-_MAX_HEADER_BYTES = 100_000_000  # The format's own limit; a larger length is garbage.
 _FETCH = "fetch the file again"
 
 
@@ -49,22 +43,21 @@ class StoredTensor:
     name: its name in the file.
     dtype: the format's name of its data type, e.g. 'BF16'.
     shape: its shape.
-    offset: position of its first byte in the file.
   """
 
   path: pathlib.Path
   name: str
   dtype: str
   shape: tuple[int, ...]
-  offset: int
 
   @property
   def num_bytes(self) -> int:
     return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
-  def open(self) -> np.ndarray:
-    """Maps the tensor's bytes read-only; pages are read when touched, dropped with the array."""
-    return np.memmap(self.path, DTYPES[self.dtype], "r", self.offset, self.shape)
+  def read(self, index: tuple[slice, ...]) -> np.ndarray:
+    """A copy of the part at `index`; no more of the file is touched, and nothing stays mapped."""
+    with _opened(self.path) as file:
+      return file.get_slice(self.name)[index]
 
 
 def open_checkpoint(directory, config: DecoderConfig) -> dict[str, StoredTensor]:
@@ -83,7 +76,7 @@ def open_checkpoint(directory, config: DecoderConfig) -> dict[str, StoredTensor]
   """
   directory = pathlib.Path(directory)
   if (directory / SINGLE_FILE).exists():
-    stored = read_header(directory / SINGLE_FILE)
+    stored = _read_header(directory / SINGLE_FILE)
   elif (directory / INDEX_FILE).exists():
     stored = _read_shards(directory)
   else:
@@ -111,7 +104,7 @@ def _read_shards(directory: pathlib.Path) -> dict[str, StoredTensor]:
   for file in sorted(set(weight_map.values())):
     if not (directory / file).exists():
       raise UserError(f"{directory / file}: shard is missing, {INDEX_FILE} lists it; fetch it")
-    for name, tensor in read_header(directory / file).items():
+    for name, tensor in _read_header(directory / file).items():
       if weight_map.get(name) != file:
         raise UserError(
           f"{directory / file}: holds tensor {name}, which {INDEX_FILE} does not "
@@ -127,97 +120,32 @@ def _read_shards(directory: pathlib.Path) -> dict[str, StoredTensor]:
   return stored
 
 
-def read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
-  """Reads and checks one file's header against the file's size.
+def _read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
+  """The tensors of one file; the library checks the header against the file's size.
 
   Raises:
     UserError: the file is truncated, or its header is not what the format prescribes.
   """
-  file_bytes = os.path.getsize(path)
-  with open(path, "rb") as file:
-    prefix = file.read(8)
-    if len(prefix) < 8:
-      raise UserError(
-        f"{path}: truncated: {file_bytes} bytes cannot hold a safetensors header; {_FETCH}"
-      )
-    header_bytes = struct.unpack("<Q", prefix)[0]
-    if header_bytes > _MAX_HEADER_BYTES:
-      raise UserError(
-        f"{path}: corrupt: the header claims {header_bytes} bytes (is it a "
-        f"safetensors file, not a pointer to one?); {_FETCH}"
-      )
-    if 8 + header_bytes > file_bytes:
-      raise UserError(
-        f"{path}: truncated: the header needs {8 + header_bytes} bytes, the file has "
-        f"{file_bytes}; {_FETCH}"
-      )
-    try:
-      header = json.loads(file.read(header_bytes).decode("utf-8"))
-    except ValueError as error:  # Of JSON or of UTF-8.
-      raise UserError(
-        f"{path}: corrupt: the header is not valid JSON ({error}); {_FETCH}"
-      ) from None
-  if not isinstance(header, dict):
-    raise UserError(f"{path}: corrupt: the header is not a JSON object; {_FETCH}")
-  header.pop("__metadata__", None)
-  return _parse_entries(path, header, 8 + header_bytes, file_bytes)
+  with _opened(path) as file:
+    slices = {name: file.get_slice(name) for name in file.keys()}
+    return {
+      name: StoredTensor(path, name, tensor.get_dtype(), tuple(tensor.get_shape()))
+      for name, tensor in slices.items()
+    }
 
 
-def _parse_entries(
-  path: pathlib.Path, header: Mapping[str, Any], data_start: int, file_bytes: int
-) -> dict[str, StoredTensor]:
-  tensors, ranges = {}, []
-  for name, entry in header.items():
-    dtype, shape, begin, end = _parse_entry(path, name, entry)
-    tensors[name] = StoredTensor(path, name, dtype, shape, data_start + begin)
-    ranges.append((begin, end, name))
-    # Other dtypes are refused later, if the tensor is one that matters.
-    expected = math.prod(shape) * DTYPES[dtype].itemsize if dtype in DTYPES else end - begin
-    if end - begin != expected:
-      raise UserError(
-        f"{path}: corrupt: tensor {name} of {dtype} {list(shape)} needs {expected} "
-        f"bytes, its byte range has {end - begin}; {_FETCH}"
-      )
-  position = 0
-  for begin, end, name in sorted(ranges):
-    if begin != position:
-      raise UserError(
-        f"{path}: corrupt: tensor {name} starts at byte {begin} of the data, "
-        f"the tensor before it ends at {position}; {_FETCH}"
-      )
-    position = end
-  if data_start + position != file_bytes:
-    kind = "truncated" if file_bytes < data_start + position else "corrupt"
-    raise UserError(
-      f"{path}: {kind}: the header describes {data_start + position} bytes, the file "
-      f"has {file_bytes}; {_FETCH}"
-    )
-  return tensors
-
-
-def _parse_entry(
-  path: pathlib.Path, name: str, entry: Any
-) -> tuple[str, tuple[int, ...], int, int]:
-  """(dtype, shape, begin, end) of one header entry."""
-
-  def natural(value) -> bool:
-    return type(value) is int and value >= 0  # Not bool.
-
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Any]:
+  """A safetensors file, mapped: pages that were read are the process's memory until it closes."""
   try:
-    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-    valid = (
-      isinstance(dtype, str)
-      and isinstance(shape, list)
-      and all(map(natural, shape))
-      and natural(begin)
-      and natural(end)
-      and begin <= end
-    )
-  except (KeyError, TypeError, ValueError):
-    valid = False
-  if not valid:
-    raise UserError(f"{path}: corrupt: the header entry of tensor {name} is invalid; {_FETCH}")
-  return dtype, tuple(shape), begin, end
+    with safetensors.safe_open(path, framework="numpy") as file:
+      yield file
+  except safetensors.SafetensorError as error:
+    raise UserError(
+      f"{path}: truncated, corrupt or a mere pointer to the weights ({error}); {_FETCH}"
+    ) from None
+  except OSError as error:
+    raise UserError(f"{path}: cannot be read ({error}); {_FETCH}") from None
 
 
 def _check_tensors(
@@ -264,10 +192,8 @@ def _check_tied(head: StoredTensor, embedding: StoredTensor) -> None:
   """A stored head that differs from the embeddings is not tied, whatever config.json says."""
   rows = 4096  # Bounds the memory of the comparison.
   for start in range(0, head.shape[0], rows):
-    # A fresh mapping each time, so that compared pages are dropped.
-    if not np.array_equal(
-      head.open()[start : start + rows], embedding.open()[start : start + rows]
-    ):
+    part = (slice(start, min(start + rows, head.shape[0])),)
+    if not np.array_equal(head.read(part), embedding.read(part)):
       raise UserError(
         f"{head.path}: {names.LM_HEAD} differs from {names.EMBEDDING} although "
         "tie_word_embeddings is true; set it to false in config.json"
