@@ -90,6 +90,17 @@ def test_chunked_attention_and_its_query_gradient_equal_autodiff(
   np.testing.assert_allclose(dq, expected["dq"], atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 8, 512, 4096])
+def test_the_slots_that_are_read_follow_the_length_and_not_the_capacity(rows):
+  for capacity, length in itertools.product((1024, 1408, 8192, 32768), (1, 300, 1000, 1024)):
+    q, keys = np.zeros((1, 1, rows, 1)), np.broadcast_to(np.zeros(()), (1, 1, 1, capacity, 1))
+    first, limit = np.zeros(1, np.int32), np.full((1, rows), length, np.int32)
+    block, begin, end = chunked.visited(q, keys, first, limit)
+    assert begin == 0 and length <= end * block < length + 512
+    _, begin, end = chunked.visited(q, keys, limit[0, :1] - 1, limit)
+    assert end - begin == 1
+
+
 def test_dense_attention_and_all_its_gradients_equal_autodiff(problem, expected):
   p = problem
   function = lambda q, k, v: attend_dense(q, k, v, p["first"], p["limit"])

@@ -28,7 +28,7 @@ def suffix():
 def test_keys_and_values_equal_transformers_over_several_chunks(small):
   hf, model, params = small
   tokens = random_tokens(np.random.default_rng(4), 1, 1500)
-  cache, logits = tt.prefill(model, params, tokens, capacity=2176)  # two chunks of 1088
+  cache, logits = tt.prefill(model, params, tokens, capacity=2176)  # six chunks of 272
   expected = reference.cache_tensors(reference.hf_cache(hf, tokens))
   for layer, (keys, values) in enumerate(expected):
     assert relative_error(cache.keys[layer, :, :, :1500], keys) < 1e-4

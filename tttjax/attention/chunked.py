@@ -12,11 +12,13 @@ from tttjax.attention.merging import MASKED
 
 # Scores held at once, rows x block of one (batch, KV head).
 _SCORES = 1 << 20
-_MIN_BLOCK, _MAX_BLOCK = 128, 8192
+# A row pays for whole blocks: with large ones a short context in a large capacity, or the first
+# tokens of a long suffix, would cost what the capacity allows.
+_MIN_BLOCK, _MAX_BLOCK = 128, 512
 
 
 def block_size(rows: int, slots: int) -> int:
-  """Slots per block: at most about a million scores a head, and a divisor of `slots`."""
+  """Slots per block: few beside the length, about a million scores a head, divides `slots`."""
   target = min(max(_SCORES // max(rows, 1), _MIN_BLOCK), _MAX_BLOCK, slots)
   return next(block for block in range(target, 0, -1) if slots % block == 0)
 

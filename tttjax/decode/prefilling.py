@@ -14,8 +14,9 @@ from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import axis_size, constrain
 
-# Tokens encoded at once; the largest chunk up to this that divides the capacity is used.
-_MAX_CHUNK = 2048
+# Tokens encoded at once; the largest chunk up to this that divides the capacity is used. A context
+# pays for whole chunks, and each query for all slots up to its chunk's end.
+_MAX_CHUNK = 512
 
 
 def prefill(
