@@ -15,9 +15,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests import hf
-from tttjax.checkpoint import from_pretrained, loading, names
+from tttjax.checkpoint import from_pretrained, loading
 from tttjax.models.decoder import Decoder, abstract_params
 from tttjax.models.decoder_config import DecoderConfig
+from tttjax.models.qwen3 import QWEN3
 from tttjax.sharding import make_mesh
 
 YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=128)
@@ -55,13 +56,13 @@ def test_logits_equal_transformers(tmp_path, options):
 def test_table_of_names_covers_the_model(tied):
   config = DecoderConfig(**hf.SIZES, rope_theta=1e4, tie_word_embeddings=tied)
   abstract = abstract_params(Decoder(config))
-  for layout in names.layouts(config):
+  for layout in QWEN3.layouts_of(config):
     leaf = abstract
     for key in layout.path:
       leaf = leaf[key]
     layers = (config.num_hidden_layers,) if layout.stacked else ()
     assert leaf.shape == layers + layout.param_shape(config), layout.name
-  assert len(list(names.layouts(config))) == len(jax.tree.leaves(abstract))
+  assert len(list(QWEN3.layouts_of(config))) == len(jax.tree.leaves(abstract))
 
 
 def test_bfloat16_is_bit_exact(tmp_path):
@@ -116,8 +117,9 @@ MEMORY_PROBE = """
     import gc, json, struct, sys
     import jax, numpy as np
     import jax.numpy as jnp
-    from tttjax.checkpoint import from_pretrained, names, write_config
+    from tttjax.checkpoint import from_pretrained, write_config
     from tttjax.models.decoder_config import DecoderConfig
+    from tttjax.models.qwen3 import QWEN3
     from tttjax.sharding import make_mesh
 
     directory = sys.argv[1]
@@ -125,7 +127,7 @@ MEMORY_PROBE = """
     with open(directory + '/config.json', 'w') as file:
       json.dump(write_config(config, jnp.float32), file)
     header, end = {}, 0
-    for name, shape in names.file_shapes(config).items():
+    for name, shape in QWEN3.file_shapes(config).items():
       begin, end = end, end + 4 * int(np.prod(shape))
       header[name] = dict(dtype='F32', shape=shape, data_offsets=[begin, end])
     text = json.dumps(header).encode()

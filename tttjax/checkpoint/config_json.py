@@ -2,10 +2,11 @@
 
 Transformers 4 keeps the rotary settings in `rope_theta` and `rope_scaling`, transformers 5 in
 `rope_parameters`. Both are read, both are written. Nothing is guessed: a field that decides the
-architecture and is absent is an error, except where transformers' own Qwen3 has a fixed default
-that published checkpoints rely on (head_dim, rms_norm_eps, tie_word_embeddings).
+architecture and is absent is an error, except where the model's family has a fixed default that
+published checkpoints rely on. What families differ in is said in tttjax/models, a file for each.
 """
 
+import json
 import math
 from typing import Any
 
@@ -14,26 +15,8 @@ import numpy as np
 from tttjax.checkpoint.fields import NUMBER, Fields, read_json
 from tttjax.checkpoint.paths import checkpoint_directory
 from tttjax.models.decoder_config import DecoderConfig, YarnConfig
-
-ARCHITECTURE = "Qwen3ForCausalLM"
-MODEL_TYPE = "qwen3"
-DEFAULT_HEAD_DIM = 128  # Of transformers' DecoderConfig: not hidden_size / num_attention_heads.
-
-_HYBRID = "Qwen3.5 is a hybrid with gated DeltaNet layers and a gated query projection"
-# Near relatives that users try first, and what stands in the way.
-_REFUSED = {
-  "llama": "it has no per-head query and key norms",
-  "mistral": "it has no per-head query and key norms",
-  "qwen2": "it has attention biases and no per-head query and key norms",
-  "qwen3_moe": "its MLP is a mixture of experts and only dense Qwen3 is implemented",
-  "qwen3_next": "it is a hybrid with gated DeltaNet layers, which have no key-value cache",
-  "qwen3_5": _HYBRID,
-  "qwen3_5_text": _HYBRID,
-  "qwen3_5_moe": _HYBRID,
-  "qwen3_5_moe_text": _HYBRID,
-  "qwen3_vl": "it is a vision-language model",
-}
-_SUPPORTED = "use a dense Qwen3 checkpoint (0.6B to 32B, base, instruct or 2507)"
+from tttjax.models.families import FAMILIES, NOT_IMPLEMENTED
+from tttjax.models.family import Family
 
 _YARN_FIELDS = frozenset(
   [
@@ -53,7 +36,7 @@ _YARN_FIELDS = frozenset(
 
 
 def read_config(directory) -> DecoderConfig:
-  """Reads and checks config.json of a dense Qwen3 checkpoint.
+  """Reads and checks config.json of a checkpoint of one of the families.
 
   Args:
     directory: path of a checkpoint in Hugging Face's layout, of transformers 4 or 5.
@@ -63,12 +46,12 @@ def read_config(directory) -> DecoderConfig:
 
   Raises:
     UserError: the directory or the file is missing or invalid, a field is missing or has the
-      wrong type, or the checkpoint uses something that dense Qwen3 does not.
+      wrong type, or the checkpoint uses something that is not implemented.
   """
   path = checkpoint_directory(directory) / "config.json"
   fields = Fields(path, read_json(path))
-  _check_architecture(fields)
-  _check_unsupported(fields)
+  family = _read_family(fields)
+  _check_unsupported(fields, family)
 
   heads = fields.size("num_attention_heads")
   kv_heads = fields.size("num_key_value_heads")
@@ -77,13 +60,13 @@ def read_config(directory) -> DecoderConfig:
       "num_key_value_heads",
       f"is {kv_heads}, which does not divide num_attention_heads = {heads}; correct it",
     )
-  head_dim = fields.size("head_dim", DEFAULT_HEAD_DIM)
+  head_dim = fields.size("head_dim", family.defaults.get("head_dim"))
   if head_dim % 2:
     raise fields.error(
       "head_dim", f"is {head_dim} but rotary embeddings need an even number; correct it"
     )
   max_positions = fields.size("max_position_embeddings")
-  theta, yarn = _read_rope(fields, max_positions)
+  theta, yarn = _read_rope(fields, max_positions, family)
   return DecoderConfig(
     vocab_size=fields.size("vocab_size"),
     hidden_size=fields.size("hidden_size"),
@@ -94,49 +77,51 @@ def read_config(directory) -> DecoderConfig:
     head_dim=head_dim,
     rope_theta=theta,
     max_position_embeddings=max_positions,
-    rms_norm_eps=fields.positive("rms_norm_eps", 1e-6),
-    tie_word_embeddings=fields.flag("tie_word_embeddings", False),
+    rms_norm_eps=fields.positive("rms_norm_eps", family.defaults["rms_norm_eps"]),
+    tie_word_embeddings=fields.flag("tie_word_embeddings", family.defaults["tie_word_embeddings"]),
     yarn=yarn,
+    model_type=family.model_type,
   )
 
 
-def _check_architecture(fields: Fields) -> None:
+def _read_family(fields: Fields) -> Family:
   fields.required("model_type")
   model_type = fields.get("model_type", str, "a string", None)
-  if model_type != MODEL_TYPE:
-    reason = _REFUSED.get(model_type, f"only {MODEL_TYPE!r} is implemented")
+  if model_type not in FAMILIES:
+    implemented = ", ".join(map(repr, FAMILIES))
+    reason = NOT_IMPLEMENTED.get(model_type, f"only {implemented} is implemented")
+    releases = " or ".join(family.releases for family in FAMILIES.values())
     raise fields.error(
-      "model_type", f"is {model_type!r}, which is not supported: {reason}; {_SUPPORTED}"
+      "model_type", f"is {model_type!r}, which is not supported: {reason}; use {releases}"
     )
+  family = FAMILIES[model_type]
   architectures = fields.get("architectures", list, "a list of strings", [])
-  if architectures and ARCHITECTURE not in architectures:
+  if architectures and family.architecture not in architectures:
     raise fields.error(
       "architectures",
       f"is {architectures}, which is not supported: only "
-      f"{ARCHITECTURE} is implemented; {_SUPPORTED}",
+      f"{family.architecture} is implemented; use {family.releases}",
     )
+  return family
 
 
-def _check_unsupported(fields: Fields) -> None:
-  """Refuses options that change the computation and that no dense Qwen3 release uses."""
-  if fields.flag("attention_bias", False):
-    raise fields.error("attention_bias", f"is true but biases are not implemented; {_SUPPORTED}")
-  if fields.flag("use_sliding_window", False):
-    raise fields.error(
-      "use_sliding_window",
-      "is true but only full attention is implemented; "
-      "set it to false if the model was trained with full attention",
-    )
+def _check_unsupported(fields: Fields, family: Family) -> None:
+  """Refuses what changes the computation and the decoder, or this family, does not do."""
+  for name, (implemented, reason) in family.only.items():
+    value = fields.values.get(name)
+    if value is not None and value != implemented:
+      raise fields.error(name, f"is {json.dumps(value)} but {reason}")
   layer_types = fields.get("layer_types", list, "a list of strings", [])
   others = sorted({str(layer) for layer in layer_types} - {"full_attention"})
   if others:
     raise fields.error(
-      "layer_types", f"contains {others} but only full attention is implemented; {_SUPPORTED}"
+      "layer_types",
+      f"contains {others} but only full attention is implemented; use {family.releases}",
     )
   activation = fields.get("hidden_act", str, "a string", "silu")
   if activation != "silu":
     raise fields.error(
-      "hidden_act", f"is {activation!r} but only 'silu' is implemented; {_SUPPORTED}"
+      "hidden_act", f"is {activation!r} but only 'silu' is implemented; use {family.releases}"
     )
   if fields.values.get("quantization_config") is not None:
     raise fields.error(
@@ -145,7 +130,9 @@ def _check_unsupported(fields: Fields) -> None:
     )
 
 
-def _read_rope(fields: Fields, max_positions: int) -> tuple[float, YarnConfig | None]:
+def _read_rope(
+  fields: Fields, max_positions: int, family: Family
+) -> tuple[float, YarnConfig | None]:
   """RoPE base and YaRN settings, from wherever the writing version of transformers put them."""
   new, old = fields.table("rope_parameters"), fields.table("rope_scaling")
   # Transformers 5 prefers rope_scaling where a file has both.
@@ -167,7 +154,7 @@ def _read_rope(fields: Fields, max_positions: int) -> tuple[float, YarnConfig | 
   for table in (fields, new, old):
     if table.positive("partial_rotary_factor", 1.0) != 1.0:
       raise table.error(
-        "partial_rotary_factor", f"is not 1, which is not implemented; {_SUPPORTED}"
+        "partial_rotary_factor", f"is not 1, which is not implemented; use {family.releases}"
       )
   key = "rope_type" if "rope_type" in rope.values else "type"
   rope_type = rope.get(key, str, "a string", "default")
@@ -237,9 +224,10 @@ def write_config(config: DecoderConfig, dtype) -> dict[str, Any]:
     }
     if yarn.attention_factor is not None:
       rope["attention_factor"] = yarn.attention_factor
+  family = FAMILIES[config.model_type]
   return {
-    "architectures": [ARCHITECTURE],
-    "model_type": MODEL_TYPE,
+    "architectures": [family.architecture],
+    "model_type": family.model_type,
     "vocab_size": config.vocab_size,
     "hidden_size": config.hidden_size,
     "intermediate_size": config.intermediate_size,
@@ -250,10 +238,9 @@ def write_config(config: DecoderConfig, dtype) -> dict[str, Any]:
     "max_position_embeddings": config.max_position_embeddings,
     "rms_norm_eps": config.rms_norm_eps,
     "tie_word_embeddings": config.tie_word_embeddings,
-    "attention_bias": False,
+    **{name: value for name, (value, _) in family.only.items()},
     "attention_dropout": 0.0,
     "hidden_act": "silu",
-    "use_sliding_window": False,
     "rope_theta": config.rope_theta,  # Transformers 4 reads these two,
     "rope_scaling": None if config.yarn is None else rope,
     "rope_parameters": {"rope_theta": config.rope_theta, **rope},  # transformers 5 this one.

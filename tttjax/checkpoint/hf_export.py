@@ -14,14 +14,15 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from tttjax.checkpoint import names
 from tttjax.checkpoint.config_json import write_config
 from tttjax.checkpoint.fields import read_json
 from tttjax.checkpoint.paths import checkpoint_directory, user_path
 from tttjax.checkpoint.safetensors_index import DTYPES, INDEX_FILE, SINGLE_FILE, format_code
 from tttjax.errors import UserError
+from tttjax.models import layout
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.decoder_config import DecoderConfig
+from tttjax.models.families import FAMILIES
 
 # The host holds the tensors of one file while it is written.
 MAX_SHARD_BYTES = 2_000_000_000
@@ -141,7 +142,7 @@ def _check_target(path_out: pathlib.Path) -> None:
 def _check_fast(params: Params, fast: Params | None) -> None:
   if fast is None:
     return
-  expected = _leaf(params, names.QUERY_PATH).shape
+  expected = _leaf(params, layout.QUERY).shape
   found = _delta(fast).shape
   if found != expected:
     raise UserError(
@@ -157,7 +158,7 @@ def _leaf(params: Params, path: tuple[str, ...]) -> jax.Array:
 
 
 def _delta(fast: Params) -> jax.Array:
-  return _leaf(fast, (*names.QUERY_PATH[:-1], "delta"))
+  return _leaf(fast, (*layout.QUERY[:-1], "delta"))
 
 
 def _write_weights(
@@ -168,7 +169,7 @@ def _write_weights(
   fast: Params | None,
 ) -> None:
   """Writes model.safetensors or shards and index; with no directory only takes part in gathers."""
-  shards = _plan_shards(names.file_shapes(config), DTYPES[code].itemsize)
+  shards = _plan_shards(FAMILIES[config.model_type].file_shapes(config), DTYPES[code].itemsize)
   files = (
     [SINGLE_FILE]
     if len(shards) == 1
@@ -221,18 +222,18 @@ def _write_shard(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
 def _tensors(
   dtype: np.dtype, config: DecoderConfig, params: Params, fast: Params | None
 ) -> Iterator[np.ndarray]:
-  """The file's tensors in the order of `names.file_shapes`, contiguous, on the host."""
+  """The file's tensors in the order of `Family.file_shapes`, contiguous, on the host."""
   lost = moved = 0.0  # Squared norms: of the rounding of W_Q + Delta, and of Delta.
-  for layout in names.layouts(config):
-    parameter = _leaf(params, layout.path)
-    merges = fast is not None and layout.path == names.QUERY_PATH
-    for layer, name in enumerate(layout.names(config)):
-      value = _to_host(parameter[layer] if layout.stacked else parameter)
+  for kind in FAMILIES[config.model_type].layouts_of(config):
+    parameter = _leaf(params, kind.path)
+    merges = fast is not None and kind.path == layout.QUERY
+    for layer, name in enumerate(kind.names(config)):
+      value = _to_host(parameter[layer] if kind.stacked else parameter)
       if merges:
         delta = _to_host(_delta(fast)[layer])
         value = value.astype(np.float32) + delta
         moved += np.sum(np.square(delta, dtype=np.float64))
-      value = value.transpose(layout.to_file)
+      value = value.transpose(kind.to_file)
       with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(value, dtype)
       if merges:
@@ -242,7 +243,7 @@ def _tensors(
           f"tensor {name} is not finite in {dtype}; export in float32, and if that"
           " fails too the weights themselves are broken"
         )
-      yield stored.reshape(layout.file_shape(config))
+      yield stored.reshape(kind.file_shape(config))
   if fast is not None and dtype != np.float32 and jax.process_index() == 0:
     error = np.sqrt(lost / moved) if moved else 0.0
     print(f"export in {dtype} changes Delta by {error:.1%} (relative error after rounding)")

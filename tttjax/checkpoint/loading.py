@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
-from tttjax.checkpoint import names
 from tttjax.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from tttjax.checkpoint.safetensors_index import DTYPES, StoredTensor, format_code
 from tttjax.models.decoder import Decoder, Params, abstract_params
+from tttjax.models.families import FAMILIES
+from tttjax.models.layout import Layout
 
 _CHUNK_BYTES = 4 << 20  # Bounds the file pages mapped, and their copy, at a time.
 
@@ -24,7 +25,7 @@ _CHUNK_BYTES = 4 << 20  # Bounds the file pages mapped, and their copy, at a tim
 def from_pretrained(
   path, mesh: jax.sharding.Mesh | None = None, dtype=None
 ) -> tuple[Decoder, Params]:
-  """Loads a dense Qwen3 checkpoint in Hugging Face's layout (transformers 4 or 5).
+  """Loads a checkpoint in Hugging Face's layout (transformers 4 or 5).
 
   Everything that can be checked without reading the weights is checked before a device is used.
 
@@ -51,7 +52,7 @@ def from_pretrained(
   model = Decoder(config, dtype=DTYPES[format_code(dtype)], mesh=mesh)
   target = abstract_params(model)
   params: dict[str, Any] = {}
-  for layout in names.layouts(config):
+  for layout in FAMILIES[config.model_type].layouts_of(config):
     tensors = [stored[name] for name in layout.names(config)]
     leaf = functools.reduce(dict.__getitem__, layout.path, target)
     *parents, last = layout.path
@@ -61,7 +62,7 @@ def from_pretrained(
 
 
 def _load(
-  layout: names.Layout,
+  layout: Layout,
   split_shape: tuple[int, ...],
   tensors: list[StoredTensor],
   leaf: jax.ShapeDtypeStruct,
@@ -97,7 +98,7 @@ def _programs(permutation: tuple[int, ...], dtype: np.dtype, sharding: NamedShar
   )
 
 
-def _block_sharding(layout: names.Layout, leaf: jax.ShapeDtypeStruct) -> NamedSharding | None:
+def _block_sharding(layout: Layout, leaf: jax.ShapeDtypeStruct) -> NamedSharding | None:
   """Sharding of one tensor in the file's axis order, so that the transpose moves nothing."""
   if leaf.sharding is None:
     return None
@@ -107,7 +108,7 @@ def _block_sharding(layout: names.Layout, leaf: jax.ShapeDtypeStruct) -> NamedSh
 
 
 def _read_block(
-  layout: names.Layout,
+  layout: Layout,
   tensor: StoredTensor,
   split_shape: tuple[int, ...],
   sharding: NamedSharding | None,
@@ -128,7 +129,7 @@ def _read_block(
 
 
 def _read_slice(
-  layout: names.Layout,
+  layout: Layout,
   tensor: StoredTensor,
   split_shape: tuple[int, ...],
   index: tuple[slice, ...],
@@ -145,7 +146,7 @@ def _read_slice(
 
 
 def _read_chunk(
-  layout: names.Layout,
+  layout: Layout,
   tensor: StoredTensor,
   split_shape: tuple[int, ...],
   index: tuple[slice, ...],

@@ -11,10 +11,11 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from tttjax.checkpoint import names
 from tttjax.checkpoint.fields import read_json
 from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig
+from tttjax.models.families import FAMILIES
+from tttjax.models.layout import EMBEDDING, LM_HEAD
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -68,7 +69,7 @@ def open_checkpoint(directory, config: DecoderConfig) -> dict[str, StoredTensor]
     config: the architecture that the tensors must fit.
 
   Returns:
-    Name -> stored tensor, for exactly the tensors of `names.file_shapes(config)`.
+    Name -> stored tensor, for exactly the tensors of the family's `file_shapes(config)`.
 
   Raises:
     UserError: a file is missing, truncated or corrupt, or a tensor is missing, unexpected, or of
@@ -152,19 +153,21 @@ def _check_tensors(
   directory: pathlib.Path, config: DecoderConfig, stored: dict[str, StoredTensor]
 ) -> dict[str, StoredTensor]:
   """Checks names, shapes and dtypes; returns the tensors that the model needs."""
+  family = FAMILIES[config.model_type]
+  embedding, head = family.name_of(EMBEDDING), family.name_of(LM_HEAD)
   # Before anything of the size that config.json claims: a claim of 1e9 layers ends here.
-  for name in names.file_names(config):
+  for name in family.file_names(config):
     if name not in stored:
       hint = (
         "; set tie_word_embeddings to true in config.json if the model ties its embeddings"
-        if name == names.LM_HEAD
+        if name == head
         else "; fetch the checkpoint again, all of its files, or correct num_hidden_layers"
       )
       raise UserError(f"{directory}: tensor {name} is missing{hint}")
-  expected = names.file_shapes(config)
+  expected = family.file_shapes(config)
   accepted = dict(expected)
   if config.tie_word_embeddings:  # Some writers store the tied head too.
-    accepted[names.LM_HEAD] = expected[names.EMBEDDING]
+    accepted[head] = expected[embedding]
   for name, tensor in stored.items():
     if name.endswith("rotary_emb.inv_freq"):  # A buffer of old writers; computed from config.
       continue
@@ -183,8 +186,8 @@ def _check_tensors(
         f"{tensor.path}: tensor {name} has dtype {tensor.dtype}, supported are "
         f"{', '.join(DTYPES)}; use an unquantised release of the model"
       )
-  if config.tie_word_embeddings and names.LM_HEAD in stored:
-    _check_tied(stored[names.LM_HEAD], stored[names.EMBEDDING])
+  if config.tie_word_embeddings and head in stored:
+    _check_tied(stored[head], stored[embedding])
   return {name: stored[name] for name in expected}
 
 
@@ -195,6 +198,6 @@ def _check_tied(head: StoredTensor, embedding: StoredTensor) -> None:
     part = (slice(start, min(start + rows, head.shape[0])),)
     if not np.array_equal(head.read(part), embedding.read(part)):
       raise UserError(
-        f"{head.path}: {names.LM_HEAD} differs from {names.EMBEDDING} although "
+        f"{head.path}: {head.name} differs from {embedding.name} although "
         "tie_word_embeddings is true; set it to false in config.json"
       )

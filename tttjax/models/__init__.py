@@ -1,1 +1,1 @@
-"""Qwen3 in Flax Linen: configuration, modules, RoPE and YaRN."""
+"""The decoder in Flax Linen: configuration, modules, RoPE and YaRN; a file for each family."""

@@ -1,4 +1,4 @@
-"""Shapes and constants of a dense Qwen3, as a frozen hashable value."""
+"""Shapes and constants of a decoder, as a frozen hashable value."""
 
 import dataclasses
 
@@ -25,10 +25,11 @@ class YarnConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-  """Dense Qwen3 architecture (0.6B to 32B and the 2507 variants).
+  """Architecture of one model.
 
   Attributes are named as in Hugging Face's config.json, except `rope_theta`
   and `yarn`, which gather what transformers 4 and 5 keep in different places.
+  `model_type` names the family (tttjax.models.families), which says how files spell all this.
   """
 
   vocab_size: int
@@ -43,6 +44,7 @@ class DecoderConfig:
   rms_norm_eps: float = 1e-6
   tie_word_embeddings: bool = False
   yarn: YarnConfig | None = None
+  model_type: str = "qwen3"
 
   @property
   def max_positions(self) -> int:

@@ -1,4 +1,4 @@
-"""Where each tensor lives: in the checkpoint file and in the parameter tree.
+"""Where a tensor lives: in the checkpoint file and in the decoder's parameter tree.
 
 One declaration per kind of tensor serves loading, validation and export. Axes are single letters:
 V vocabulary, D hidden, H query heads, K KV heads, d head_dim, F MLP. A file axis of two letters
@@ -11,9 +11,10 @@ import math
 
 from tttjax.models.decoder_config import DecoderConfig
 
-LM_HEAD = "lm_head.weight"
-EMBEDDING = "model.embed_tokens.weight"
-QUERY_PATH = ("layers", "attention", "query", "kernel")
+# Places in the parameter tree of `Decoder` that have a meaning of their own.
+EMBEDDING = ("embed", "embedding")
+LM_HEAD = ("lm_head", "kernel")
+QUERY = ("layers", "attention", "query", "kernel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,50 +76,4 @@ def _sizes(config: DecoderConfig) -> dict[str, int]:
     "K": config.num_key_value_heads,
     "d": config.head_dim,
     "F": config.intermediate_size,
-  }
-
-
-def _layer(name: str, path: str, file: str, param: str) -> Layout:
-  return Layout(
-    f"model.layers.{{layer}}.{name}.weight",
-    ("layers", *path.split("/")),
-    tuple(file.split()),
-    param,
-  )
-
-
-_LAYOUTS = (
-  Layout(EMBEDDING, ("embed", "embedding"), ("V", "D"), "VD"),
-  _layer("input_layernorm", "attention_norm/scale", "D", "D"),
-  _layer("self_attn.q_proj", "attention/query/kernel", "Hd D", "DHd"),
-  _layer("self_attn.k_proj", "attention/key/kernel", "Kd D", "DKd"),
-  _layer("self_attn.v_proj", "attention/value/kernel", "Kd D", "DKd"),
-  _layer("self_attn.q_norm", "attention/query_norm/scale", "d", "d"),
-  _layer("self_attn.k_norm", "attention/key_norm/scale", "d", "d"),
-  _layer("self_attn.o_proj", "attention/output/kernel", "D Hd", "HdD"),
-  _layer("post_attention_layernorm", "mlp_norm/scale", "D", "D"),
-  _layer("mlp.gate_proj", "mlp/gate/kernel", "F D", "DF"),
-  _layer("mlp.up_proj", "mlp/up/kernel", "F D", "DF"),
-  _layer("mlp.down_proj", "mlp/down/kernel", "D F", "FD"),
-  Layout("model.norm.weight", ("final_norm", "scale"), ("D",), "D"),
-  Layout(LM_HEAD, ("lm_head", "kernel"), ("V", "D"), "DV"),
-)
-
-
-def layouts(config: DecoderConfig) -> Iterator[Layout]:
-  """The tensors of a model: all of the table, less the LM head where embeddings are tied."""
-  return (
-    layout for layout in _LAYOUTS if not (layout.name == LM_HEAD and config.tie_word_embeddings)
-  )
-
-
-def file_names(config: DecoderConfig) -> Iterator[str]:
-  """Name of every tensor that a checkpoint of `config` must hold."""
-  return (name for layout in layouts(config) for name in layout.names(config))
-
-
-def file_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-  """Name -> shape of every tensor that a checkpoint of `config` must hold."""
-  return {
-    name: layout.file_shape(config) for layout in layouts(config) for name in layout.names(config)
   }
