@@ -1,5 +1,6 @@
 """Every config of the repository: the paper's run in smoke size, the others pass their checks."""
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from tttjax import flags
 from tttjax import main as job
+from tttjax.checkpoint import open_checkpoint
 from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
@@ -17,7 +19,7 @@ from tttjax.models.decoder_config import DecoderConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAPER = sorted(path.name for path in (ROOT / "configs" / "paper").glob("*.py"))
-OTHERS = ("quickstart.py", "sandbox.py", "honest.py")
+OTHERS = ("quickstart.py", "sandbox.py", "honest.py", "embedded_scores.py")
 
 
 def smoke(monkeypatch, name, workdir):
@@ -84,8 +86,8 @@ _QWEN3_4B = DecoderConfig(
 @pytest.mark.parametrize("name", PAPER)
 def test_papers_own_size_passes_its_checks(name, monkeypatch):
   """All but the weights and the fetched source tree, which are not here."""
-  stock = run_config.Model(EMBEDDED, _QWEN3_4B)
-  monkeypatch.setattr(run_config, "_model", lambda name: stock)
+  stock = dataclasses.replace(open_checkpoint(EMBEDDED), config=_QWEN3_4B)
+  monkeypatch.setattr(run_config, "_checkpoint", lambda name: stock)
   config = flags.load_config(f"configs/paper/{name}:paper")
   config.tasks = tuple(task.replace("source=olmo", "source=optax") for task in config.tasks)
   plan = run_config.check(config)
@@ -97,7 +99,7 @@ def test_papers_own_size_passes_its_checks(name, monkeypatch):
     work.estimate(run_config.check(config))  # no room for question and answer
 
 
-@pytest.mark.parametrize("name", PAPER + ["../sandbox.py", "../honest.py", "../quickstart.py"])
+@pytest.mark.parametrize("name", PAPER + [f"../{name}" for name in OTHERS])
 def test_docstring_gives_the_command(name):
   text = (ROOT / "configs" / "paper" / name).read_text(encoding="utf-8")
   path = (ROOT / "configs" / "paper" / name).resolve().relative_to(ROOT)

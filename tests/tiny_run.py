@@ -8,6 +8,7 @@ from tttjax.embedded.vocabulary import VOCAB_SIZE, build_tokenizer
 from tttjax.experiment import default_config
 from tttjax.models.decoder import Decoder, init_params
 from tttjax.models.decoder_config import DecoderConfig
+from tttjax.ttt.hyperparameters import TTTConfig
 
 ARCHITECTURE = DecoderConfig(
   vocab_size=VOCAB_SIZE,
@@ -21,6 +22,8 @@ ARCHITECTURE = DecoderConfig(
   max_position_embeddings=1024,
   tie_word_embeddings=True,
 )
+
+TTT = TTTConfig(span=8)
 
 
 def write(directory) -> None:

@@ -17,9 +17,7 @@ import jax
 from tttjax import flags as command_line
 from tttjax import report
 from tttjax.experiment import config as run_config
-from tttjax.experiment import provenance, records, runner, tensorboard
-from tttjax.experiment import work as run_work
-from tttjax.experiment.progress import Progress
+from tttjax.experiment import running
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "where outputs go, instead of config.workdir")
 _RETRY_FAILED = flags.DEFINE_bool(
@@ -31,32 +29,12 @@ def main(config) -> None:
   """Checks the config, makes the missing rows, writes tables, figures and the report."""
   # transformers only tokenizes here; its advice to install PyTorch would puzzle.
   os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-  plan = run_config.check(config)
-  if plan.config.tensorboard:
-    tensorboard.check()
-  work = run_work.prepare(plan)
   _use_compilation_cache()
-  workdir = pathlib.Path(_WORKDIR.value or plan.config.workdir)
-  records.prepare_workdir(workdir, provenance.settings(plan, work))
-  samples = records.Samples(workdir, _RETRY_FAILED.value)
-  board = tensorboard.TensorBoard(workdir) if plan.config.tensorboard else None
-  progress = Progress(work, len(plan.strategies), sys.stderr)
-  try:
-    runner.run(plan, work, samples, progress, board.write if board else lambda rows: None)
-  except KeyboardInterrupt:
-    raise KeyboardInterrupt(
-      f"interrupted with {len(samples.rows)} rows in {samples.path}; the same command continues"
-    ) from None
-  finally:
-    progress.close()
-    samples.close()
-    if board:
-      board.close()
-  report.build([workdir], workdir)
-  failed = sum(row["error"] is not None for row in samples.rows.values())
-  if failed:
+  run = running.run(config, _WORKDIR.value, _RETRY_FAILED.value)
+  report.build([run.workdir], run.workdir)
+  if run.failed:
     print(
-      f"{failed} of {len(samples.rows)} predictions failed and count as wrong: see the report;"
+      f"{run.failed} of {len(run.rows)} predictions failed and count as wrong: see the report;"
       " --retry_failed computes them again",
       file=sys.stderr,
     )

@@ -1,103 +1,87 @@
 """What each strategy may spend on a context: budgets of equal model FLOPs, and whether they fit."""
 
+from collections.abc import Callable
 import dataclasses
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.experiment.config import MATCHED, PAPER, Model, Plan
-from tttjax.strategies.strategy import Allowance, Reference, Sizes, fitting_span
+from tttjax.experiment.config import MATCHED, PAPER, Plan
+from tttjax.strategies.budget import Allowance, Budget, Lengths
 
 # Tokens of a question assumed where no tokenizer is loaded yet; those of the tasks have 15 to 100.
 PROMPT_TOKENS = 64
 
 
-def sizes(
-  plan: Plan, model: Model, context: int, prompt: int = PROMPT_TOKENS, longest: int = 0
-) -> Sizes:
-  """The lengths of one context: `context` and `prompt` tokens, and the longest answer."""
-  return Sizes(
-    model.architecture,
-    context,
-    prompt,
-    plan.config.sampling.max_new_tokens,
-    max(context, longest),
-    cut_spans=not plan.in_tokens,
-  )
-
-
-def reference(plan: Plan, size: Sizes) -> Reference:
-  """The run's budget on a context of this size: what the config gives, and what is matched to it.
-
-  Every question is charged the whole adaptation, as in the paper.
+def budget_of(plan: Plan, lengths: Lengths) -> Budget:
+  """The run's budget on a context: what the config gives, and what is matched to it.
 
   Raises:
-    UserError: the thinking budget does not pay for one step.
+    UserError: the thinking budget does not pay for one step, or the span does not fit.
   """
-  config = plan.config
-  span_kv, budget = config.ttt.span_kv, config.thinking.budget
-  span = fitting_span(config.ttt.span, size)
-  shape = size.architecture, size.context, size.prompt
+  config, shape, answer = plan.config, lengths.shape, lengths.answer
+  given = config.thinking.budget
+  try:
+    span = lengths.fitting_span(config.ttt.span)
+  except UserError as error:
+    raise UserError(f"config.ttt.span: {error}") from None
+  make = lambda steps: plan.ttt(steps, span)
+  temperature = config.thinking.temperature
   if config.ttt.steps == MATCHED:
-    given = flops.thinking(*shape, budget, size.answer)
-    steps = flops.match_steps(*shape, span, budget, size.answer, span_kv)
+    paid = flops.thinking(*shape, given, answer)
+    rest = paid - lengths.answer_flops(delta=True)
+    steps = flops.largest_within(rest, lambda n: lengths.adapt_flops(make(1), n))
     if steps < 1:
       raise UserError(
-        f"config.thinking.budget={budget} is too small for one step of config.ttt.span={span} at"
-        f" {size.context} tokens; raise it or lower the span"
+        f"config.thinking.budget={given} is too small for one step of config.ttt.span={span} at"
+        f" {lengths.context} tokens; raise it or lower the span"
       )
-    return Reference(plan.ttt(steps, span), budget, given, "flops")
-  steps = config.ttt.steps
-  given = flops.qttt(*shape, span, steps, size.answer, span_kv=span_kv)
-  if budget == MATCHED:
-    tokens = flops.largest_within(given, lambda n: flops.thinking(*shape, n, size.answer))
-    return Reference(plan.ttt(steps, span), tokens, given, "flops")
-  tokens = flops.paper_rule(span, steps) if budget == PAPER else budget
-  return Reference(plan.ttt(steps, span), tokens, given, "tokens")
+    return Budget(lengths, make(steps), given, paid, "flops", temperature)
+  ttt = make(config.ttt.steps)
+  paid = lengths.adapt_flops(ttt, ttt.steps) + lengths.answer_flops(delta=True)
+  if given == MATCHED:
+    tokens = flops.largest_within(paid, lambda n: flops.thinking(*shape, n, answer))
+    return Budget(lengths, ttt, tokens, paid, "flops", temperature)
+  tokens = flops.paper_rule(span, ttt.steps) if given == PAPER else given
+  return Budget(lengths, ttt, tokens, paid, "tokens", temperature)
 
 
-def allowances(plan: Plan, size: Sizes) -> dict[str, Allowance]:
-  """What each strategy may spend on a context of this size.
+def allowance(plan: Plan, budget: Budget, name: str) -> Allowance:
+  """What the strategy `name` may spend.
 
   Raises:
     UserError: names the strategy for which the budget is too small, or a context for which the
       model has too few positions.
   """
-  return {name: allowance(plan, size, name) for name in plan.strategies}
-
-
-def allowance(plan: Plan, size: Sizes, name: str) -> Allowance:
-  """That of the strategy `name` alone."""
-  budget = reference(plan, size)
   try:
-    allowed = plan.strategies[name].allowance(size, budget)
+    allowed = plan.strategies[name].allowance(budget)
   except UserError as error:
     raise UserError(f"config.strategies: {name}: {error}") from None
-  _check_positions(plan, size, name, allowed)
+  _check_positions(plan, budget.lengths, name, allowed)
   return allowed
 
 
-def _check_positions(plan: Plan, size: Sizes, name: str, allowed: Allowance) -> None:
-  limit = size.architecture.max_position_embeddings
-  stretch = getattr(plan.strategies[name], "stretch", 0)
-  if 0 < stretch < size.longest:
-    raise UserError(
-      f"config.strategies: {name}: stretch={stretch} is shorter than a context of {size.longest}"
-      " tokens; stretch to at least that"
-    )
-  context = max(size.longest, stretch)
-  after = size.prompt + size.answer
+def allowances(plan: Plan, budget: Budget) -> dict[str, Allowance]:
+  """Those of all strategies; raises UserError as `allowance`."""
+  return {name: allowance(plan, budget, name) for name in plan.strategies}
+
+
+def _check_positions(plan: Plan, lengths: Lengths, name: str, allowed: Allowance) -> None:
+  limit = lengths.architecture.max_positions
+  longest = max(lengths.context, lengths.other)
+  context = max(longest, getattr(plan.strategies[name], "stretch", 0))
+  after = lengths.prompt + lengths.answer
   if context + after > limit:
     raise UserError(
       f"config.lengths: {context} tokens of context and {after} of question and answer exceed"
-      f" the model's {limit} positions (max_position_embeddings in config.json); use shorter"
-      " contexts, or configure YaRN there"
+      f" the model's {limit} positions (config.json of the model); use shorter contexts, or"
+      " configure YaRN there"
     )
   thought = allowed.thinking_tokens or 0
   if context + after + thought > limit:
     raise UserError(
-      f"config.thinking.budget: {thought} thinking tokens of {name} after a context of"
-      f" {context} exceed the model's {limit} positions; lower config.ttt.steps or"
-      " config.thinking.budget, or use shorter config.lengths"
+      f"config.thinking.budget: {thought} thinking tokens of {name} after a context of {context}"
+      f" exceed the model's {limit} positions; lower config.ttt.steps or config.thinking.budget,"
+      " or use shorter config.lengths"
     )
 
 
@@ -114,24 +98,25 @@ class Estimate:
   rows: int
 
 
-def estimate(plan: Plan, context_tokens) -> Estimate:
+def estimate(plan: Plan, lengths_of: Callable[[str, str, int], Lengths]) -> Estimate:
   """Counts a run before it starts.
 
-  An upper bound: as many questions as config.questions allows, each with its longest answer.
+  An upper bound: as many questions as there may be, each with its longest answer.
 
   Args:
-    context_tokens: function (model name, task spec, length) to tokens of such a context.
+    lengths_of: function (model name, task spec, length) to the lengths of such a context.
   """
   config = plan.config
   total = rows = 0
-  for name, model in plan.models.items():
-    for task in plan.tasks:
+  for name in plan.models:
+    for task, source in plan.tasks.items():
+      questions = min(config.questions, source.most_questions)
       for length in config.lengths:
-        size = sizes(plan, model, context_tokens(name, task, length))
+        lengths = lengths_of(name, task, length)
         contexts = plan.contexts(length) * len(config.seeds)
-        for allowed in allowances(plan, size).values():
+        for allowed in allowances(plan, budget_of(plan, lengths)).values():
           own = allowed.flops - allowed.shared_flops
-          reading = allowed.prefills * flops.prefill(size.architecture, size.context)
-          total += contexts * (reading + allowed.shared_flops + config.questions * own)
-          rows += contexts * config.questions
+          reading = allowed.prefills * flops.prefill(lengths.architecture, lengths.context)
+          total += contexts * (reading + allowed.shared_flops + questions * own)
+          rows += contexts * questions
   return Estimate(total, rows)

@@ -4,25 +4,21 @@ from collections.abc import Mapping
 import dataclasses
 import difflib
 import math
-import pathlib
 from typing import Any
 
 import jax
 from ml_collections import config_dict
 
 from tttjax import spec
-from tttjax.checkpoint.config_json import read_config
-from tttjax.checkpoint.safetensors_index import open_checkpoint
+from tttjax.checkpoint import Checkpoint, open_checkpoint
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.flags import fields
-from tttjax.models.decoder_config import DecoderConfig
 from tttjax.sharding import AXES, make_mesh
-from tttjax.strategies import STRATEGIES
-from tttjax.strategies.strategy import Strategy
+from tttjax.strategies import STRATEGIES, Strategy
 from tttjax.tasks import TASKS
-from tttjax.tasks.protocol import Task
+from tttjax.tasks.protocol import SyntheticTask
 from tttjax.tasks.synthetic.bank_log import FORCED_STOP
 from tttjax.ttt.hyperparameters import TTTConfig
 
@@ -34,6 +30,8 @@ PAPER = "paper"
 _EMBEDDED = "embedded"
 # With share_programs a program serves lengths from more than longest / this up to its longest.
 SHARED_RANGE = 4
+# Contexts of different seeds are different as long as there are no more per length and seed.
+MOST_CONTEXTS = 100_000
 _SMOKE_CONTEXTS, _SMOKE_QUESTIONS = 2, 2
 
 # name: (default, meaning). The default's type is the field's type.
@@ -72,7 +70,7 @@ _FIELDS = {
   "thinking.top_k": (20, "likeliest tokens kept; 0 keeps all"),
   "thinking.top_p": (0.95, "probability mass kept; 1 keeps all"),
   "thinking.forced_stop": (FORCED_STOP, "text inserted where the budget is used up"),
-  "sampling.max_new_tokens": (16, "longest answer, tokens"),
+  "sampling.max_new_tokens": (0, "longest answer, tokens; 0: as long as the question needs"),
   "sampling.temperature": (0.0, "of answers without thinking; 0 is greedy"),
   "sampling.top_k": (0, "likeliest tokens kept; 0 keeps all"),
   "sampling.top_p": (1.0, "probability mass kept; 1 keeps all"),
@@ -80,7 +78,7 @@ _FIELDS = {
   "share_programs": (
     False,
     f"lengths up to {SHARED_RANGE} times apart share compiled programs: sooner done"
-    " where compiling dominates, but seconds are those of the longest",
+    " where compiling dominates, but only the longest of them are timed",
   ),
   "mesh.data": (1, "devices that split the batch of questions"),
   "mesh.fsdp": (1, "devices that split every weight, and the batch"),
@@ -115,27 +113,19 @@ def default_config() -> config_dict.ConfigDict:
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-  """A checkpoint that has been looked at, not loaded."""
-
-  checkpoint: pathlib.Path
-  architecture: DecoderConfig
-
-
-@dataclasses.dataclass(frozen=True)
 class Plan:
   """A checked config.
 
   Attributes:
     config: the fields, reduced where config.smoke says so.
-    models: by the name that config and rows use.
+    models: checkpoints, opened and not loaded, by the name that config and rows use.
     tasks, strategies: by canonical spec.
     mesh: config.mesh, or None where all of its sizes are 1.
   """
 
   config: config_dict.ConfigDict
-  models: Mapping[str, Model]
-  tasks: Mapping[str, Task]
+  models: Mapping[str, Checkpoint]
+  tasks: Mapping[str, SyntheticTask]
   strategies: Mapping[str, Strategy]
   mesh: jax.sharding.Mesh | None
 
@@ -173,19 +163,21 @@ def check(config: config_dict.ConfigDict) -> Plan:
       f"config.contexts has {len(config.contexts)} numbers for {len(config.lengths)} lengths;"
       " give one, or one per length"
     )
-  positive = ("contexts", "lengths", "questions", "sampling.max_new_tokens")
+  positive = ("contexts", "lengths", "questions")
   for name in positive + tuple(f"mesh.{axis}" for axis in AXES):
     _at_least(config, name, 1)
+  if max(config.contexts) > MOST_CONTEXTS:
+    raise UserError(
+      f"config.contexts: {max(config.contexts)} must be at most {MOST_CONTEXTS}; use more"
+      " config.seeds for more contexts"
+    )
   _at_least(config, "seeds", 0)
+  if max(config.seeds) >= 1 << 31:
+    raise UserError(f"config.seeds: {max(config.seeds)} must be below 2^31")
+  _at_least(config, "sampling.max_new_tokens", 0)
   _check_sampling(config)
   tasks = _parse("tasks", config.tasks, TASKS)
   strategies = _parse("strategies", config.strategies, STRATEGIES)
-  for name, strategy in strategies.items():
-    try:
-      strategy.check(config)
-    except UserError as error:
-      text = str(error).replace("TTTConfig.", "")
-      raise UserError(f"config.strategies: {name}: {text}") from None
   for name, task in tasks.items():
     if 1 < task.most_questions < config.questions:
       raise UserError(
@@ -197,14 +189,13 @@ def check(config: config_dict.ConfigDict) -> Plan:
         task.check(length, config.unit == "tokens")
       except UserError as error:
         raise UserError(f"config.tasks: {error}") from None
-  models = {name: _model(name) for name in config.models}
-  for name, model in models.items():
-    limit = model.architecture.max_position_embeddings
+  models = {name: _checkpoint(name) for name in config.models}
+  for name, checkpoint in models.items():
+    limit = checkpoint.config.max_positions
     if config.unit == "tokens" and max(config.lengths) > limit:
       raise UserError(
         f"config.lengths: {max(config.lengths)} tokens exceed the model's {limit} positions"
-        f" (max_position_embeddings in config.json of {name}); use shorter contexts, or configure"
-        " YaRN there"
+        f" (config.json of {name}); use shorter contexts, or configure YaRN there"
       )
   sizes = config.mesh.to_dict()
   try:
@@ -214,14 +205,11 @@ def check(config: config_dict.ConfigDict) -> Plan:
   return Plan(config, models, tasks, strategies, mesh)
 
 
-def _model(name: str) -> Model:
-  checkpoint = EMBEDDED if name == _EMBEDDED else pathlib.Path(name)
+def _checkpoint(name: str) -> Checkpoint:
   try:
-    architecture = read_config(checkpoint)
-    open_checkpoint(checkpoint, architecture)  # reads the headers only
+    return open_checkpoint(EMBEDDED if name == _EMBEDDED else name)
   except UserError as error:
     raise UserError(f"config.models: {error}") from None
-  return Model(checkpoint, architecture)
 
 
 def _smoke_sizes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
@@ -239,7 +227,14 @@ def _smoke_sizes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 
 def _parse(field: str, texts, registry) -> dict[str, Any]:
   """Objects by canonical spec."""
-  named = [spec.parse(text, registry, f"config.{field}") for text in texts]
+  named = []
+  for text in texts:
+    try:
+      named.append(spec.parse(text, registry, f"config.{field}"))
+    except UserError as error:
+      reason = str(error).removeprefix(f"config.{field}: ").replace("TTTConfig.", "")
+      named_in = text if text not in reason else None
+      raise UserError(": ".join(filter(None, (f"config.{field}", named_in, reason)))) from None
   texts = [spec.canonical(one, registry) for one in named]
   _check_distinct(field, texts)
   return dict(zip(texts, named))
@@ -296,12 +291,12 @@ def _check_sampling(config: config_dict.ConfigDict) -> None:
       f"config.ttt.steps is '{MATCHED}' to config.thinking.budget={config.thinking.budget!r};"
       " give one of them as a number"
     )
-  if not config.thinking.forced_stop.endswith("</think>"):
-    raise UserError("config.thinking.forced_stop must end with '</think>'")
+  if config.thinking.forced_stop.count("</think>") != 1:
+    raise UserError("config.thinking.forced_stop must hold '</think>' once")
   thinking = {k: v for k, v in config.thinking.items() if k not in ("budget", "forced_stop")}
   for group, build in (
     ("ttt", lambda: _ttt(config, 0)),
-    ("sampling", lambda: SamplingConfig(**config.sampling)),
+    ("sampling", lambda: SamplingConfig(**{**config.sampling, "max_new_tokens": 1})),
     ("thinking", lambda: SamplingConfig(**thinking)),
   ):
     try:

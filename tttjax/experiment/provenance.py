@@ -1,6 +1,5 @@
-"""What a run's rows depend on: config, checkpoints, examples, backend and the code's commit."""
+"""What a run's rows depend on: config, checkpoints, backend and the code's commit."""
 
-import hashlib
 import pathlib
 import subprocess
 from typing import Any
@@ -9,30 +8,21 @@ import jax
 
 from tttjax import flags as command_line
 from tttjax.experiment import config as run_config
-from tttjax.experiment import work as run_work
-
-# Enough of a file's head and tail to notice that weights were replaced.
-_FINGERPRINT_BYTES = 1 << 16
 
 
-def settings(plan: run_config.Plan, work: dict[str, run_work.ModelWork]) -> dict[str, Any]:
-  """What rows depend on: the fields by dotted name, the checkpoints, examples and the backend."""
-  settings = {
+def settings(plan: run_config.Plan) -> dict[str, Any]:
+  """What rows depend on: the fields by dotted name, the checkpoints, backend and commit."""
+  values = {
     name: value
     for name, value in command_line.fields(plan.config)
     if name not in ("workdir", "tensorboard")
   }
-  settings["checkpoint_sha256"] = [_fingerprint(model.checkpoint) for model in plan.models.values()]
-  # Examples come from source trees, tokenizers and chat templates that may change under a run.
-  digest = hashlib.sha256()
-  for model in work.values():
-    for item in model.items:
-      digest.update(item.case.tokens.tobytes())
-      digest.update(repr((item.case.prompts, item.case.answers)).encode())
-  settings["examples_sha256"] = digest.hexdigest()[:16]
-  settings["backend"] = jax.default_backend()
-  settings["git_hash"] = _git_hash()
-  return settings
+  values["checkpoint_sha256"] = {
+    name: checkpoint.fingerprint for name, checkpoint in plan.models.items()
+  }
+  values["backend"] = jax.default_backend()
+  values["git_hash"] = _git_hash()
+  return values
 
 
 def _git_hash() -> str | None:
@@ -45,16 +35,3 @@ def _git_hash() -> str | None:
   except OSError:
     return None
   return done.stdout.strip() or None if done.returncode == 0 else None
-
-
-def _fingerprint(checkpoint: pathlib.Path) -> str:
-  """Hash over names, sizes, heads and tails of the checkpoint's files, 16 hex digits."""
-  digest = hashlib.sha256()
-  for path in sorted(p for p in checkpoint.iterdir() if p.suffix in (".json", ".safetensors")):
-    size = path.stat().st_size
-    digest.update(f"{path.name}:{size}".encode())
-    with open(path, "rb") as file:
-      digest.update(file.read(_FINGERPRINT_BYTES))
-      file.seek(max(size - _FINGERPRINT_BYTES, 0))
-      digest.update(file.read())
-  return digest.hexdigest()[:16]

@@ -9,6 +9,8 @@ from typing import Any
 from absl import logging
 
 from tttjax.errors import UserError
+from tttjax.experiment import growth
+from tttjax.experiment.work import Place
 from tttjax.files import replacing, write_json
 from tttjax.rows import Key, Row, key_of, parse
 
@@ -45,6 +47,9 @@ class Samples:
     self.path = found[0] if found else directory / f"samples_{now}.jsonl"
     self._open()
     self.rows = self._read()
+    self._contexts: dict[tuple[str, Place], str | None] = {}
+    for row in self.rows.values():
+      self._remember(row)
     failed = [key for key, row in self.rows.items() if row.get("error")] if retry_failed else []
     if failed:
       for key in failed:
@@ -91,17 +96,26 @@ class Samples:
     self._file.write(_line(row))
     self._file.flush()
     self.rows[key] = row
+    self._remember(row)
+
+  def _remember(self, row: Row) -> None:
+    place = Place(row["task"], row["length"], row["seed"], row["context"])
+    self._contexts[row["model"], place] = row["doc"].get("context_sha256")
+
+  def context_sha256(self, model: str, place: Place) -> str | None:
+    """Hash of the context that rows of this place were made from; None without such rows."""
+    return self._contexts.get((model, place))
 
   def close(self) -> None:
     self._file.close()
 
 
 def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Creates `directory` with config.json, or checks that its config.json has the same settings.
+  """Creates `directory` with config.json, or lets the run that is there grow to `settings`.
 
   Args:
     directory: the run's directory.
-    settings: dotted field to JSON value; git_hash is kept as it was at the start, not compared.
+    settings: dotted field to JSON value.
 
   Raises:
     UserError: it belongs to another configuration (says which fields differ) or is unusable.
@@ -117,17 +131,13 @@ def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:
       raise ValueError("not an object")
   except OSError as error:
     raise UserError(f"--workdir={directory}: {error.strerror}; choose another directory") from None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise UserError(f"{path}: not JSON ({error}); use another --workdir") from None
-  settings = json.loads(json.dumps(settings))
-  absent = "(absent)"
-  differences = [
-    f"{name}: {old.get(name, absent)} there, {settings.get(name, absent)} now"
-    for name in {**old, **settings}
-    if name != "git_hash" and old.get(name, absent) != settings.get(name, absent)
-  ]
-  if differences:
+  merged, problems = growth.grown(old, json.loads(json.dumps(settings)))
+  if problems:
     raise UserError(
-      f"--workdir={directory} holds a run of another configuration ({'; '.join(differences)});"
+      f"--workdir={directory} holds a run of another configuration ({'; '.join(problems)});"
       " use another --workdir, or delete that one"
     )
+  if merged != old:
+    write_json(path, merged)

@@ -10,192 +10,206 @@ from typing import Any
 import jax
 
 from tttjax import spec
-from tttjax.checkpoint import from_pretrained
-from tttjax.embedded import EMBEDDED, TRAINED_CONTEXT
 from tttjax.errors import UserError
 from tttjax.experiment.config import Plan
 from tttjax.experiment.progress import Progress
 from tttjax.experiment.records import Samples
-from tttjax.experiment.work import Item, ModelWork
+from tttjax.experiment.work import Place, Unit, Work
 from tttjax.rows import Row
-from tttjax.session import Engine
-from tttjax.strategies.strategy import Adaptation, Allowance, Decoding, Result, Strategy
+from tttjax.session import Adaptation, Session
+from tttjax.strategies.budget import Allowance
+from tttjax.strategies.strategy import Result, Strategy
 
 _HEAD_CHARACTERS = 200
+_EVIDENCE_CHARACTERS = 80  # on both sides
+_EVIDENCE_TOKENS = 40  # that hold so many characters
 # What one example may raise and the run survive: too long, out of memory, not finite.
 _EXAMPLE_ERRORS = (UserError, jax.errors.JaxRuntimeError, MemoryError, FloatingPointError)
 _MAX_ERROR = 300
 
 
-def load_engine(plan: Plan, name: str, tokenizer) -> Engine:
-  """Loads the weights of one of the plan's models, onto its mesh where it has one."""
-  checkpoint = plan.models[name].checkpoint
-  model, params = from_pretrained(checkpoint, plan.mesh)
-  trained = model.config.max_position_embeddings
-  if checkpoint == EMBEDDED:
-    trained = TRAINED_CONTEXT
-  elif model.config.yarn is not None:
-    trained = model.config.yarn.original_max_position_embeddings
-  return Engine(model, params, tokenizer, trained)
-
-
 def run(
   plan: Plan,
-  work: dict[str, ModelWork],
   samples: Samples,
   progress: Progress,
-  on_rows: Callable[[list[Row]], None],
+  on_rows: Callable[[list[Row]], None] = lambda rows: None,
 ) -> None:
   """Makes every row of the plan that `samples` does not hold yet; `on_rows` sees each unit's.
 
   The random key of a context depends on seed, length and index alone: neither on the strategy
-  nor on what a resumed run has left to do. A model is loaded only if it has rows to make.
+  nor on what a resumed run has left to do. A context is made, and a model loaded, only if it has
+  rows to make.
+
+  Raises:
+    UserError: an example is no longer the one that rows of it were made from.
   """
-  for name, model_work in work.items():
-    engine = None
-    for item in model_work.items:
-      for strategy in plan.strategies:
-        missing = [
-          question
-          for question in range(item.case.num_questions)
-          if _key(item, strategy, question) not in samples.rows
+  for model in plan.models:
+    work, session = Work(plan, model), None
+    for place in work.places():
+      missing = _missing(plan, samples, model, place)
+      progress.begin(model, place, missing)
+      if not missing:
+        continue
+      unit = work.unit(place)
+      check_same(samples, model, unit)
+      for strategy in missing:
+        progress.start(unit, strategy)
+        if session is None:
+          session = Session.open(plan.models[model], plan.mesh)
+        result = _outcome(plan, session, unit, strategy)
+        rows = [
+          _row(plan, session, model, unit, strategy, question, result)
+          for question in range(unit.case.num_questions)
+          if key(model, place, strategy, question) not in samples.rows
         ]
-        progress.start(item, strategy)
-        if missing:
-          if engine is None:
-            engine = load_engine(plan, name, model_work.tokenizer)
-          outcome = _outcome(plan, engine, model_work, item, strategy)
-          rows = [_row(plan, item, strategy, question, outcome) for question in missing]
-          for row in rows:
-            samples.append(row)
-          on_rows(rows)
-        progress.finish(
-          item,
-          strategy,
-          [
-            samples.rows[_key(item, strategy, question)]
-            for question in range(item.case.num_questions)
-          ],
-          len(missing),
-        )
+        for row in rows:
+          samples.append(row)
+        on_rows(rows)
+        progress.finish(unit, strategy, rows)
 
 
-def _key(item: Item, strategy: str, question: int):
-  return (item.model, item.task, strategy, item.seed, item.length, item.context, question)
+def key(model: str, place: Place, strategy: str, question: int):
+  """The key of a row (rows.KEY)."""
+  return model, place.task, strategy, place.seed, place.length, place.context, question
 
 
-@dataclasses.dataclass(frozen=True)
-class _Outcome:
-  """What became of one strategy on one context: a result, or the error."""
+def _missing(plan: Plan, samples: Samples, model: str, place: Place) -> list[str]:
+  """The strategies that have not answered every question about a context."""
+  missing = []
+  for strategy in plan.strategies:
+    first = samples.rows.get(key(model, place, strategy, 0))
+    asked = 1
+    if first is not None:  # what was asked is known without making the example again
+      asked = min(plan.config.questions, first["doc"]["questions"])
+    if any(key(model, place, strategy, q) not in samples.rows for q in range(asked)):
+      missing.append(strategy)
+  return missing
 
-  allowance: Allowance | None
-  decoding: Decoding | None
-  result: Result | None
-  error: str | None
+
+def check_same(samples: Samples, model: str, unit: Unit) -> None:
+  """Raises UserError where rows of this context were made from another text."""
+  digest = _sha256(unit.case.example.context)
+  old = samples.context_sha256(model, unit.place)
+  if old is not None and old != digest:
+    place = unit.place
+    raise UserError(
+      f"{samples.path}: context {place.context} of {place.task} at {place.length} (seed"
+      f" {place.seed}) is not the one that its rows were made from: the task, its source or the"
+      " tokenizer changed; use another --workdir"
+    )
 
 
-def _outcome(plan: Plan, engine: Engine, work: ModelWork, item: Item, strategy: str) -> _Outcome:
-  if strategy in item.errors:
-    return _Outcome(None, None, None, item.errors[strategy])
-  root = jax.random.fold_in(jax.random.key(item.seed), item.length)
-  key = jax.random.fold_in(root, item.context)
-  allowance, decoding = item.allowances[strategy], work.decoding_of(strategy, item)
+def _outcome(plan: Plan, session: Session, unit: Unit, strategy: str) -> Result | str:
+  """The result of one strategy on one context, or the error in words."""
+  if strategy in unit.errors:
+    return unit.errors[strategy]
   try:
-    result = plan.strategies[strategy](engine, item.case, allowance, decoding, key)
+    return plan.strategies[strategy](session, unit.case, unit.allowances[strategy], unit.key)
   except _EXAMPLE_ERRORS as error:
-    engine.free()
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_ERROR]
-    return _Outcome(allowance, decoding, None, text)
-  return _Outcome(allowance, decoding, result, None)
+    session.free()
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_ERROR]
 
 
 def _sha256(text: str) -> str:
   return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _row(plan: Plan, item: Item, strategy: str, question: int, outcome: _Outcome) -> Row:
-  """One prediction: lm-evaluation-harness's fields of a sample, then this project's."""
-  case = item.case
+def _row(
+  plan: Plan,
+  session: Session,
+  model: str,
+  unit: Unit,
+  strategy: str,
+  question: int,
+  outcome: Result | str,
+) -> Row:
+  """One prediction (tttjax.rows): lm-evaluation-harness's fields of a sample, then our own."""
+  case, place = unit.case, unit.place
   asked = case.example.questions[question]
   doc: dict[str, Any] = {
     "key": case.example.key,
     "context_sha256": _sha256(case.example.context),
     "context_head": case.example.context[:_HEAD_CHARACTERS],
     "context_tokens": case.num_tokens,
+    "questions": unit.available,
     "question": asked.text,
-    "evidence": [list(place) for place in asked.evidence],
+    "references": list(asked.references),
+    "evidence": None if asked.evidence is None else [list(span) for span in asked.evidence],
+    "evidence_text": [_surroundings(session, case.tokens[0], *s) for s in asked.evidence or ()],
   }
-  answer = outcome.result.predictions[question].answer if outcome.result else ""
-  metrics = plan.tasks[item.task].score(answer, asked)
+  result, error = (None, outcome) if isinstance(outcome, str) else (outcome, None)
+  predicted = result.predictions[question] if result else None
+  answer = predicted.answer if predicted else ""
+  metrics = plan.tasks[place.task].score(answer, asked)
+  allowed, chosen = unit.allowances.get(strategy), plan.strategies[strategy]
+  adaptation = result.adaptation if result else None
   return {
-    "doc_id": _doc_id(plan, item, question),
+    "doc_id": _doc_id(place, question),
     "doc": doc,
     "target": asked.references[0],
-    "arguments": [[asked.text, _sampling(plan.strategies[strategy], outcome)]],
-    "resps": [list(outcome.result.predictions[question].texts) if outcome.result else [""]],
+    "arguments": [[asked.text, _sampling(chosen, unit, allowed)]],
+    "resps": [[output.text for output in predicted.outputs] if predicted else [""]],
     "filtered_resps": [answer],
     "filter": "none",
-    "metrics": list(metrics),
+    "metrics": list(asked.metrics),
     "doc_hash": _sha256(json.dumps(doc, sort_keys=True)),
     "target_hash": _sha256(asked.references[0]),
     **metrics,
-    "model": item.model,
-    "task": item.task,
+    "model": model,
+    "task": place.task,
     "strategy": strategy,
-    "family": plan.strategies[strategy].name,
-    "options": spec.options_of(plan.strategies[strategy]),
-    "task_family": spec.taken_apart(item.task)[0],
-    "task_options": spec.options_of(plan.tasks[item.task]),
+    "family": chosen.name,
+    "options": spec.options_of(chosen),
+    "task_family": spec.taken_apart(place.task)[0],
+    "task_options": spec.options_of(plan.tasks[place.task]),
     "chance": asked.chance,
     "slices": dict(asked.slices),
-    "seed": item.seed,
-    "length": item.length,
-    "context": item.context,
+    "seed": place.seed,
+    "length": place.length,
+    "context": place.context,
     "question": question,
-    **_spent(outcome, case.num_questions, question),
-    "budget": _budget(outcome.allowance),
-    "mechanism": _mechanism(outcome.result, question),
-    "adaptation": _adaptation(outcome.result.adaptation if outcome.result else None),
-    "error": outcome.error,
-    "fallback": (
-      outcome.result.adaptation.fallback if outcome.result and outcome.result.adaptation else None
-    ),
+    **_spent(result, unit, question),
+    "budget": _budget(allowed),
+    "mechanism": _mechanism(result, question),
+    "adaptation": _adaptation(adaptation),
+    "error": error,
+    "fallback": adaptation.fallback if adaptation else None,
   }
 
 
-def _doc_id(plan: Plan, item: Item, question: int) -> int:
-  """Counts the questions of a cell, seed by seed."""
-  context = plan.config.seeds.index(item.seed) * plan.contexts(item.length) + item.context
-  return context * plan.config.questions + question
+def _surroundings(session: Session, tokens, begin: int, end: int) -> dict[str, str]:
+  """What stands before, at and after the tokens [begin, end) of a context."""
+  text = lambda a, b: session.tokenizer.decode(tokens[max(a, 0) : b])
+  return {
+    "before": text(begin - _EVIDENCE_TOKENS, begin)[-_EVIDENCE_CHARACTERS:],
+    "text": text(begin, end),
+    "after": text(end, end + _EVIDENCE_TOKENS)[:_EVIDENCE_CHARACTERS],
+  }
 
 
-def _sampling(strategy: Strategy, outcome: _Outcome) -> dict[str, Any]:
-  if outcome.decoding is None:
+def _doc_id(place: Place, question: int) -> int:
+  """A number of its own for every question of a cell, the same however large the run grows."""
+  return (place.seed * 100_000 + place.context) * 100 + question
+
+
+def _sampling(strategy: Strategy, unit: Unit, allowed: Allowance | None) -> dict[str, Any]:
+  if allowed is None:
     return {}
-  sampling = outcome.decoding.answer
-  if outcome.allowance.thinking_tokens is not None:
-    sampling = outcome.decoding.thinking
-  own = getattr(strategy, "temperature", None)
+  try:
+    sampling = strategy.sampling(unit.case, allowed)
+  except UserError:
+    return {}
   return {
     "max_gen_toks": sampling.max_new_tokens,
-    "temperature": sampling.temperature if own is None else own,
+    "temperature": getattr(strategy, "temperature", None) or sampling.temperature,
     "top_k": sampling.top_k,
     "top_p": sampling.top_p,
   }
 
 
-def _budget(allowed: Allowance | None) -> dict[str, Any]:
-  """What the strategy was given for a question after the prefill; zeros where it could not run."""
-  if allowed is None:
-    return {
-      "steps": 0,
-      "span": 0,
-      "learning_rate": 0.0,
-      "thinking_tokens": 0,
-      "samples": 0,
-      "flops": 0,
-    }
-  return {
+def _budget(allowed: Allowance | None) -> dict[str, Any] | None:
+  """What the strategy was given for a question after the prefill; None where it could not run."""
+  return allowed and {
     "steps": allowed.ttt.steps,
     "span": allowed.ttt.span,
     "learning_rate": allowed.ttt.learning_rate,
@@ -205,9 +219,9 @@ def _budget(allowed: Allowance | None) -> dict[str, Any]:
   }
 
 
-def _spent(outcome: _Outcome, questions: int, question: int) -> dict[str, Any]:
+def _spent(result: Result | None, unit: Unit, question: int) -> dict[str, Any]:
   """What it used; nothing is known of an example that failed."""
-  if outcome.result is None:
+  if result is None:
     return {
       "endings": [],
       "tokens": 0,
@@ -219,17 +233,19 @@ def _spent(outcome: _Outcome, questions: int, question: int) -> dict[str, Any]:
       "seconds": {},
       "compiled": False,
     }
-  prediction, cost = outcome.result.predictions[question], outcome.result.cost
+  prediction, cost = result.predictions[question], result.cost
+  seconds = {name: round(value, 4) for name, value in cost.seconds().items()}
   return {
     "endings": [dataclasses.asdict(ending) for ending in prediction.endings],
     "tokens": prediction.tokens,
     "thinking_tokens": float(prediction.thinking_tokens),
-    "samples": outcome.allowance.samples,
+    "samples": len(prediction.outputs),
     "flops": cost.flops(question),
-    "amortised_flops": cost.amortised_flops(question, questions),
+    "amortised_flops": cost.amortised_flops(question, unit.case.num_questions),
     "phase_flops": cost.phase_flops(question),
-    # Of all questions of the context together: they are answered in one batch.
-    "seconds": {name: round(value, 4) for name, value in cost.seconds().items()},
+    # Of all questions of the context together: they are answered in one batch. Programs that are
+    # sized for a longer context say nothing about the seconds of this one.
+    "seconds": seconds if unit.own_program else {},
     "compiled": cost.compiled,
   }
 

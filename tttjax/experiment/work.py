@@ -1,269 +1,232 @@
-"""What a run has to do: its examples as token ids, and what each strategy may spend on them.
+"""What a run has to do: contexts as token ids, made one by one as they are needed."""
 
-All of it is made before any weights are loaded, so that what cannot work is said at once.
-"""
-
+from collections.abc import Iterator
 import dataclasses
-import json
-import pathlib
+import functools
+import itertools
+
+import jax
+import numpy as np
 
 from tttjax.attention.caches import round_capacity
-from tttjax.checkpoint import load_tokenizer
+from tttjax.checkpoint import Checkpoint
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.experiment import allowances
-from tttjax.experiment.config import SHARED_RANGE, Plan
-from tttjax.session import encode, make_case
-from tttjax.strategies.strategy import Allowance, Case, Decoding
+from tttjax.experiment.config import MOST_CONTEXTS, SHARED_RANGE, Plan
+from tttjax.strategies.budget import Allowance, Lengths
+from tttjax.strategies.strategy import Case, Decoding
 from tttjax.tasks.example import Example
+from tttjax.ttt.spans import sample_starts
 
-# Contexts of different config seeds are different as long as there are fewer per length.
-_SEED_STRIDE = 100_003
-# Matched thinking budgets differ by a few tokens; one output size serves a program's contexts.
-_SIZE_MULTIPLE = 64
+_SEED_STRIDE = MOST_CONTEXTS + 3  # with room for the last one's control
+_CLOSE = "</think>"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Place:
+  """Which context of a run: `context` counts from 0 within (task, length, seed)."""
+
+  task: str
+  length: int
+  seed: int
+  context: int
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
-  """One context of a run: a model reads it with every strategy.
+class Unit:
+  """One context of a run, ready for every strategy.
 
   Attributes:
-    model, task: the names that rows use.
-    seed, length, context: of the config; context counts from 0 within (seed, length).
+    place: which.
     case: the example as token ids.
+    available: questions that the example has, of which the first ones are asked.
     allowances: by strategy.
     errors: by strategy, instead of an allowance: why it cannot be run on this example.
+    key: random key of the context; strategies split it alike.
+    own_program: whether its programs are sized for its length, so that seconds are its own.
   """
 
-  model: str
-  task: str
-  seed: int
-  length: int
-  context: int
+  place: Place
   case: Case
+  available: int
   allowances: dict[str, Allowance]
   errors: dict[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelWork:
-  """All contexts for one model, its tokenizer, and how its strategies decode.
-
-  Attributes:
-    tokenizer: of the checkpoint.
-    items: tasks outermost, then lengths, seeds, contexts.
-    decoding: by (strategy, capacity): sampling without the thinking budget of the single context.
-  """
-
-  tokenizer: object
-  items: list[Item]
-  decoding: dict[tuple[str, int], Decoding]
-
-  def decoding_of(self, strategy: str, item: Item) -> Decoding:
-    """How `strategy` decodes on this context."""
-    general = self.decoding[strategy, item.case.capacity]
-    tokens = item.allowances[strategy].thinking_tokens
-    if tokens is None:
-      return general
-    # The inserted tokens are charged too, so they are part of M.
-    within = tokens - len(general.thinking.forced_stop_ids)
-    return dataclasses.replace(
-      general, thinking=dataclasses.replace(general.thinking, thinking_budget=within)
-    )
-
-
-def prepare(plan: Plan) -> dict[str, ModelWork]:
-  """The work for every model of the plan.
-
-  Raises:
-    UserError: a budget, a span or a length that cannot work.
-  """
-  return {name: _model_work(plan, name) for name in plan.models}
+  key: jax.Array
+  own_program: bool
 
 
 def estimate(plan: Plan) -> allowances.Estimate:
   """FLOPs and rows of a run; lengths in a task's own unit are measured on one example."""
-  tokenizers = {}
-
-  def context_tokens(name: str, task: str, length: int) -> int:
-    if plan.in_tokens:
-      return length
-    if name not in tokenizers:
-      tokenizers[name] = load_tokenizer(plan.models[name].checkpoint)
-    return _example(plan, task, plan.config.seeds[0], length, 0, tokenizers[name]).num_tokens
-
-  return allowances.estimate(plan, context_tokens)
+  works = {model: Work(plan, model) for model in plan.models}
+  return allowances.estimate(plan, lambda model, task, length: works[model].lengths(task, length))
 
 
-def _example(plan: Plan, task: str, seed: int, length: int, index: int, tokenizer) -> Example:
-  """Seeds are those of (seed, index): the same needles in haystacks that grow with the length."""
-  example = plan.tasks[task].at(seed * _SEED_STRIDE + index, length, tokenizer, plan.in_tokens)
-  return dataclasses.replace(example, questions=example.questions[: plan.config.questions])
+class Work:
+  """The contexts of a run for one of its models."""
 
+  def __init__(self, plan: Plan, model: str):
+    self._plan = plan
+    self._checkpoint: Checkpoint = plan.models[model]
+    self._example = functools.lru_cache(maxsize=4)(self._make_example)  # a context is its
+    self._decoding = functools.lru_cache(maxsize=None)(self._make_decoding)  # neighbour's control
 
-def _model_work(plan: Plan, name: str) -> ModelWork:
-  config, model = plan.config, plan.models[name]
-  tokenizer = load_tokenizer(model.checkpoint)
-  groups: dict[tuple[str, int, int], list[Example]] = {}
-  for task in plan.tasks:
-    for length in config.lengths:
-      for seed in config.seeds:
-        # A single context needs another one too, for the control.
-        count = max(plan.contexts(length), 2)
-        groups[task, length, seed] = [
-          _example(plan, task, seed, length, index, tokenizer) for index in range(count)
-        ]
-  cases = {
-    (task, length, seed): [make_case(example, plan.tasks[task], tokenizer) for example in group]
-    for (task, length, seed), group in groups.items()
-  }
-  _check_answers(plan, cases)
-  items = []
-  for (task, length, seed), group in _same_shapes(plan, cases).items():
-    for index, case in enumerate(group[: plan.contexts(length)]):
-      case = dataclasses.replace(case, other=group[(index + 1) % len(group)])
-      tokens = case.num_tokens, case.other.num_tokens
-      prompt = max(map(len, case.prompts + case.thinking_prompts))
-      size = allowances.sizes(plan, model, min(tokens), prompt, max(tokens))
-      allowed, errors = {}, {}
-      for strategy in plan.strategies:
-        try:
-          allowed[strategy] = allowances.allowance(plan, size, strategy)
-        except UserError as reason:
-          if index == 0:
-            raise  # all contexts, most likely: a mistake in the config
-          errors[strategy] = str(reason)
-      items.append(Item(name, task, seed, length, index, case, allowed, errors))
-  return ModelWork(tokenizer, items, _decodings(plan, name, tokenizer, items))
+  def places(self) -> Iterator[Place]:
+    """All contexts: tasks outermost, then lengths, seeds, contexts."""
+    config = self._plan.config
+    for task, length, seed in itertools.product(self._plan.tasks, config.lengths, config.seeds):
+      for context in range(self._plan.contexts(length)):
+        yield Place(task, length, seed, context)
 
+  def first_units(self) -> list[Unit]:
+    """One context of every task and length, so that what cannot work is said at once.
 
-def _check_answers(plan: Plan, cases: dict[tuple, list[Case]]) -> None:
-  """Raises UserError where a reference answer is longer than an answer may be."""
-  most = plan.config.sampling.max_new_tokens
-  for (task, *_), group in cases.items():
-    longest = max(len(answer) for case in group for answer in case.answers)
-    if longest > most:
+    Raises:
+      UserError: a budget, a span, an answer or a length that cannot work.
+    """
+    units = []
+    seed = self._plan.config.seeds[0]
+    for task, length in itertools.product(self._plan.tasks, self._plan.config.lengths):
+      unit = self.unit(Place(task, length, seed, 0))
+      for error in unit.errors.values():
+        raise UserError(error)
+      for strategy, allowed in unit.allowances.items():
+        if allowed.thinking_tokens is not None:
+          self._check_thinking(unit.case, strategy, allowed.thinking_tokens)
+      units.append(unit)
+    return units
+
+  def unit(self, place: Place) -> Unit:
+    """Makes one context.
+
+    Raises:
+      UserError: its task cannot make it, or a reference answer is longer than an answer may be.
+    """
+    plan = self._plan
+    example = self._example(place)
+    # The control's context is the next one, whether or not the run asks about it.
+    control = dataclasses.replace(place, context=place.context + 1)
+    case, other = self._case(place, example), self._case(control, self._example(control))
+    case = dataclasses.replace(case, other=other)
+    root = jax.random.fold_in(jax.random.key(place.seed), place.length)
+    key = jax.random.fold_in(root, place.context)
+    budget = allowances.budget_of(plan, self._lengths(case, key))
+    allowed, errors = {}, {}
+    for strategy in plan.strategies:
+      try:
+        allowed[strategy] = allowances.allowance(plan, budget, strategy)
+      except UserError as reason:
+        errors[strategy] = str(reason)
+    own = case.capacity == self._capacity(case.num_tokens)
+    return Unit(place, case, len(example.questions), allowed, errors, key, own)
+
+  def lengths(self, task: str, length: int) -> Lengths:
+    """The lengths of a context before it is made; in a task's own unit, of one that is."""
+    place = Place(task, length, self._plan.config.seeds[0], 0)
+    if not self._plan.in_tokens:
+      return self._lengths(self._case(place, self._example(place)), None)
+    answer = self._plan.config.sampling.max_new_tokens or self._plan.tasks[task].answer_tokens
+    return Lengths(self._checkpoint.config, length, allowances.PROMPT_TOKENS, answer, length)
+
+  def _make_example(self, place: Place) -> Example:
+    """Seeds are those of (seed, context): the same needles in haystacks that grow."""
+    seed = place.seed * _SEED_STRIDE + place.context
+    task = self._plan.tasks[place.task]
+    return task.at(seed, place.length, self._checkpoint.tokenizer, self._plan.in_tokens)
+
+  def _case(self, place: Place, example: Example) -> Case:
+    plan = self._plan
+    task = plan.tasks[place.task]
+    questions = example.questions[: plan.config.questions]
+    example = dataclasses.replace(example, questions=questions)
+    ids = lambda texts: tuple(self._encode(text) for text in texts)
+    tokens = self._encode(example.context)
+    most = plan.config.sampling.max_new_tokens or max(q.max_new_tokens for q in questions)
+    answers = ids(q.references[0] for q in questions)
+    if (longest := max(map(len, answers))) > most:
       raise UserError(
         f"config.sampling.max_new_tokens={most} is less than the {longest} tokens of a reference"
-        f" answer of {task}; raise it"
+        f" answer of {place.task}; raise it"
       )
-
-
-def _same_shapes(plan: Plan, cases: dict[tuple, list[Case]]) -> dict[tuple, list[Case]]:
-  """The cases by (task, length, seed), padded so that those of a length share their programs.
-
-  With config.share_programs all lengths and tasks do, but for lengths too far apart.
-  """
-  share = plan.config.share_programs
-  tokens = {
-    key: key[1] if plan.in_tokens else max(case.num_tokens for case in group)
-    for key, group in cases.items()
-  }
-  capacities = _capacities(tokens, share, plan.config.mesh.context)
-  every = [case for group in cases.values() for case in group]
-  same = {}
-  for key, group in cases.items():
-    alike = (
-      every
-      if share
-      else [case for (task, *_), own in cases.items() if task == key[0] for case in own]
+    return Case(
+      example=example,
+      tokens=np.array([tokens], np.int32),
+      capacity=max(self._shared_capacity(place), self._capacity(len(tokens))),
+      prompts=ids(q.text for q in questions),
+      thinking_prompts=ids(q.thinking_text for q in questions),
+      answers=answers,
+      rows=min(plan.config.questions, task.most_questions),
+      extract=task.extract,
+      decoding=self._decoding(most),
     )
-    same[key] = [
-      dataclasses.replace(
-        case,
-        capacity=capacities[key],
-        rows=max(other.num_questions for other in alike),
-        prompt_width=max(other.prompt_width for other in alike),
-        answer_width=max(other.answer_width for other in alike),
+
+  def _encode(self, text: str) -> tuple[int, ...]:
+    # Not verbose: that a text exceeds the tokenizer's model_max_length is said elsewhere.
+    encoded = self._checkpoint.tokenizer(text, add_special_tokens=False, verbose=False)
+    return tuple(encoded["input_ids"])
+
+  def _lengths(self, case: Case, key: jax.Array | None) -> Lengths:
+    starts = None
+    if key is not None:
+      span_key, _ = jax.random.split(key)  # as strategies do
+      starts = functools.lru_cache(maxsize=None)(
+        lambda context, span, steps: sample_starts(span_key, context, span, steps)
       )
-      for case in group
-    ]
-  return same
-
-
-def _capacities(tokens: dict[tuple, int], share: bool, shards: int) -> dict[tuple, int]:
-  """Cache slots for contexts of up to so many tokens; equal capacities share compiled programs."""
-  longest = max(tokens.values())
-
-  def shared(length: int) -> int:
-    most = longest
-    while length * SHARED_RANGE <= most:
-      most = max(n for n in tokens.values() if n * SHARED_RANGE <= most)
-    return most
-
-  return {
-    key: round_capacity(shared(length) if share else length, shards)
-    for key, length in tokens.items()
-  }
-
-
-def _decodings(
-  plan: Plan, name: str, tokenizer, items: list[Item]
-) -> dict[tuple[str, int], Decoding]:
-  """Sampling of every strategy and program, with room for the largest thinking budget."""
-  config, checkpoint = plan.config, plan.models[name].checkpoint
-  stop_ids = _stop_ids(checkpoint, tokenizer)
-  forced, end = encode(tokenizer, config.thinking.forced_stop), encode(tokenizer, "</think>")
-  answer = SamplingConfig(**config.sampling, stop_ids=stop_ids)
-  budgets: dict[tuple[str, int], list[int]] = {}
-  ends: dict[tuple[str, int], int] = {}  # positions before anything is generated
-  for item in items:
-    for strategy, allowed in item.allowances.items():
-      key = strategy, item.case.capacity
-      own = budgets.setdefault(key, [])
-      if allowed.thinking_tokens is not None:
-        own.append(allowed.thinking_tokens)
-        context = max(item.case.num_tokens, getattr(plan.strategies[strategy], "stretch", 0))
-        ends[key] = max(ends.get(key, 0), context + max(map(len, item.case.thinking_prompts)))
-  limit = plan.models[name].architecture.max_position_embeddings
-  decodings = {}
-  for (strategy, capacity), tokens in budgets.items():
-    if not tokens:
-      decodings[strategy, capacity] = Decoding(answer, answer, config.mechanism)
-      continue
-    if len(end) != 1:
-      raise UserError(
-        f"config.strategies: {strategy} needs a tokenizer with the token </think>, which that of"
-        f" {checkpoint} lacks; leave it out"
-      )
-    if min(tokens) <= len(forced):
-      raise UserError(
-        f"config.strategies: {strategy} may think for {min(tokens)} tokens, too few for the"
-        f" {len(forced)} of config.thinking.forced_stop; raise config.ttt.steps or"
-        " config.thinking.budget, or take fewer samples"
-      )
-    room = -(-max(tokens) // _SIZE_MULTIPLE) * _SIZE_MULTIPLE + config.sampling.max_new_tokens
-    room = min(room, limit - ends[strategy, capacity])
-    if room < max(tokens) + config.sampling.max_new_tokens:
-      raise UserError(
-        f"config.lengths: {strategy} needs up to {max(tokens)} thinking tokens in one program"
-        f" with contexts that leave {room} of the model's {limit} positions; use shorter"
-        " contexts, or config.share_programs=false"
-      )
-    thinking = SamplingConfig(
-      max_new_tokens=room,
-      temperature=config.thinking.temperature,
-      top_k=config.thinking.top_k,
-      top_p=config.thinking.top_p,
-      stop_ids=stop_ids,
-      thinking_budget=0,
-      end_think_id=end[0],
-      forced_stop_ids=forced,
-      max_answer_tokens=config.sampling.max_new_tokens,
+    return Lengths(
+      self._checkpoint.config,
+      case.num_tokens,
+      max(map(len, case.prompts + case.thinking_prompts)),
+      case.decoding.answer.max_new_tokens,
+      case.other.num_tokens if case.other else case.num_tokens,
+      starts,
+      cut_spans=not self._plan.in_tokens,
     )
-    decodings[strategy, capacity] = Decoding(answer, thinking, config.mechanism)
-  return decodings
 
+  def _capacity(self, tokens: int) -> int:
+    return round_capacity(tokens, self._plan.config.mesh.context)
 
-def _stop_ids(checkpoint: pathlib.Path, tokenizer) -> tuple[int, ...]:
-  """The ids that end an answer: generation_config.json's and the tokenizer's."""
-  ids = set()
-  path = checkpoint / "generation_config.json"
-  if path.is_file():
+  def _shared_capacity(self, place: Place) -> int:
+    """Slots for the longest context whose programs a context of this length uses."""
+    plan = self._plan
+    if not plan.in_tokens:
+      return 0  # by the tokens of each context
+    length = place.length
+    if plan.config.share_programs:
+      length = _longest_shared(length, plan.config.lengths)
+    return self._capacity(length)
+
+  def _make_decoding(self, answer_tokens: int) -> Decoding:
+    """How answers of up to so many tokens are decoded."""
+    config, checkpoint = self._plan.config, self._checkpoint
+    sampling = {**config.sampling.to_dict(), "max_new_tokens": answer_tokens}
+    answer = SamplingConfig(**sampling, stop_ids=checkpoint.stop_ids)
+    thinking = None
+    close = self._encode(_CLOSE)
+    if len(close) == 1:
+      thinking = SamplingConfig(
+        max_new_tokens=answer_tokens,
+        temperature=config.thinking.temperature,
+        top_k=config.thinking.top_k,
+        top_p=config.thinking.top_p,
+        stop_ids=checkpoint.stop_ids,
+        end_think_id=close[0],
+        forced_stop_ids=self._encode(config.thinking.forced_stop),
+      )
+    return Decoding(answer, thinking, checkpoint.config.max_positions, config.mechanism)
+
+  def _check_thinking(self, case: Case, strategy: str, tokens: int) -> None:
     try:
-      eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-    except ValueError as error:
-      raise UserError(f"{path}: not JSON ({error}); restore or delete it") from None
-    ids.update(eos if isinstance(eos, list) else [eos])
-  ids.add(tokenizer.eos_token_id)
-  return tuple(sorted(ids - {None}))
+      case.decoding.with_thoughts(tokens, case.num_tokens)
+    except UserError as error:
+      raise UserError(
+        f"config.strategies: {strategy}: {error} (config.thinking.forced_stop, config.ttt.steps,"
+        " config.thinking.budget)"
+      ) from None
+
+
+def _longest_shared(length: int, lengths) -> int:
+  """The longest of the lengths that share programs with this one, less than SHARED_RANGE apart."""
+  most = max(lengths)
+  while length * SHARED_RANGE <= most:
+    most = max(n for n in lengths if n * SHARED_RANGE <= most)
+  return most

@@ -7,22 +7,15 @@ import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.session import Engine
+from tttjax.session import Session
 from tttjax.spec import option
-from tttjax.strategies.strategy import (
-  Allowance,
-  Case,
-  Decoding,
-  Reference,
-  Result,
-  Role,
-  Sizes,
-  still,
-)
+from tttjax.strategies.adapting import Sharing
+from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.strategy import Case, Prediction, Result, Role
 
 
 @dataclasses.dataclass(frozen=True)
-class Beam:
+class Beam(Sharing):
   """The likeliest thought and answer that n beams find (paper, tables 8 and 9).
 
   Attributes:
@@ -40,20 +33,33 @@ class Beam:
 
   temperature: ClassVar[float] = 0.0  # it does not sample
 
-  def check(self, config) -> None:
+  def __post_init__(self):
+    super().__post_init__()
     if self.n < 2:
-      raise UserError(f"beam(n={self.n}) must be at least 2")
+      raise UserError(f"n={self.n} must be at least 2")
+    if self.before:
+      raise UserError("question=before is not to be had with beams: use self_consistency")
 
-  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    cost = lambda tokens: flops.beam(
-      sizes.architecture, sizes.context, sizes.prompt, tokens + sizes.answer, self.n, delta=False
+  def allowance(self, budget: Budget) -> Allowance:
+    lengths = budget.lengths
+    return self.shared_allowance(
+      budget,
+      self.n,
+      lambda n, delta: flops.beam(*lengths.shape, n + lengths.answer, self.n, delta),
     )
-    tokens = reference.tokens_per_sample(sizes, self.n, cost)
-    return Allowance(cost(tokens), still(reference), tokens, self.n)
 
-  def __call__(
-    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
-  ) -> Result:
-    prefix, reading = engine.prefill(case)
-    predictions, answering = engine.beam(case, prefix, decoding.thinking, self.n)
-    return Result(predictions, reading + answering)
+  def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:
+    span_key, decode_key = jax.random.split(key)
+    context, reading = self.read(session, case)
+    fast, adaptation, adapting = self.adapt(session, case, context, allowance, span_key)
+    outputs, answering = session.generate(
+      context,
+      fast,
+      case.thinking_prompts,
+      self.sampling(case, allowance),
+      decode_key,
+      beams=self.n,
+      rows=case.rows,
+    )
+    predictions = tuple(Prediction.of(own, beams=self.n) for own in outputs)
+    return Result(predictions, reading + adapting + answering, adaptation=adaptation)

@@ -11,27 +11,19 @@ import jax
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.session import Engine
+from tttjax.session import Session
 from tttjax.spec import option
-from tttjax.strategies.strategy import (
-  Allowance,
-  Case,
-  Decoding,
-  Reference,
-  Result,
-  Role,
-  Sizes,
-  answer_flops,
-)
+from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.strategy import Answering, Case, Result, Role
 
 
 @dataclasses.dataclass(frozen=True)
-class FullTTT:
+class FullTTT(Answering):
   """A given number of steps: they are not matched, since one alone may exceed the budget.
 
   Attributes:
     steps: over all tokens of the context.
-    learning_rate: AdamW's; None the config's.
+    learning_rate: AdamW's; None the run's.
   """
 
   name: ClassVar[str] = "full_ttt"
@@ -45,26 +37,25 @@ class FullTTT:
   steps: int = option(1, {"1": "1 step", "": "{} steps"})
   learning_rate: float | None = None
 
-  def check(self, config) -> None:
+  def __post_init__(self):
     if self.steps < 1:
-      raise UserError(f"full_ttt(steps={self.steps}) must be at least 1")
+      raise UserError(f"steps={self.steps} must be at least 1")
 
-  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    rate = reference.ttt.learning_rate if self.learning_rate is None else self.learning_rate
+  def allowance(self, budget: Budget) -> Allowance:
+    lengths = budget.lengths
+    rate = budget.ttt.learning_rate if self.learning_rate is None else self.learning_rate
     # A step's targets are all tokens of the context but the first.
     ttt = dataclasses.replace(
-      reference.ttt, steps=self.steps, learning_rate=rate, span=sizes.context - 1
+      budget.ttt, steps=self.steps, learning_rate=rate, span=lengths.context - 1
     )
-    training = self.steps * flops.full_ttt_step(sizes.architecture, sizes.context)
-    spent = training + answer_flops(sizes, delta=False)
+    training = self.steps * flops.full_ttt_step(lengths.architecture, lengths.context)
+    spent = training + lengths.answer_flops(delta=False)
     return Allowance(spent, ttt, shared_flops=training)
 
-  def __call__(
-    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
-  ) -> Result:
+  def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:
     _, decode_key = jax.random.split(key)
-    trained, adaptation, adapting = engine.full_ttt(case, allowance.ttt)
-    prefix, reading = trained.prefill(case)
-    predictions, answering = trained.generate(case, prefix, None, decoding.answer, decode_key)
-    measured = trained.measure(case, prefix, None) if decoding.mechanism else None
+    trained, adaptation, adapting = session.train_all(case.tokens, allowance.ttt, case.capacity)
+    context, reading = self.read(trained, case)
+    predictions, answering = self.answer(trained, case, context, None, allowance, decode_key)
+    measured = self.measure(trained, case, context, None)
     return Result(predictions, adapting + reading + answering, measured, adaptation)

@@ -5,19 +5,9 @@ from typing import ClassVar
 
 import jax
 
-from tttjax.session import Engine
-from tttjax.strategies.strategy import (
-  Allowance,
-  Case,
-  Decoding,
-  Reading,
-  Reference,
-  Result,
-  Role,
-  Sizes,
-  answer_flops,
-  still,
-)
+from tttjax.session import Session
+from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.strategy import Case, Reading, Result, Role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +21,13 @@ class InContext(Reading):
     "The model reads the context and answers at once. This is what all others are compared with."
   )
 
-  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    return Allowance(answer_flops(sizes, delta=False), still(reference))
+  def allowance(self, budget: Budget) -> Allowance:
+    self.check_stretch(budget)
+    return Allowance(budget.lengths.answer_flops(delta=False), budget.still())
 
-  def __call__(
-    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
-  ) -> Result:
+  def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:
     _, decode_key = jax.random.split(key)
-    cache, reading = engine.prefill(case, self.reading)
-    predictions, answering = engine.generate(case, cache, None, decoding.answer, decode_key)
-    measured = engine.measure(case, cache, None) if decoding.mechanism else None
+    context, reading = self.read(session, case)
+    predictions, answering = self.answer(session, case, context, None, allowance, decode_key)
+    measured = self.measure(session, case, context, None)
     return Result(predictions, reading + answering, measured)

@@ -7,19 +7,9 @@ from typing import ClassVar
 import jax
 
 from tttjax.errors import UserError
-from tttjax.session import Engine
-from tttjax.strategies.strategy import (
-  Allowance,
-  Case,
-  Decoding,
-  Reading,
-  Reference,
-  Result,
-  Role,
-  Sizes,
-  answer_flops,
-  still,
-)
+from tttjax.session import Session
+from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.strategy import Case, Reading, Result, Role
 from tttjax.ttt.weights import scaled_queries
 
 
@@ -44,21 +34,19 @@ class LogTemperature(Reading):
 
   trained: int | None = None
 
-  def check(self, config) -> None:
-    super().check(config)
+  def __post_init__(self):
     if self.trained is not None and self.trained < 2:
       raise UserError(f"trained={self.trained} must be at least 2 tokens")
 
-  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    return Allowance(answer_flops(sizes, delta=False), still(reference))
+  def allowance(self, budget: Budget) -> Allowance:
+    self.check_stretch(budget)
+    return Allowance(budget.lengths.answer_flops(delta=False), budget.still())
 
-  def __call__(
-    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
-  ) -> Result:
+  def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:
     _, decode_key = jax.random.split(key)
-    prefix, reading = engine.prefill(case, self.reading)
-    scale = math.log(case.num_tokens) / math.log(self.trained or engine.trained_length)
-    fast = scaled_queries(engine.model, scale)
-    predictions, answering = engine.generate(case, prefix, fast, decoding.answer, decode_key)
-    measured = engine.measure(case, prefix, fast) if decoding.mechanism else None
+    context, reading = self.read(session, case)
+    scale = math.log(case.num_tokens) / math.log(self.trained or session.trained_length)
+    fast = scaled_queries(session.model, scale)
+    predictions, answering = self.answer(session, case, context, fast, allowance, decode_key)
+    measured = self.measure(session, case, context, fast)
     return Result(predictions, reading + answering, measured)

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 import jax
 
-from tttjax.session import Engine
-from tttjax.strategies.qttt import Adapting
-from tttjax.strategies.strategy import Allowance, Case, Decoding, Reference, Result, Role, Sizes
+from tttjax.session import Session
+from tttjax.strategies.adapting import Adapting
+from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.strategy import Case, Result, Role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,23 +29,28 @@ class QTTTOtherContext(Adapting):
     "the context at hand."
   )
 
-  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    return dataclasses.replace(super().allowance(sizes, reference), prefills=2)
+  def allowance(self, budget: Budget) -> Allowance:
+    self.check_stretch(budget)
+    ttt = self.matched(budget)
+    # The steps of qTTT, at what they cost on the other context.
+    lengths = dataclasses.replace(budget.lengths, context=budget.lengths.other)
+    adapting = lengths.adapt_flops(ttt, ttt.steps)
+    spent = adapting + budget.lengths.answer_flops(delta=True)
+    return Allowance(spent, ttt, shared_flops=adapting, prefills=2)
 
-  def __call__(
-    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
-  ) -> Result:
+  def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:
     span_key, decode_key = jax.random.split(key)
-    other, reading_other = engine.prefill(case.other, self.reading)
-    fast, adaptation, adapting = self.adapt(engine, case.other, other, allowance.ttt, span_key)
+    other, reading_other = self.read(session, case.other)
+    fast, adaptation, adapting = self.adapt(session, case.other, other, allowance, span_key)
     del other
-    prefix, reading = engine.prefill(case, self.reading)
-    predictions, answering = engine.generate(
-      case, prefix, fast, decoding.answer, decode_key, self.before
+    context, reading = self.read(session, case)
+    predictions, answering = self.answer(
+      session, case, context, fast, allowance, decode_key, self.before
     )
     measured = None
-    if decoding.mechanism and not self.before:
+    if not self.before and adaptation is not None:
       # Its spans lie in the other context: all of this one is held out.
       unseen = dataclasses.replace(adaptation, start=())
-      measured = engine.measure(case, prefix, fast, adaptation=unseen, ttt=allowance.ttt)
-    return Result(predictions, reading_other + adapting + reading + answering, measured, adaptation)
+      measured = self.measure(session, case, context, fast, None, unseen, allowance.ttt.span)
+    cost = reading_other + adapting + reading + answering
+    return Result(predictions, cost, measured, adaptation)

@@ -7,29 +7,22 @@ from typing import ClassVar
 import jax
 
 from tttjax import flops
+from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
-from tttjax.session import Engine
+from tttjax.session import Output, Session
 from tttjax.spec import option
-from tttjax.strategies.strategy import (
-  Allowance,
-  Case,
-  Decoding,
-  Prediction,
-  Reference,
-  Result,
-  Role,
-  Sizes,
-  still,
-)
+from tttjax.strategies.adapting import Sharing
+from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.strategy import Case, Prediction, Result, Role
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfConsistency:
+class SelfConsistency(Sharing):
   """The budget is shared by the n samples (paper, tables 8 and 9).
 
   Attributes:
     n: samples.
-    temperature: of all of them; None takes config.thinking.temperature, which must then be above 0.
+    temperature: of all of them, above 0 where there are several; None takes that of thoughts.
   """
 
   name: ClassVar[str] = "self_consistency"
@@ -43,46 +36,51 @@ class SelfConsistency:
   n: int = option(8, "{} samples")
   temperature: float | None = None
 
-  def check(self, config) -> None:
+  def __post_init__(self):
+    super().__post_init__()
     if self.n < 1:
-      raise UserError(f"self_consistency(n={self.n}) must be at least 1")
-    temperature = config.thinking.temperature if self.temperature is None else self.temperature
+      raise UserError(f"n={self.n} must be at least 1")
+
+  def allowance(self, budget: Budget) -> Allowance:
+    temperature = budget.temperature if self.temperature is None else self.temperature
     if not temperature > 0 and self.n > 1:
       raise UserError(
-        f"self_consistency votes over equal samples at temperature"
-        f" {temperature}; write self_consistency(temperature=0.6) or set"
-        " config.thinking.temperature"
+        f"self_consistency votes over equal samples at temperature {temperature}; write"
+        " self_consistency(temperature=0.6), or raise the temperature of thoughts"
       )
-
-  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    cost = lambda tokens: (
-      self.n * flops.thinking(sizes.architecture, sizes.context, sizes.prompt, tokens, sizes.answer)
+    lengths = budget.lengths
+    return self.shared_allowance(
+      budget,
+      self.n,
+      lambda n, delta: self.n * flops.decode(*lengths.shape, n + lengths.answer, delta),
     )
-    tokens = reference.tokens_per_sample(sizes, self.n, cost)
-    return Allowance(cost(tokens), still(reference), tokens, self.n)
 
-  def __call__(
-    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
-  ) -> Result:
-    _, decode_key = jax.random.split(key)
-    prefix, reading = engine.prefill(case)
-    sampling = decoding.thinking
-    if self.temperature is not None:
-      sampling = dataclasses.replace(sampling, temperature=self.temperature)
-    samples, answering = engine.sample(case, prefix, sampling, decode_key, self.n)
-    return Result(tuple(_vote(case, own) for own in samples), reading + answering)
+  def sampling(self, case: Case, allowance: Allowance) -> SamplingConfig:
+    sampling = super().sampling(case, allowance)
+    if self.temperature is None:
+      return sampling
+    return dataclasses.replace(sampling, temperature=self.temperature)
+
+  def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:
+    span_key, decode_key = jax.random.split(key)
+    context, reading = self.read(session, case)
+    fast, adaptation, adapting = self.adapt(session, case, context, allowance, span_key)
+    outputs, answering = session.generate(
+      context,
+      fast,
+      case.thinking_prompts,
+      self.sampling(case, allowance),
+      decode_key,
+      samples=self.n,
+      question_before=self.before,
+      rows=case.rows,
+    )
+    predictions = tuple(Prediction.of(own, voted(case, own)) for own in outputs)
+    return Result(predictions, reading + adapting + answering, adaptation=adaptation)
 
 
-def _vote(case: Case, samples: list[Prediction]) -> Prediction:
-  """The most frequent answer, the earliest of several such; outputs without one abstain."""
-  answers = [case.extract(sample.answer) for sample in samples]
+def voted(case: Case, outputs: tuple[Output, ...]) -> int:
+  """Which output has the most frequent answer, the earliest of such; those without one abstain."""
+  answers = [case.extract(output.answer) for output in outputs]
   votes = collections.Counter(answer for answer in answers if answer is not None)
-  chosen = answers.index(votes.most_common(1)[0][0]) if votes else 0
-  return Prediction(
-    texts=tuple(text for sample in samples for text in sample.texts),
-    answer=samples[chosen].answer,
-    tokens=sum(sample.tokens for sample in samples),
-    thinking_tokens=sum(sample.thinking_tokens for sample in samples) / len(samples),
-    ids=samples[chosen].ids,
-    endings=tuple(ending for sample in samples for ending in sample.endings),
-  )
+  return answers.index(votes.most_common(1)[0][0]) if votes else 0

@@ -6,23 +6,20 @@ from typing import ClassVar
 import jax
 
 from tttjax import flops
-from tttjax.session import Engine
-from tttjax.strategies.strategy import (
-  Allowance,
-  Case,
-  Decoding,
-  Reading,
-  Reference,
-  Result,
-  Role,
-  Sizes,
-  still,
-)
+from tttjax.errors import UserError
+from tttjax.session import Session
+from tttjax.spec import option
+from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.strategy import Case, Reading, Result, Role
 
 
 @dataclasses.dataclass(frozen=True)
 class Thinking(Reading):
-  """The thinking section is closed by force where it has not ended after the budget."""
+  """The thinking section is closed by force where it has not ended after the budget.
+
+  Attributes:
+    tokens: M, inserted ones included; None takes the run's budget.
+  """
 
   name: ClassVar[str] = "thinking"
   label: ClassVar[str] = "thinking"
@@ -31,16 +28,21 @@ class Thinking(Reading):
     "The model writes thinking tokens first, as many as the budget allows, then answers."
   )
 
-  def allowance(self, sizes: Sizes, reference: Reference) -> Allowance:
-    tokens = reference.thinking_tokens
-    spent = flops.thinking(sizes.architecture, sizes.context, sizes.prompt, tokens, sizes.answer)
-    return Allowance(spent, still(reference), tokens)
+  tokens: int | None = option(None, "{} tokens")
 
-  def __call__(
-    self, engine: Engine, case: Case, allowance: Allowance, decoding: Decoding, key: jax.Array
-  ) -> Result:
+  def __post_init__(self):
+    if self.tokens is not None and self.tokens < 1:
+      raise UserError(f"tokens={self.tokens} must be at least 1")
+
+  def allowance(self, budget: Budget) -> Allowance:
+    self.check_stretch(budget)
+    tokens, lengths = self.tokens or budget.thinking_tokens, budget.lengths
+    spent = flops.thinking(*lengths.shape, tokens, lengths.answer)
+    return Allowance(spent, budget.still(), tokens)
+
+  def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:
     _, decode_key = jax.random.split(key)
-    cache, reading = engine.prefill(case, self.reading)
-    predictions, answering = engine.generate(case, cache, None, decoding.thinking, decode_key)
-    measured = engine.measure(case, cache, None, predictions) if decoding.mechanism else None
+    context, reading = self.read(session, case)
+    predictions, answering = self.answer(session, case, context, None, allowance, decode_key)
+    measured = self.measure(session, case, context, None, predictions)
     return Result(predictions, reading + answering, measured)

@@ -25,10 +25,12 @@ class SyntheticTask(Task, Protocol):
   Attributes:
     unit: the paper's unit of length of this task, such as 'operations' or 'lines'.
     most_questions: questions of one context at most.
+    answer_tokens: longest answer, thoughts not counted.
   """
 
   unit: ClassVar[str]
   most_questions: int
+  answer_tokens: int
 
   def check(self, length: int, in_tokens: bool) -> None:
     """Raises UserError for bad options and for a length that holds no example; loads no model."""

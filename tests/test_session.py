@@ -1,0 +1,103 @@
+"""The session: token ids or text in, outputs and their cost out."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny_run
+from tests.errors import user_error
+import tttjax as tt
+from tttjax import flops
+from tttjax.session import Cost, Phase
+
+TEXT = "OPEN A12=1240\nTX4821:35 A12=1240>1205 B07=0310>0345\n" * 6
+QUESTIONS = ("balance of A12?", "amount of TX4821?")
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+  checkpoint = tmp_path_factory.mktemp("checkpoint")
+  tiny_run.write(checkpoint)
+  return tt.Session.open(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def context(session):
+  return session.read(TEXT)[0]
+
+
+def test_open_finds_tokenizer_stop_ids_and_trained_length(session):
+  assert session.stop_ids == (session.tokenizer.eos_token_id,)
+  assert session.trained_length == session.model.config.max_position_embeddings
+  assert session.tokenizer.decode(session.encode(TEXT)) == TEXT
+
+
+def test_text_and_ids_are_read_alike(session):
+  from_text, cost = session.read(TEXT)
+  from_ids, again = session.read(list(session.encode(TEXT)))
+  assert from_ids is from_text and again == cost  # the last context is kept, and charged again
+  assert cost.phase_flops(0) == {
+    "prefill": flops.prefill(session.model.config, len(session.encode(TEXT)))
+  }
+
+
+def test_generate_gives_the_public_function_s_tokens(session, context):
+  sampling = tt.SamplingConfig(max_new_tokens=5, stop_ids=session.stop_ids)
+  outputs, _ = session.generate(context, None, QUESTIONS, sampling, jax.random.key(0))
+  for question, (output,) in zip(QUESTIONS, outputs):
+    prompt = np.array([session.encode(question)])
+    cache = tt.prefill(session.model, session.params, context.tokens)[0]
+    out = tt.generate(
+      session.model, session.params, None, cache, prompt, jax.random.key(0), sampling
+    )
+    assert output.ids == tuple(np.asarray(out.tokens)[0, : int(out.lengths[0])])
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_samples_and_beams_run_over_adapted_queries_and_are_charged_for_them(
+  session, context, adapted
+):
+  fast = None
+  if adapted:
+    ttt = tt.TTTConfig(steps=2, span=8, learning_rate=0.1)
+    fast, adaptation, _ = session.adapt(context, ttt, jax.random.key(1))
+    assert len(adaptation.loss) == 2 and adaptation.fallback is None
+  sampling = tt.SamplingConfig(max_new_tokens=4, temperature=1.0)
+  outputs, cost = session.generate(context, fast, QUESTIONS, sampling, jax.random.key(0), samples=3)
+  shape = session.model.config, context.num_tokens
+  for i, own in enumerate(outputs):
+    prompt = len(session.encode(QUESTIONS[i]))
+    assert len(own) == 3
+    assert cost.flops(i) == sum(
+      flops.decode(*shape, prompt, len(output.ids), adapted) for output in own
+    )
+  beams, cost = session.generate(context, fast, QUESTIONS, sampling, jax.random.key(0), beams=2)
+  for i, (best,) in enumerate(beams):
+    prompt = len(session.encode(QUESTIONS[i]))
+    assert cost.flops(i) == flops.beam(*shape, prompt, best.steps, 2, adapted)
+
+
+def test_scores_are_those_of_the_public_function(session, context):
+  scores, cost = session.score(context, None, QUESTIONS)
+  cache = tt.prefill(session.model, session.params, context.tokens)[0]
+  for question, own in zip(QUESTIONS, scores):
+    ids = np.array([session.encode(question)])
+    expected = np.asarray(tt.score(session.model, session.params, None, cache, ids))[0]
+    np.testing.assert_allclose(own, expected, atol=1e-5)
+  assert set(cost.seconds()) == {"score"}
+
+
+def test_empty_context_is_refused(session):
+  with user_error("the context is empty"):
+    session.read("")
+
+
+def test_cost_adds_phases_and_shares_what_is_shared():
+  read = Cost((Phase("prefill", 1.0, False, 100),))
+  answer = Cost(
+    (Phase("generate", 2.0, True, 0, (10, 20)), Phase("generate", 0.5, False, 0, (1, 2)))
+  )
+  both = read + answer
+  assert both.seconds() == {"prefill": 1.0, "generate": 2.5} and both.compiled
+  assert both.phase_flops(1) == {"prefill": 100, "generate": 22} and both.flops(1) == 122
+  assert both.amortised_flops(1, 2) == 72

@@ -1,0 +1,333 @@
+"""One model under everything that answers: token ids in, outputs and their cost out.
+
+It knows no task, no run config, and no text but the tokenizer's. Shapes depend on capacity, rows
+and the sizes of budgets, not on the example, so every program is compiled once per capacity.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttjax import flops
+from tttjax.attention.caches import round_capacity
+from tttjax.checkpoint import Checkpoint, from_pretrained, open_checkpoint
+from tttjax.decode.beams import beam_search
+from tttjax.decode.generation import Generation, generate
+from tttjax.decode.prefilling import prefill
+from tttjax.decode.sampling_config import SamplingConfig
+from tttjax.decode.scoring import score
+from tttjax.errors import UserError
+from tttjax.models.decoder import Decoder, Params
+from tttjax.rows import CLOSED, FORCED, LIMIT, STOP
+from tttjax.session import measuring
+from tttjax.session.batches import padded
+from tttjax.session.cost import Cost, timed
+from tttjax.session.values import (
+  Adaptation,
+  Ending,
+  Mechanism,
+  Output,
+  ReadContext,
+)
+from tttjax.sharding import axis_size
+from tttjax.ttt.adaptation import adapt
+from tttjax.ttt.full_parameters import full_ttt
+from tttjax.ttt.hyperparameters import TTTConfig
+from tttjax.ttt.weights import has_delta
+
+Ids = Sequence[int]
+
+
+class Session:
+  """A model, its parameters and tokenizer; every call returns its cost too.
+
+  Attributes:
+    model, params: the base model, which no call changes.
+    tokenizer: transformers fast tokenizer.
+    stop_ids: tokens that end an answer.
+    trained_length: tokens of the longest context that the model was trained on.
+  """
+
+  def __init__(self, model: Decoder, params: Params, tokenizer, stop_ids: Ids, trained_length: int):
+    self.model = model
+    self.params = params
+    self.tokenizer = tokenizer
+    self.stop_ids = tuple(stop_ids)
+    self.trained_length = trained_length
+    # The last prefill: strategies in turn read the same context, and each is charged for it.
+    self._kept: tuple[tuple, ReadContext, Cost] | None = None
+
+  @classmethod
+  def open(
+    cls, path: str | Checkpoint, mesh: jax.sharding.Mesh | None = None, dtype=None
+  ) -> "Session":
+    """Loads a checkpoint, as `from_pretrained` does, with its tokenizer and stop ids."""
+    checkpoint = path if isinstance(path, Checkpoint) else open_checkpoint(path)
+    model, params = from_pretrained(checkpoint, mesh, dtype)
+    return cls(model, params, checkpoint.tokenizer, checkpoint.stop_ids, checkpoint.trained_length)
+
+  def encode(self, text: str) -> tuple[int, ...]:
+    """Token ids of a text that carries its own special tokens."""
+    # Not verbose: that a text exceeds the tokenizer's model_max_length is said elsewhere.
+    return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+  def _ids(self, value: str | Ids) -> tuple[int, ...]:
+    return self.encode(value) if isinstance(value, str) else tuple(map(int, np.ravel(value)))
+
+  def free(self) -> None:
+    """Lets go of the kept cache, after a failure."""
+    self._kept = None
+
+  def read(
+    self,
+    context: str | Ids,
+    capacity: int | None = None,
+    rope: bool = True,
+    positions: np.ndarray | None = None,
+  ) -> tuple[ReadContext, Cost]:
+    """Prefills a context; that of the last call is kept, and its cost with it.
+
+    Args:
+      context: text, or token ids [T] or [1, T].
+      capacity: slots of its cache; None takes the default for its length.
+      rope: rotate queries and keys; off is the paper's switch of table 3.
+      positions: int32 [T], increasing; None is 0, 1, 2, ...
+    """
+    ids = self._ids(context)
+    if not ids:
+      raise UserError("the context is empty: give at least one token")
+    if capacity is None:
+      capacity = round_capacity(len(ids), axis_size(self.model.mesh, "context"))
+    place = None if positions is None else tuple(map(int, positions))
+    wanted = ids, capacity, rope, place
+    if self._kept and self._kept[0] == wanted:
+      return self._kept[1:]
+    self._kept = None  # frees the old cache before the new one is built
+    model = self.model if rope else self.model.clone(rope=False)
+    # Padding to the capacity keeps one shape; the length is an argument.
+    pad = ((0, 0), (0, capacity - len(ids)))
+    lengths = np.array([len(ids)], np.int32)
+    if positions is not None:
+      positions = np.pad(np.asarray(positions, np.int32)[None], pad, mode="edge")
+    tokens = np.array([ids], np.int32)
+    with timed() as clock:
+      cache, _ = prefill(model, self.params, np.pad(tokens, pad), lengths, capacity, positions)
+      jax.block_until_ready(cache)
+    cost = clock.phase("prefill", flops.prefill(model.config, len(ids)))
+    self._kept = wanted, ReadContext(model, cache, tokens), cost
+    return self._kept[1:]
+
+  def adapt(
+    self,
+    context: ReadContext,
+    ttt: TTTConfig,
+    key: jax.Array,
+    starts: np.ndarray | None = None,
+  ) -> tuple[Params | None, Adaptation, Cost]:
+    """Test-time training on a context (paper, Algorithm 1).
+
+    Args:
+      starts: int [N], where the spans start; None draws them uniformly.
+
+    Returns:
+      (fast weights, how it went, cost); None, the base weights, where a step was not finite.
+    """
+    with timed() as clock:
+      fast, _, history = adapt(
+        context.model, self.params, context.cache, context.tokens, key, ttt, starts
+      )
+      jax.block_until_ready(fast)
+    history = jax.tree.map(np.asarray, history)
+    places = tuple(int(start) for start in history.start)
+    work = flops.adapt(
+      self.model.config, context.num_tokens, ttt.span, ttt.steps, places, ttt.span_kv
+    )
+    fallback = _not_finite(history, fast)
+    adaptation = Adaptation(tuple(map(float, history.loss)), places, fallback)
+    return None if fallback else fast, adaptation, clock.phase("adapt", work)
+
+  def train_all(
+    self, context: str | Ids, ttt: TTTConfig, capacity: int | None = None
+  ) -> tuple["Session", Adaptation, Cost]:
+    """A session whose every weight was trained on the context; this one if that failed."""
+    ids = self._ids(context)
+    width = len(ids) if capacity is None else capacity
+    tokens, lengths = padded([ids], 1, width)
+    with timed() as clock:
+      # The span is static and has no part in this.
+      params, history = full_ttt(
+        self.model, self.params, tokens, lengths, dataclasses.replace(ttt, span=1)
+      )
+      jax.block_until_ready(params)
+    history = jax.tree.map(np.asarray, history)
+    work = ttt.steps * flops.full_ttt_step(self.model.config, len(ids))
+    fallback = _not_finite(history, params)
+    adaptation = Adaptation(tuple(map(float, history.loss)), (0,) * ttt.steps, fallback)
+    # float32 weights: rounded to the base model's bfloat16 most of the change would be lost.
+    model = self.model.clone(dtype=jnp.float32)
+    trained = Session(model, params, self.tokenizer, self.stop_ids, self.trained_length)
+    return self if fallback else trained, adaptation, clock.phase("adapt", work)
+
+  def generate(
+    self,
+    context: ReadContext,
+    fast: Params | None,
+    prompts: Sequence[str | Ids],
+    sampling: SamplingConfig,
+    key: jax.Array,
+    samples: int = 1,
+    beams: int = 0,
+    question_before: bool = False,
+    rows: int = 0,
+  ) -> tuple[tuple[tuple[Output, ...], ...], Cost]:
+    """Answers every prompt in one batch that shares the context's cache.
+
+    It thinks first where `sampling` has a thinking budget.
+
+    Args:
+      fast: fast weights, or None.
+      prompts: texts or token ids that follow the context, each by itself.
+      key: row i of the batch draws from its own stream.
+      samples: outputs of each prompt.
+      beams: above 0, the likeliest output that a search with so many beams finds, instead of
+        sampled ones.
+      question_before: encode the prompts with the base weights, but for their last token.
+      rows: prompts that the batch has room for; more than there are repeat the first, so that
+        contexts with fewer questions compile nothing new.
+
+    Returns:
+      (`samples` outputs of each prompt, cost).
+
+    Raises:
+      FloatingPointError: the log-probabilities of an output are not finite.
+    """
+    prompts = [self._ids(prompt) for prompt in prompts]
+    tokens, lengths = padded(prompts, max(rows, len(prompts)), max(map(len, prompts)))
+    arguments = context.model, self.params, fast, context.cache
+    with timed() as clock:
+      if beams:
+        search = dataclasses.replace(sampling, temperature=0.0)  # it does not sample
+        out = beam_search(*arguments, tokens, search, beams, prompt_lengths=lengths)
+      else:
+        out = generate(
+          *arguments,
+          np.repeat(tokens, samples, axis=0),
+          key,
+          sampling,
+          prompt_lengths=np.repeat(lengths, samples),
+          question_before=question_before,
+        )
+      out = jax.tree.map(np.asarray, out)
+    per_prompt = 1 if beams else samples
+    outputs = tuple(
+      tuple(self._output(out, i * per_prompt + j, sampling) for j in range(per_prompt))
+      for i in range(len(prompts))
+    )
+    delta = has_delta(fast)
+
+    def work(prompt: Ids, own: Sequence[Output]) -> int:
+      shape = self.model.config, context.num_tokens, len(prompt)
+      if beams:
+        return flops.beam(*shape, own[0].steps, beams, delta)
+      plain = len(prompt) - 1 if question_before else 0
+      return sum(flops.decode(*shape, len(o.ids), delta, plain_rows=plain) for o in own)
+
+    return outputs, clock.phase("generate", own=[*map(work, prompts, outputs)])
+
+  def _output(self, out: Generation, row: int, sampling: SamplingConfig) -> Output:
+    length, thought = int(out.lengths[row]), int(out.thinking_lengths[row])
+    if not np.isfinite(out.logprobs[row, :length]).all():
+      raise FloatingPointError("the log-probabilities of the output are not finite")
+    ids = tuple(map(int, out.tokens[row, :length]))
+    decode = lambda some: self.tokenizer.decode(some, skip_special_tokens=True)
+    ended = None
+    if sampling.thinking_budget is not None:
+      ended = FORCED if thought > sampling.thinking_budget else CLOSED
+    return Output(
+      ids=ids,
+      text=decode(ids),
+      answer=decode(ids[thought:]).strip(),
+      thinking_tokens=thought,
+      ending=Ending(STOP if ids[-1] in sampling.stop_ids else LIMIT, ended),
+      steps=int(out.steps[row]) if hasattr(out, "steps") else length,
+    )
+
+  def score(
+    self, context: ReadContext, fast: Params | None, continuations: Sequence[str | Ids]
+  ) -> tuple[tuple[np.ndarray, ...], Cost]:
+    """Log-probabilities, float32 [n], of the tokens of each text after the context.
+
+    Those of a text's first token are 0: it belongs to the context's last token, which was encoded
+    before adaptation.
+    """
+    rows = [self._ids(text) for text in continuations]
+    tokens, lengths = padded(rows, len(rows), max(map(len, rows)))
+    with timed() as clock:
+      scores = np.asarray(score(context.model, self.params, fast, context.cache, tokens, lengths))
+    delta = has_delta(fast)
+    work = [flops.decode(self.model.config, context.num_tokens, len(row), 0, delta) for row in rows]
+    return tuple(s[: len(row)] for s, row in zip(scores, rows)), clock.phase("score", own=work)
+
+  def measure(
+    self,
+    context: ReadContext,
+    fast: Params | None,
+    prompts: Sequence[Ids],
+    written: Sequence[Ids],
+    evidence: Sequence[measuring.Spans],
+    during: str = "reference",
+    adaptation: Adaptation | None = None,
+    span: int = 0,
+    rows: int = 0,
+  ) -> tuple[Mechanism | None, ...]:
+    """What the attention does to each question's evidence while `written` follows its prompt.
+
+    Args:
+      evidence: token spans [start, end) of the context, of each question.
+      during: 'reference' or 'output', what `written` is.
+      adaptation, span: measure the loss of spans of that length that it did not train on, too.
+
+    Returns:
+      One per question; None where it could not be measured.
+    """
+    losses = None, None
+    try:
+      if adaptation is not None:
+        losses = measuring.held_out_losses(self.params, context, fast, adaptation, span)
+      return measuring.attention_on_evidence(
+        self.params,
+        context,
+        fast,
+        prompts,
+        written,
+        evidence,
+        during,
+        max(rows, len(prompts)),
+        losses,
+      )
+    except jax.errors.JaxRuntimeError as error:  # out of memory: the answers are kept all the same
+      logging.warning("not measured: %s", str(error).split("\n")[0])
+      return (None,) * len(prompts)
+
+
+def _not_finite(history, weights: Params) -> str | None:
+  """Which step failed, or that the weights did, in words; None where all is finite."""
+  answered = "answered with the base weights"
+  bad = np.flatnonzero(~history.ok)
+  if bad.size:
+    return (
+      f"step {bad[0] + 1} of {history.ok.size} was not finite (loss {history.loss[bad[0]]}):"
+      f" {answered}"
+    )
+  if not _all_finite(weights):
+    return f"the weights after step {history.ok.size} were not finite: {answered}"
+  return None
+
+
+@jax.jit
+def _all_finite(tree: Params) -> jax.Array:
+  return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
