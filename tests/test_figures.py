@@ -165,6 +165,104 @@ def test_labels_at_the_lines_ends_do_not_overlap():
   plt.close(figure)
 
 
+def test_a_leader_begins_at_its_own_lines_end():
+  figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
+  axes.set(xlim=(0, 10), ylim=(0, 2))
+  ends = [panels.End(8.0, 0.5, "a", "red", "o"), panels.End(9.0, 1.6, "b", "blue", "s")]
+  panels.end_labels(axes, ends)
+  starts = {
+    line.get_color(): (line.get_xdata()[0], line.get_ydata()[0])
+    for line in axes.lines
+    if len(line.get_xdata()) > 1
+  }
+  assert starts["red"] == pytest.approx((0.8, 0.25)) and starts["blue"] == pytest.approx((0.9, 0.8))
+  plt.close(figure)
+
+
+def test_names_of_lines_that_end_at_one_place_share_a_bracket():
+  figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
+  axes.set(xlim=(0, 10), ylim=(0, 1))
+  panels.end_labels(axes, [panels.End(9.0, 0.0, name, "red", "o") for name in "abcdef"])
+  lines = [line for line in axes.lines if len(line.get_xdata()) > 1]
+  assert len(lines) == 2  # one leader and the bracket, no fan
+  plt.close(figure)
+
+
+def test_chance_is_a_dotted_line_where_it_is_not_next_to_0(drawn):
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256, 512), contexts=2, mechanism=False)
+  for chance in (0.25, 0.001):
+    cells = cells_of([{**r, "chance": chance} for r in rows])
+    lengths.accuracy(cells, pathlib.Path("unused"), scheme_of(cells))
+  dotted = [
+    [line for line in figure.axes[0].lines if line.get_linestyle() == ":"] for figure in drawn
+  ]
+  assert [set(line.get_ydata()) for line in dotted[0]] == [{0.25}]
+  assert not dotted[1]
+
+
+def test_axes_and_titles_name_the_primary_metric(drawn):
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256, 512), mechanism=False)
+  cells = cells_of([{**r, "metrics": ["f1"], "f1": r["acc"]} for r in rows])
+  figure = lengths.accuracy(cells, pathlib.Path("unused"), scheme_of(cells))
+  assert drawn[0].axes[0].get_ylabel() == "f1"
+  assert figure.title == "F1 against context length"
+
+
+@pytest.mark.parametrize("number, missing", [(6, []), (8, []), (10, [1024, 32768])])
+def test_costs_draw_up_to_eight_lengths_and_name_those_left_out(drawn, number, missing):
+  every = [2**i for i in range(8, 8 + number)]
+  cells = cells_of(synthetic_rows.rows(("in_context", "qttt"), every, mechanism=False))
+  figure = costs.cost(cells, pathlib.Path("unused"), scheme_of(cells))
+  titles = {axes.get_title() for axes in drawn[0].axes if axes.get_visible()}
+  assert titles == {f"{n:,} tokens" for n in every if n not in missing}
+  said = f"Not drawn, but in the tables: {', '.join(f'{n:,}' for n in missing)}."
+  assert (said in figure.caption) == bool(missing)
+
+
+def test_points_without_seconds_are_left_out_and_said_to_be(drawn):
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256, 512), mechanism=False)
+  shared = [{**r, "seconds": {}} if r["length"] == 512 else r for r in rows]
+  cells = cells_of(shared)
+  for kind in (costs.cost, costs.latency):
+    caption = kind(cells, pathlib.Path("unused"), scheme_of(cells)).caption
+    assert "the programs were those of another length" in caption
+  flops, seconds = ([] for _ in range(2))
+  for axes in drawn[0].axes:
+    if axes.get_visible():
+      (seconds if "seconds" in axes.get_xlabel() else flops).append(axes.get_title())
+  assert flops == ["256 tokens", "512 tokens"] and seconds == ["256 tokens"]
+
+
+def test_a_strategy_looks_the_same_in_every_task_of_a_report():
+  rows = synthetic_rows.rows(("in_context", "thinking", "qttt"), (256,), contexts=2)
+  rows += synthetic_rows.rows(("in_context", "qttt"), (256,), contexts=2, task="code_bugs")
+  cells = cells_of(rows)
+  looks = series.looks_of(cells)
+  found = {
+    task: series.scheme(own, "tokens", looks).series(own)[-1]
+    for task in ("bank_log", "code_bugs")
+    for own in [[c for c in cells if c.task == task]]
+  }
+  assert {one.label for one in found.values()} == {"qTTT"}
+  assert found["bank_log"].look == found["code_bugs"].look
+
+
+def test_controls_are_dashed():
+  names = ("in_context", "qttt", "qttt_other_context", "log_temperature")
+  looks = series.looks_of(cells_of(synthetic_rows.rows(names, (256,), contexts=2)))
+  assert {name: look.line for (name, _), look in looks.items()} == dict(
+    zip(names, ("-", "-", "--", "--"))
+  )
+
+
+def test_what_is_drawn_where_there_are_many_has_a_colour_of_its_own():
+  many = [f"qttt(steps={n})" for n in range(1, 9)] + ["beam(n=8)", "thinking", "in_context", "qttt"]
+  cells = cells_of(synthetic_rows.rows(many, (256,), contexts=2))
+  kept = series.chosen(scheme_of(cells).series(cells))
+  assert len({one.look.colour for one in kept}) == len(kept) == series.MAX_SERIES
+  assert {"in-context", "thinking", "qTTT", "beam search, 8 beams"} <= {one.label for one in kept}
+
+
 def test_ticks_of_close_lengths_are_thinned():
   figure, axes = plt.subplots(1, 4, figsize=(10, 3))
   scheme = series.Scheme("tokens", "accuracy", {})

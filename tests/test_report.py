@@ -142,6 +142,18 @@ def test_runs_are_compared_side_by_side(tmp_path, monkeypatch):
   assert {cell["run"] for cell in value["cells"]} == {"steps=8", "steps=32"}
 
 
+def test_figures_that_a_report_does_not_draw_any_more_go_and_foreign_files_stay(tmp_path):
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256,), contexts=3)
+  run = synthetic_rows.write(tmp_path / "run", rows)
+  report.build([run], run)
+  (run / "figures" / "mine.png").write_bytes(b"")
+  next(run.glob("samples_*")).unlink()
+  synthetic_rows.write(run, [{**r, "mechanism": None} for r in rows])
+  report.build([run], run)
+  left = {path.name for path in (run / "figures").iterdir()}
+  assert left == {"accuracy.png", "cost.png", "latency.png", "mine.png"}
+
+
 def test_native_lengths_have_the_tasks_unit(tmp_path):
   rows = synthetic_rows.rows(("in_context",), (25, 50), contexts=2, mechanism=False)
   synthetic_rows.write(tmp_path, rows, unit="native")

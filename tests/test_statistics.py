@@ -72,6 +72,29 @@ def test_no_values_have_no_mean():
   assert math.isnan(clustered_mean([], []).mean)
 
 
+def test_the_interval_is_that_of_students_t(rng):
+  values = rng.normal(size=9)
+  expected = stats.t.interval(0.9, 8, loc=values.mean(), scale=stats.sem(values))
+  assert clustered_mean(values, range(9)).interval(0.9) == pytest.approx(expected)
+
+
+def test_no_standard_error_no_interval():
+  assert all(map(math.isnan, clustered_mean([0.0, 1.0], ["a", "a"]).interval()))
+
+
+def test_the_interval_of_four_clusters_covers_the_truth_as_often_as_it_says(rng):
+  labels = np.repeat(np.arange(4), 5)
+  covered = normal = 0
+  for _ in range(2000):
+    values = rng.normal(size=4)[labels] + rng.normal(size=20)
+    estimate = clustered_mean(values, labels)
+    low, high = estimate.interval()
+    covered += low <= 0 <= high
+    normal += abs(estimate.mean) <= 1.96 * estimate.stderr
+  assert 0.93 <= covered / 2000 <= 0.97
+  assert normal / 2000 < 0.9  # what two standard errors would have given
+
+
 def test_lengths_must_agree():
   with pytest.raises(ValueError, match="2 values but 1 cluster"):
     clustered_mean([1.0, 2.0], ["a"])
@@ -98,6 +121,22 @@ def test_sampled_sign_flip_approaches_the_exact_one(rng):
   signs = 1 - 2 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)
   exact = np.mean(np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12)
   assert sign_flip_p(differences) == pytest.approx(exact, abs=0.01)
+
+
+def test_nan_in_nan_out():
+  assert math.isnan(sign_flip_p([1.0, math.nan]))
+  assert math.isnan(mcnemar_p([1.0, math.nan], [0.0, 1.0]))
+
+
+@pytest.mark.parametrize("contexts", [2, 9, 14, 15, 40])
+def test_the_smallest_p_is_that_of_equal_differences(contexts):
+  paired = paired_difference(
+    {i: 1.0 for i in range(contexts)}, {i: 0.0 for i in range(contexts)}, {i: i for i in range(40)}
+  )
+  if contexts <= 14:
+    assert paired.p_value == paired.smallest_p == 2.0 ** (1 - contexts)
+  else:  # no fewer than the observed one of 20,000 draws
+    assert paired.p_value >= paired.smallest_p == 1 / 20_001
 
 
 def test_paired_difference_uses_shared_questions_and_contexts_as_clusters():

@@ -15,7 +15,7 @@ from tests.synthetic_rows import failed, row
 from tttjax.errors import UserError
 from tttjax.report import summary
 from tttjax.report.comparing import comparisons, decline, decline_statement, statement
-from tttjax.report.labels import short_names, strategy_label
+from tttjax.report.labels import run_labels, short_names, strategy_label
 from tttjax.report.printed import table
 from tttjax.report.results_file import results
 from tttjax.report.runs import Run, read_rows
@@ -143,6 +143,81 @@ def test_a_cell_whose_examples_all_failed_has_no_costs():
   assert "in-context" in table([cell])
 
 
+def test_the_primary_metric_is_the_first_whatever_its_name():
+  rows = [
+    row(s, context=c, metrics=["f1", "em"], f1=f1, em=0.0)
+    for s, f1 in (("in_context", 0.25), ("qttt", 0.5))
+    for c in range(3)
+  ]
+  for one in rows:
+    del one["acc"]
+  run = run_of(rows)
+  base, cell = summary.cells([run])
+  assert (cell.metric, cell.score.mean, cell.gain.gain.mean) == ("f1", 0.5, 0.25)
+  assert cell.mcnemar_p is None  # not right or wrong
+  (comparison,) = comparisons([run])
+  assert comparison.metric == "f1" and comparison.difference.gain.mean == 0.25
+  head = next(line for line in table([base, cell]).splitlines() if "strategy" in line)
+  assert " f1 " in head and " acc " not in head
+  scores = results([run], [base, cell], [comparison], [], "now")["results"]
+  assert [own["f1,none"] for own in scores.values()] == [0.25, 0.5]
+
+
+def test_slices_split_the_primary_metric():
+  kinds = ["CALC_ERROR", "LOST_UPDATE", "CALC_ERROR", "CALC_ERROR"]
+  rows = [
+    row(context=c, acc=float(c < 2), slices={"anomaly": kind, "all": "same"})
+    for c, kind in enumerate(kinds)
+  ]
+  (cell,) = summary.cells([run_of(rows)])
+  assert cell.slices["anomaly"]["CALC_ERROR"] == clustered_mean([1.0, 0.0, 0.0], [0, 2, 3])
+  assert cell.slices["anomaly"]["LOST_UPDATE"].mean == 1.0
+  text = table([cell])
+  assert "acc by anomaly" in text and "acc by all" not in text
+  listed = results([run_of(rows)], [cell], [], [], "now")["cells"][0]["slices"]
+  assert listed["anomaly"]["CALC_ERROR"]["n"] == 3
+
+
+@pytest.mark.parametrize(
+  "chances, mean, shown", [((0.2, 0.3), 0.25, True), ((0.001, 0.002), 0.0015, False)]
+)
+def test_chance_is_a_mean_and_a_column_where_it_matters(chances, mean, shown):
+  rows = [row(context=c, chance=chance) for c, chance in enumerate(chances)]
+  (cell,) = summary.cells([run_of(rows)])
+  assert cell.chance == pytest.approx(mean)
+  assert ("chance" in table([cell])) == shown
+
+
+def test_chance_that_one_question_does_not_state_is_unknown():
+  (cell,) = summary.cells([run_of([row(chance=0.5), row(context=1, chance=None)])])
+  assert math.isnan(cell.chance)
+
+
+def test_truncated_outputs_and_unclosed_thoughts_are_counted():
+  ended = lambda answer, thought: {"answer": answer, "thought": thought}
+  rows = [
+    row("thinking", context=0, endings=[ended("limit", "forced"), ended("stop", "closed")]),
+    row("thinking", context=1, endings=[ended("stop", "forced"), ended("stop", "forced")]),
+    failed("x", strategy="thinking", context=2),
+  ]
+  (cell,) = summary.cells([run_of(rows)])
+  assert (cell.truncated, cell.unclosed) == (0.25, 0.75)
+  line = next(one for one in table([cell]).splitlines() if one.startswith("   256"))
+  assert line.split()[-3:] == ["0.25", "0.75", "1"]
+  (plain,) = summary.cells([run_of([row()])])
+  assert plain.truncated == 0 and math.isnan(plain.unclosed)
+  assert "cut" not in table([plain]) and "forced" not in table([plain])
+
+
+def test_seconds_that_were_not_measured_are_blank_and_say_why():
+  (shared,) = summary.cells([run_of([row(seconds={})])])
+  assert shared.seconds == {} and math.isnan(shared.total_seconds) and not shared.compiling
+  assert "No seconds: the programs were those of another length." in table([shared])
+  (compiled,) = summary.cells([run_of([row(compiled=True)])])
+  assert compiled.seconds == {} and compiled.compiling
+  assert "No seconds: every context compiled something." in table([compiled])
+
+
 def test_seconds_are_medians_over_contexts_that_compiled_nothing():
   spent = lambda s: {"prefill": s, "adapt": 0.0, "generate": 2 * s}
   rows = [
@@ -234,7 +309,53 @@ def test_short_names_tell_paths_apart():
   assert short_names(["/a/one", "/a/two", "/a/one"]) == ["one", "two", "one"]
 
 
+@pytest.mark.parametrize(
+  "configs, expected",
+  [
+    ([{"ttt.steps": 8}], [""]),
+    (
+      [
+        {"ttt.steps": 8, "ttt.span": 32, "seeds": [0]},
+        {"ttt.steps": 32, "ttt.span": 32, "seeds": [0]},
+      ],
+      ["steps=8", "steps=32"],
+    ),
+    (
+      [
+        {"a.rate": 1e-3, "b.rate": 0, "git_hash": "x"},
+        {"a.rate": 3e-4, "b.rate": 0, "git_hash": "y"},
+      ],
+      ["a.rate=0.001", "a.rate=0.0003"],
+    ),
+    ([{"lengths": [256, 512]}, {"lengths": [256]}], ["lengths=256 512", "lengths=256"]),
+    ([{"examples_sha256": "x"}, {"examples_sha256": "y"}], ["a/run", "b/run"]),
+    ([{"n": 1}, {"n": 1}, {"n": 2}], ["n=1 (a/run)", "n=1 (b/run)", "n=2"]),
+  ],
+)
+def test_runs_are_named_by_what_differs(configs, expected):
+  paths = ["/runs/a/run", "/runs/b/run", "/runs/c/run"][: len(configs)]
+  assert run_labels(configs, paths) == expected
+
+
+def test_of_long_lists_what_not_all_runs_have_is_named():
+  common = ["in_context", "thinking", "qttt_other_context"]
+  configs = [{"strategies": common}, {"strategies": [*common, "qttt(steps=8)"]}]
+  assert run_labels(configs, ["/a", "/b"]) == [
+    "strategies=the common ones",
+    "strategies=... +qttt(steps=8)",
+  ]
+
+
 # Reading.
+
+
+def test_the_rows_of_version_0_1_are_read():
+  rows = read_rows(pathlib.Path(__file__).parents[1] / "docs" / "honest")
+  cells = summary.cells([run_of(rows)])
+  assert {cell.family for cell in cells} >= {"in_context", "thinking", "qttt", "log_temperature"}
+  oracle = next(cell for cell in cells if cell.options == {"spans": "oracle"})
+  assert (oracle.family, oracle.label) == ("qttt", "qTTT, oracle spans (control)")
+  assert oracle.slices == {} and math.isnan(oracle.chance) and math.isnan(oracle.truncated)
 
 
 def test_a_half_written_last_line_is_left_out(tmp_path):
@@ -357,9 +478,19 @@ def test_the_table_is_aligned_ascii_and_not_too_wide(grid):
   assert all(line[column - 1] == " " and line[column] != " " for line in lines)
 
 
+def test_the_table_has_every_name_in_full():
+  long = "qttt(steps=8, span=64, learning_rate=0.0003, span_kv=recomputed, question=before)"
+  run = "steps=8, span=64, learning_rate=0.0003, lengths=256 512"
+  text = table(summary.cells([run_of([row(long)], run), run_of([row()], "x")]))
+  words = text.replace("\n", " ")
+  for word in [*strategy_label(long).split(), *run.split()]:
+    assert word in words
+  assert ".." not in text
+
+
 def test_results_have_the_harness_shape_and_strict_json(grid):
   rows, cells = grid
-  value = results([run_of(rows)], cells, comparisons([run_of(rows)]), "now")
+  value = results([run_of(rows)], cells, comparisons([run_of(rows)]), [], "now")
   value = json.loads(json.dumps(value, allow_nan=False))
   names = set(value["results"])
   assert len(names) == len(cells)
@@ -374,14 +505,14 @@ def test_task_names_are_safe_and_unique():
   # Both strategies reduce to the same letters and digits.
   rows = synthetic_rows.rows(("qttt(a=1)", "qttt(a=1, )", "in_context"), (256,))
   cells = summary.cells([run_of(rows)])
-  names = list(results([run_of(rows)], cells, [], "now")["results"])
+  names = list(results([run_of(rows)], cells, [], [], "now")["results"])
   assert len(names) == 3
   assert all(re.fullmatch(r"[A-Za-z0-9_]+", name) for name in names)
 
 
 def test_a_cell_of_the_results_has_its_paired_difference(grid):
   rows, cells = grid
-  value = results([run_of(rows)], cells, [], "now")
+  value = results([run_of(rows)], cells, [], [], "now")
   by = {(c["task"], c["strategy"], c["length"]): c for c in value["cells"]}
   cell = by["bank_log", "qttt", 1024]
   assert {"mean", "stderr", "interval", "p_value", "n", "contexts", "mcnemar_p"} == set(

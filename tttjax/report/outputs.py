@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import json
 import pathlib
 
 from tttjax import tasks
@@ -37,13 +38,29 @@ def build(
   stamp = max(run.stamp for run in runs)
   found, compared = cells(runs), comparisons(runs)
   units = _units(runs)
+  before = _figures_of(out)
   drawn = figures.draw(found, out / "figures", units)
-  write_json(out / f"results_{stamp}.json", results(runs, found, compared, stamp))
+  names = [figure.path.name for group in drawn.values() for figure in group]
+  write_json(out / f"results_{stamp}.json", results(runs, found, compared, names, stamp))
+  for name in before - set(names):
+    (out / "figures" / name).unlink(missing_ok=True)
   path = out / "report.html"
   page.write(path, page.Content(runs, found, compared, decline(runs), drawn, units, stamp))
   print(table(found))
   print(f"\n{path}")
   return path
+
+
+def _figures_of(out: pathlib.Path) -> set[str]:
+  """The files in figures/ that the reports written to `out` before list as theirs."""
+  names: set[str] = set()
+  for path in out.glob("results_*.json"):
+    try:
+      listed = json.loads(path.read_text(encoding="utf-8")).get("figures", [])
+    except (OSError, ValueError, AttributeError):
+      continue  # not ours
+    names |= {name for name in listed if pathlib.PurePath(name).name == name}
+  return names
 
 
 def _named(runs: Sequence[Run], notes: Sequence[str] | None) -> list[Run]:

@@ -21,7 +21,7 @@ _LEAST_CHANCE = 0.005
 
 
 def table(cells: Sequence[Cell]) -> str:
-  """Blocks of aligned columns, about 140 wide, and what the columns mean."""
+  """Blocks of aligned columns, 140 or somewhat more wide, and what the columns mean."""
   models = model_labels([cell.model for cell in cells])
   runs = len({cell.run for cell in cells}) > 1
   out = []
@@ -153,6 +153,8 @@ def _legend(cells: Sequence[Cell]) -> list[str]:
     "thought: thinking tokens per sample, of the budget. seconds: per context, all its questions,"
     " without compilation.",
   ]
+  if shows_chance(cells):
+    lines.append("chance: what guessing would score.")
   if not all(cell.seconds for cell in cells):
     lines.append(f"No seconds: {why_no_seconds(cells)}.")
   if any(cell.truncated > 0 for cell in cells):

@@ -15,9 +15,13 @@ from tttjax.report.summary import Cell
 
 
 def results(
-  runs: Sequence[Run], cells: Sequence[Cell], compared: Sequence[Comparison], stamp: str
+  runs: Sequence[Run],
+  cells: Sequence[Cell],
+  compared: Sequence[Comparison],
+  figures: Sequence[str],
+  stamp: str,
 ) -> dict[str, Any]:
-  """The JSON value; a cell is a task of the harness."""
+  """The JSON value; a cell is a task of the harness. `figures` are names of files."""
   names = _names(cells)
   pairs = list(zip(names, cells))
   return {
@@ -49,6 +53,7 @@ def results(
     "config": runs[0].config if len(runs) == 1 else {run.label: run.config for run in runs},
     "git_hash": runs[0].git_hash if len(runs) == 1 else {r.label: r.git_hash for r in runs},
     "date": stamp,
+    "figures": list(figures),
     "cells": [_cell(name, cell) for name, cell in pairs],
     "comparisons": [
       _json({**_fields(c), "difference": _difference(c.difference)}) for c in compared

@@ -54,7 +54,7 @@ def cost(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | 
   drawn = {name: some_lengths(lengths) for name, lengths in usable.items() if lengths}
   if len(series) < 2 or not drawn:
     return None
-  columns = max(arrangement(len(lengths))[1] for lengths in drawn.values())
+  _, columns = arrangement(max(map(len, drawn.values())))
   rows = {name: -(-len(lengths) // columns) for name, lengths in drawn.items()}
   figure, axes = canvas(sum(rows.values()), columns, 3.1, 2.75, sharey=True)
   top = 0

@@ -97,19 +97,12 @@ def scheme(cells: Sequence[Cell], unit: str, looks: Mapping[tuple[str, str], Loo
 def looks_of(cells: Sequence[Cell]) -> dict[tuple[str, str], Look]:
   """A look for every strategy and run of a report.
 
-  The reference is black and controls are dashed. Colours go first to what `chosen` draws where
-  there are many: the strategies without options in the registry's order, then those with options,
-  then further runs. After the last colour they begin anew with other markers.
+  The reference is black and controls are dashed. The others get a colour each, those first that
+  `chosen` draws; after the last colour they begin anew with other markers.
   """
-  order = list(STRATEGIES)
-  place = lambda cell: order.index(cell.family) if cell.family in order else len(order)
-  ranked = sorted(cells, key=lambda cell: (bool(cell.options), place(cell)))
-  firsts = _firsts(ranked, lambda cell: cell.strategy)
   looks: dict[tuple[str, str], Look] = {}
   count = 0
-  for cell in [*firsts, *ranked]:
-    if _key(cell) in looks:
-      continue
+  for cell in _ranked(cells):
     line = "--" if role_of(cell.family) is Role.CONTROL else "-"
     if cell.is_reference and not looks:
       looks[_key(cell)] = Look(_BLACK, "o", line)
@@ -121,12 +114,27 @@ def looks_of(cells: Sequence[Cell]) -> dict[tuple[str, str], Look]:
 
 
 def chosen(series: Sequence[Series]) -> list[Series]:
-  """At most MAX_SERIES. Where there are more: each strategy's first run, those without options
-  before those with, else in order."""
+  """At most MAX_SERIES, in order. Where there are more: the first run of strategies, one of every
+  kind and then variants with options."""
   if len(series) <= MAX_SERIES:
     return list(series)
-  firsts = _firsts(series, lambda s: s.key[0])
-  return sorted(firsts, key=lambda s: bool(s.cells[0].options))[:MAX_SERIES]
+  firsts = _firsts(_ranked([s.cells[0] for s in series]), lambda cell: cell.strategy)
+  kept = {_key(cell) for cell in firsts[:MAX_SERIES]}
+  return [s for s in series if s.key in kept]
+
+
+def _ranked(cells: Sequence[Cell]) -> list[Cell]:
+  """A cell of every strategy and run, the most important first.
+
+  These are the first run of each kind of strategy, without options where it ran without, in the
+  registry's order; then variants with options; then further runs.
+  """
+  order = list(STRATEGIES)
+  place = lambda cell: order.index(cell.family) if cell.family in order else len(order)
+  plain_first = sorted(cells, key=lambda cell: (place(cell), bool(cell.options)))
+  strategies = _firsts(plain_first, lambda cell: cell.strategy)
+  kinds = _firsts(strategies, lambda cell: cell.family)
+  return _firsts([*kinds, *strategies, *plain_first], _key)
 
 
 def by_family(series: Sequence[Series]) -> list[Series]:

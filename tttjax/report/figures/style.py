@@ -21,7 +21,7 @@ _MAX_COLUMNS = 4
 # Inches of panels; a legend needs them even where there is one small panel.
 _NARROWEST = 6.5
 _LEGEND_EM = 0.085  # inches per character of a legend's text
-_LEGEND_HANDLE = 0.55
+_LEGEND_HANDLE = 0.75
 RC = {
   "font.size": 11,
   "axes.spines.top": False,
@@ -64,14 +64,13 @@ def arrangement(panels: int) -> tuple[int, int]:
   return rows, -(-panels // rows)
 
 
-def legend(figure: plt.Figure, handles: Sequence, labels: Sequence[str], least: int = 1) -> None:
-  """One legend above all panels, in as many columns as the figure is wide."""
-  columns = len(handles)
-  while columns > least and _legend_width(labels, columns) > figure.get_figwidth():
-    columns -= 1
-  figure.legend(
-    handles, labels, loc="outside upper center", ncols=max(columns, 1), columnspacing=1.6
-  )
+def legend(figure: plt.Figure, handles: Sequence, labels: Sequence[str]) -> None:
+  """One legend above all panels, in as few rows as the figure is wide enough for."""
+  for rows in range(1, len(handles) + 1):
+    columns = -(-len(handles) // rows)
+    if _legend_width(labels, columns) <= figure.get_figwidth():
+      break
+  figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1.6)
 
 
 def series_legend(figure: plt.Figure) -> None:
@@ -85,8 +84,7 @@ def series_legend(figure: plt.Figure) -> None:
 
 def _legend_width(labels: Sequence[str], columns: int) -> float:
   """Inches; matplotlib fills columns one after the other, the first ones with one more."""
-  rows = -(-len(labels) // columns)
-  widest = (max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows))
+  widest = (max(map(len, part)) for part in np.array_split(np.array(labels), columns))
   return sum(_LEGEND_HANDLE + _LEGEND_EM * width for width in widest)
 
 
@@ -113,6 +111,6 @@ def save(figure: plt.Figure, path: pathlib.Path) -> None:
   buffer = io.BytesIO()
   figure.savefig(buffer, dpi=150, format="png", bbox_inches="tight", pad_inches=0.12)
   plt.close(figure)
-  image = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+  image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
   with replacing(path) as temporary:
     image.save(temporary, format="PNG", optimize=True)
