@@ -3,6 +3,10 @@
 The public functions are pure: params, cache, key and config in, new values out.
 """
 
+from tttjax import program  # before the imports that take seconds: Ctrl-C is heard during them
+
+# isort: split
+
 from tttjax import flops, mechanism
 from tttjax.attention.caches import PrefixCache
 from tttjax.checkpoint import export, from_pretrained, load_tokenizer, restore_fast, save_fast
@@ -24,3 +28,5 @@ from tttjax.ttt.full_parameters import full_ttt
 from tttjax.ttt.hyperparameters import TTTConfig
 from tttjax.ttt.step import StepMetrics
 from tttjax.ttt.weights import init_fast, merge, scaled_queries
+
+__version__ = "0.1.0"

@@ -1,7 +1,7 @@
 """Command lines: absl flags plus `--config=FILE` and typed `--config.field=value` overrides.
 
-Every entry point calls `run(main)`. Unlike `absl.app.run` it answers a user's
-mistake with one line on stderr and exit code 2, never with a traceback.
+Every entry point calls `run(main)`. Unlike `absl.app.run` it answers a user's mistake with one
+line on stderr and exit code 2, never with a traceback (tttjax/program.py lists the exit codes).
 """
 
 import ast
@@ -12,53 +12,47 @@ import inspect
 import pathlib
 import sys
 import textwrap
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags, logging
 import ml_collections
 
-from tttjax import spec
+from tttjax import files, program, spec
 from tttjax.errors import UserError
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+# A config file, or a function that builds the config.
+Default = str | Callable[[], ml_collections.ConfigDict]
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def run(
   main: Callable[..., int | None],
-  default_config: str | None = None,
+  default: Default | None = None,
   descriptions: Mapping[str, str] | None = None,
-) -> None:
+) -> NoReturn:
   """Parses sys.argv, calls `main` and exits with its code.
 
   Args:
     main: called as `main(config)` when there is a default config, else as
       `main()`. Its module's docstring heads `--help`. Returns an exit code or None.
-    default_config: config file used without `--config`; None: the program takes
-      no config. Relative paths are tried from the current directory, then from
-      the repository's root.
+    default: what is used without `--config`: a function that returns the config, or
+      a config file. None: the program takes no config.
     descriptions: one line of help per dotted config field.
-
-  Exit codes: 0 (or main's), 2 for a user's mistake, 130 for an interrupt. A
-  KeyboardInterrupt raised with a message prints that message.
   """
-  program = pathlib.Path(sys.argv[0]).name
-  try:
-    config = parse(sys.argv, default_config, inspect.getdoc(inspect.getmodule(main)), descriptions)
+
+  def parse_and_call() -> int | None:
+    documentation = inspect.getdoc(inspect.getmodule(main))
+    config = parse(sys.argv, default, documentation, descriptions)
     logging.use_absl_handler()
-    code = main() if default_config is None else main(config)
-  except UserError as error:
-    print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
-    code = 2
-  except KeyboardInterrupt as interrupt:
-    print(f"\n{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-    code = 130
-  sys.exit(code)
+    return main() if default is None else main(config)
+
+  sys.exit(program.run(parse_and_call))
 
 
 def parse(
   argv: Sequence[str],
-  default_config: str | None = None,
+  default: Default | None = None,
   documentation: str | None = None,
   descriptions: Mapping[str, str] | None = None,
 ) -> ml_collections.ConfigDict | None:
@@ -66,17 +60,17 @@ def parse(
 
   Args:
     argv: program name and arguments.
-    default_config, descriptions: see `run`.
+    default, descriptions: see `run`.
     documentation: heads the help text.
 
   Returns:
-    The config with its overrides, or None when `default_config` is None.
+    The config with its overrides, or None when `default` is None.
 
   Raises:
     UserError: unknown flag or field, wrong type, missing or broken config file.
     SystemExit: after `--help`.
   """
-  path, overrides, rest = default_config, [], [argv[0]]
+  path, overrides, rest = None, [], [argv[0]]
   help_wanted = False
   arguments = list(argv[1:])
   while arguments:
@@ -85,7 +79,7 @@ def parse(
     name = "--" + name.lstrip("-") if name.startswith("-") else name
     if name in ("--help", "--helpfull", "--helpshort", "--h"):
       help_wanted = True
-    elif default_config is not None and (name == "--config" or name.startswith("--config.")):
+    elif default is not None and (name == "--config" or name.startswith("--config.")):
       if not equals and arguments and not arguments[0].startswith("--"):
         value, equals = arguments.pop(0), "="
       if name == "--config":
@@ -96,9 +90,11 @@ def parse(
         overrides.append((name[len("--config.") :], value if equals else None))
     else:
       rest.append(argument)
-  config = None if path is None else load_config(path)
+  if path is None and isinstance(default, str):
+    path = default
+  config = load_config(path) if path else default().lock() if default else None
   if help_wanted:
-    print(_help(documentation, path, config, descriptions or {}))
+    print(_help(documentation, path or "built in", config, descriptions or {}))
     raise SystemExit(0)
   try:
     positional = flags.FLAGS(rest)[1:]
@@ -114,11 +110,13 @@ def parse(
 def load_config(path: str) -> ml_collections.ConfigDict:
   """Runs `get_config()` of a config file; `FILE:ARG` calls `get_config('ARG')`.
 
+  Relative paths are tried from the current directory, then from the source tree's root.
+
   Raises:
     UserError: no such file, no get_config, or the file itself fails.
   """
   name, _, argument = path.partition(":")
-  file = pathlib.Path(name)
+  file = files.user_path(name, "--config")
   if not file.is_file() and (_REPOSITORY / name).is_file():
     file = _REPOSITORY / name
   if not file.is_file():
@@ -234,12 +232,12 @@ def _help(documentation, path, config, descriptions) -> str:
   own = flags.FLAGS.flags_by_module_dict().get(sys.argv[0], [])
   own = own or flags.FLAGS.get_key_flags_for_module(sys.argv[0])
   if config is not None:
-    lines += _entry("--config=FILE", f"config file with get_config() (default: {path})")
+    lines += _entry("--config=FILE", f"config file with get_config() (now: {path})")
   for flag in sorted(own, key=lambda f: f.name):
     lines += _entry(f"--{flag.name}", f"{flag.help} (default: {flag.default})")
   lines += _entry("--help", "this text")
   if config is not None:
-    lines += ["", f"Config fields (values of {path}):"]
+    lines += ["", f"Config fields ({path}):"]
     for name, value in fields(config):
       lines += _entry(f"--config.{name}={_shown(value)}", descriptions.get(name, ""))
   return "\n".join(lines)

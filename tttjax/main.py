@@ -1,23 +1,21 @@
 """Compares ways to spend compute on a long context before answering questions about it.
 
-  python -m tttjax.main --config=configs/quickstart.py [--config.ttt.steps=64 ...] [--workdir=DIR]
+  python -m tttjax.main [--config=FILE] [--config.ttt.steps=64 ...] [--workdir=DIR]
 
 A config names models, tasks, context lengths, strategies and seeds; every combination is a cell.
-DIR gets config.json, samples_*.jsonl (one row per prediction), results_*.json,
-figures/*.png and report.html. The same command again continues an interrupted run.
+Without --config it is the quickstart's. DIR gets config.json, samples_*.jsonl (one row per
+prediction), results_*.json, figures/*.png and report.html. The same command again continues an
+interrupted run. The table goes to standard output, everything else to standard error.
 """
 
-import os
-import pathlib
 import sys
 
 from absl import flags
-import jax
 
+from tttjax import backend, interrupts, report
 from tttjax import flags as command_line
-from tttjax import report
 from tttjax.experiment import config as run_config
-from tttjax.experiment import running
+from tttjax.experiment import quickstart, running
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "where outputs go, instead of config.workdir")
 _RETRY_FAILED = flags.DEFINE_bool(
@@ -25,26 +23,23 @@ _RETRY_FAILED = flags.DEFINE_bool(
 )
 
 
-def main(config) -> None:
-  """Checks the config, makes the missing rows, writes tables, figures and the report."""
-  # transformers only tokenizes here; its advice to install PyTorch would puzzle.
-  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-  _use_compilation_cache()
+def main(config) -> int:
+  """Makes the missing rows, writes tables, figures and the report; 1 if every example failed."""
+  backend.check()
+  backend.use_compilation_cache()
   run = running.run(config, _WORKDIR.value, _RETRY_FAILED.value)
-  report.build([run.workdir], run.workdir)
-  if run.failed:
-    print(
-      f"{run.failed} of {len(run.rows)} predictions failed and count as wrong: see the report;"
-      " --retry_failed computes them again",
-      file=sys.stderr,
-    )
-
-
-def _use_compilation_cache() -> None:
-  """Compiled programs are kept in $TTTJAX_CACHE, and nowhere without that variable."""
-  if directory := os.environ.get("TTTJAX_CACHE"):
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(directory) / "xla"))
+  with interrupts.remarking(lambda: "; the rows are complete, the same command writes the report"):
+    report.build([run.workdir], run.workdir)
+  if not run.failed:
+    return 0
+  every = run.failed == len(run.rows)
+  print(
+    f"{'all' if every else f'{run.failed} of'} {len(run.rows)} predictions failed and count as"
+    " wrong: see the report; --retry_failed computes them again",
+    file=sys.stderr,
+  )
+  return int(every)
 
 
 if __name__ == "__main__":
-  command_line.run(main, "configs/quickstart.py", run_config.DESCRIPTIONS)
+  command_line.run(main, quickstart.get_config, run_config.DESCRIPTIONS)

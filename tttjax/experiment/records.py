@@ -11,7 +11,7 @@ from absl import logging
 from tttjax.errors import UserError
 from tttjax.experiment import growth
 from tttjax.experiment.work import Place
-from tttjax.files import replacing, write_json
+from tttjax.files import naming, replacing, write_json
 from tttjax.rows import Key, Row, key_of, parse
 
 
@@ -93,8 +93,9 @@ class Samples:
     key = key_of(row)
     if key in self.rows:
       raise ValueError(f"row {key} exists already")
-    self._file.write(_line(row))
-    self._file.flush()
+    with naming(self.path):
+      self._file.write(_line(row))
+      self._file.flush()
     self.rows[key] = row
     self._remember(row)
 
@@ -107,7 +108,8 @@ class Samples:
     return self._contexts.get((model, place))
 
   def close(self) -> None:
-    self._file.close()
+    with naming(self.path):
+      self._file.close()
 
 
 def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:

@@ -7,11 +7,13 @@ from typing import Any, TextIO
 
 from ml_collections import config_dict
 
+from tttjax import interrupts
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 from tttjax.experiment import provenance, records, runner, tensorboard
 from tttjax.experiment.progress import Progress
 from tttjax.experiment.work import Work
+from tttjax.files import user_path
 from tttjax.rows import Row
 
 
@@ -64,10 +66,14 @@ def run(
     KeyboardInterrupt: says how many rows there are; the same call continues.
   """
   plan = run_config.check(config)
+  directory = (
+    user_path(plan.config.workdir, "config.workdir")
+    if workdir is None
+    else user_path(str(workdir), "workdir")
+  )
   if plan.config.tensorboard:
     tensorboard.check()
   first = {model: Work(plan, model).first_units() for model in plan.models}
-  directory = pathlib.Path(workdir or plan.config.workdir).expanduser()
   records.prepare_workdir(directory, provenance.settings(plan))
   samples = records.Samples(directory, retry_failed)
   for model, units in first.items():
@@ -76,13 +82,11 @@ def run(
   board = tensorboard.TensorBoard(directory) if plan.config.tensorboard else None
   progress = Progress(plan, samples, stream or sys.stderr)
   finished = False
+  kept = lambda: f" with {len(samples.rows)} rows in {samples.path}; the same command continues"
   try:
-    runner.run(plan, samples, progress, board.write if board else lambda rows: None)
+    with interrupts.remarking(kept):
+      runner.run(plan, samples, progress, board.write if board else lambda rows: None)
     finished = True
-  except KeyboardInterrupt:
-    raise KeyboardInterrupt(
-      f"interrupted with {len(samples.rows)} rows in {samples.path}; the same command continues"
-    ) from None
   finally:
     progress.close(finished)
     samples.close()

@@ -12,37 +12,33 @@ from collections.abc import Sequence
 import pathlib
 import sys
 
-from tttjax.errors import UserError
+from tttjax import files, program
 from tttjax.report.outputs import build
 
 _COMPARISON = "comparison"
 
 
-def main(arguments: Sequence[str]) -> int:
-  """The command; returns its exit code, 2 for a user's mistake."""
+def main(arguments: Sequence[str]) -> int | str:
+  """The command; returns its exit code, as `tttjax.program` defines them."""
+  return program.run(lambda: _build(arguments))
+
+
+def _build(arguments: Sequence[str]) -> None:
   parser = argparse.ArgumentParser(
     "python -m tttjax.report",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("directories", metavar="DIR", nargs="+", type=pathlib.Path)
-  parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="where the outputs go")
+  parser.add_argument("directories", metavar="DIR", nargs="+")
+  parser.add_argument("--out", metavar="DIR", help="where the outputs go")
   given = parser.parse_args(arguments)
-  directories = list(dict.fromkeys(d.resolve() for d in given.directories))
+  paths = [files.user_path(text, "DIR") for text in given.directories]
+  directories = list(dict.fromkeys(path.resolve() for path in paths))
   several = len(directories) > 1
-  out = given.out or (pathlib.Path(_COMPARISON) if several else directories[0])
-  try:
-    build(directories, out)
-  except UserError as error:
-    print(f"{parser.prog}: error: {error}", file=sys.stderr)
-    return 2
-  except OSError as error:
-    print(
-      f"{parser.prog}: error: --out={out}: {error.strerror}; choose another directory",
-      file=sys.stderr,
-    )
-    return 2
-  return 0
+  out = pathlib.Path(_COMPARISON) if several else directories[0]
+  if given.out is not None:
+    out = files.user_path(given.out, "--out")
+  build(directories, out)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 import json
 import pathlib
+import sys
 
 from tttjax import tasks
 from tttjax.errors import UserError
@@ -47,7 +48,7 @@ def build(
   path = out / "report.html"
   page.write(path, page.Content(runs, found, compared, decline(runs), drawn, units, stamp))
   print(table(found))
-  print(f"\n{path}")
+  print(path, file=sys.stderr)
   return path
 
 

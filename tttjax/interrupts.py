@@ -1,0 +1,80 @@
+"""Ctrl-C and SIGTERM end a program with one line and exit code 130 or 143, at any moment.
+
+Python gives a signal to the main thread, between two of its steps: not before a compilation has
+ended, and perhaps to a callback of the garbage collector or of an import, which loses it. And the
+interpreter's shutdown crashes where XLA's threads still compile. So a thread waits for the signal
+and ends the process itself. Files survive that as they survive SIGKILL: a half-written row is cut
+off by the next start, and other files appear complete or not at all.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import os
+import signal
+import threading
+
+from tttjax import files
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_VERBS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_DEFAULTS = (signal.default_int_handler, signal.SIG_DFL)
+
+
+def _nothing() -> str:
+  return ""
+
+
+_remark: Callable[[], str] = _nothing
+
+
+def install(name: Callable[[], str]) -> None:
+  """Ends this process by one line on SIGINT and SIGTERM, except where one of them is ignored.
+
+  To be called from the main thread. Forked children would inherit handlers without the thread that
+  serves them; those that execute a program get the defaults.
+
+  Args:
+    name: the program's, which begins the line.
+  """
+  read_end, write_end = os.pipe()
+  os.set_blocking(write_end, False)
+  signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+  threading.Thread(target=_watch, args=(read_end, name), name="interrupts", daemon=True).start()
+  for number in EXIT_CODES:
+    if signal.getsignal(number) in _DEFAULTS:
+      # Only a signal that has a handler in Python reaches the pipe.
+      signal.signal(number, lambda number, frame: None)
+
+
+def _watch(read_end: int, name: Callable[[], str]) -> None:
+  while True:
+    for number in os.read(read_end, 64):
+      if number in EXIT_CODES and signal.getsignal(number) not in _DEFAULTS:
+        _leave(number, name)
+
+
+def _leave(number: int, name: Callable[[], str]) -> None:
+  try:
+    files.remove_unfinished()
+    # Not through sys.stderr, whose lock the main thread may hold. A bar is left as it is.
+    bar = "\n" if os.isatty(2) else ""
+    os.write(2, f"{bar}{name()}: {_VERBS[number]}{_remark()}\n".encode())
+  finally:
+    os._exit(EXIT_CODES[number])
+
+
+@contextlib.contextmanager
+def remarking(remark: Callable[[], str]) -> Iterator[None]:
+  """Within the block the line is 'interrupted' (or 'terminated') and what `remark` returns.
+
+  It is called in another thread, and also where Ctrl-C is a KeyboardInterrupt: in a program that
+  did not call `install`, such as a notebook.
+  """
+  global _remark
+  before, _remark = _remark, remark
+  try:
+    yield
+  except KeyboardInterrupt:
+    raise KeyboardInterrupt(_VERBS[signal.SIGINT] + remark()) from None
+  finally:
+    _remark = before
