@@ -26,7 +26,7 @@ MAX_BALANCE = 9999
 _FIRST_ACCOUNTS = 4  # open before the first transfer
 _POOR_SHARE = 0.15  # of the accounts can be overdrawn by one transfer
 _POOR, _RICH = (5, 95), (100, 9900)
-_NAMES = 2600  # A00 to Z99
+NUM_NAMES = 2600  # accounts A00 to Z99
 _MOST_ACCOUNTS = 2000  # more would make unused names hard to find by drawing
 
 
@@ -94,6 +94,7 @@ class Ledger:
     used: Iterable[str] = (),
     open_share: float = 0.3,
     id_digits: int = 4,
+    ids: Iterable[str] = (),
   ):
     """
     Args:
@@ -101,8 +102,10 @@ class Ledger:
       used: names and ids to stay clear of.
       open_share: share of the operations that open an account.
       id_digits: length of a transaction id.
+      ids: the first transactions' ids, in order.
     """
     self._rng = rng
+    self._ids = list(ids)
     self._open_share = open_share
     self._id_digits = id_digits
     self._transactions = 0
@@ -134,24 +137,28 @@ class Ledger:
     if len(self.accounts) < _FIRST_ACCOUNTS or (rng.random() < self._open_share and room):
       account = self._unused(self._account)
       return self.open(account, opening_balance(rng))
-    source, target, amount = self._pair(rng)
-    return self.transfer(self._transaction(), amount, source, target)
+    source, target, amount = self.pair(rng)
+    return self.transfer(self.next_transaction(), amount, source, target)
 
   def write_anomaly(
-    self, kind: str, rng: np.random.Generator
+    self,
+    kind: str,
+    rng: np.random.Generator,
+    transfer: tuple[str, str, int] | None = None,
   ) -> tuple[Operation, Operation | None] | None:
     """Appends an anomaly.
 
     Args:
       kind: one of ANOMALIES.
       rng: source of its choices, apart from its id.
+      transfer: source, target and amount of the transfer that goes wrong; random where None.
 
     Returns:
       (the operation, the earlier one without which it were none: the update that a LOST_UPDATE
       ignores, the first posting of a DUPLICATE_TXN, else None), or None where the ledger so far
       does not allow this kind.
     """
-    source, target, amount = self._pair(rng)
+    source, target, amount = transfer or self.pair(rng)
     transaction = earlier = None
     old, to = self.balance(source), self.balance(target)
     new, to_new = old - amount, to + amount
@@ -202,7 +209,7 @@ class Ledger:
     operation = self._append(
       Operation(
         (Entry(source, old, new), Entry(target, to, to_new)),
-        transaction or self._transaction(),
+        transaction or self.next_transaction(),
         amount,
         kind,
       )
@@ -227,15 +234,18 @@ class Ledger:
     letter, number = self._rng.integers((26, 100))
     return account_name(100 * int(letter) + int(number))
 
-  def _transaction(self) -> str:
+  def next_transaction(self) -> str:
+    """An id that this log has not used: the next of those given, else a random one."""
+    if self._ids:
+      return self._ids.pop(0)
     self._transactions += 1
     bound = 10**self._id_digits
     if self._transactions > 0.9 * bound:  # Above the limit of a log: its length is found by trying.
       check_transactions(self._transactions, self._id_digits)
     return self._unused(lambda: f"{self._rng.integers(bound):0{self._id_digits}d}")
 
-  def _pair(self, rng: np.random.Generator) -> tuple[str, str, int]:
-    """Source, target and amount of a transfer that breaks no rule."""
+  def pair(self, rng: np.random.Generator) -> tuple[str, str, int]:
+    """Random source, target and amount of a transfer that breaks no rule."""
     while True:
       i, j = rng.integers((len(self.accounts), len(self.accounts) - 1))
       source, target = self.accounts[i], self.accounts[j + (j >= i)]

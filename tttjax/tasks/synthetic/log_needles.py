@@ -1,4 +1,4 @@
-"""Needles of a transaction log: the operations that are asked about, and where they stand.
+"""Lookups in a transaction log: the operations that are asked about, and where they stand.
 
 Needles have accounts and transaction ids of their own, which the rest of the log never touches. So
 the same needles can stand in any log, at any place, and every balance is right: the haystack grows
@@ -6,21 +6,19 @@ around them. A place is the share of the haystack's lines in front, 0 to 1.
 
   balance  an account and up to two transfers with it; asked for its last balance
   amount   one transfer; asked for its amount
-  anomaly  a small log that ends in an anomaly: its earlier operations, among them the update that
-           is lost or the first posting of a duplicate, stand at random places in front of it
 
-The other side of the transfers of balance and amount needles is one of four accounts that all of
-them share.
+The other side of their transfers is one of four accounts that all of them share. An anomaly stands
+in another kind of log (log_branches).
 """
 
+from collections.abc import Iterable, Sequence
 import dataclasses
-import itertools
 
 import numpy as np
 
 from tttjax.tasks.synthetic.ledger import (
-  ANOMALIES,
   MAX_BALANCE,
+  NUM_NAMES,
   Ledger,
   Operation,
   account_name,
@@ -30,13 +28,12 @@ from tttjax.tasks.synthetic.ledger import (
 
 MOST_NEEDLES = 16  # the shared accounts can pay for so many
 MOST_UPDATES = 2
-FIRST_OPERATIONS = 2  # transfers in front of an anomaly
 
 _PARTNERS = 4
 _PARTNER_BALANCE = (3100, 6900)  # at most 190 for each needle away from 0 and MAX_BALANCE
-_WORLD_ACCOUNTS = 4
 # Independent random streams of one seed.
-_NAMES, _PARTNER, _NEEDLE, _ANOMALY_KIND, _WORLD, _ANOMALY = range(10, 16)
+_NAMES, _PARTNER, _NEEDLE = range(10, 13)
+_HAYSTACK = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,27 +66,53 @@ class Plan:
   used: frozenset[str]
 
 
-def anomaly_plan(seed: int, depth: float, id_digits: int, tail: bool) -> Plan:
-  """One anomaly at `depth` (random where negative), followed by a regular transfer if `tail`."""
-  kind = ANOMALIES[int(np.random.default_rng((seed, _ANOMALY_KIND)).integers(len(ANOMALIES)))]
-  for attempt in itertools.count():
-    ledger = Ledger(np.random.default_rng((seed, _WORLD, attempt)), (), 0.0, id_digits)
-    for _ in range(_WORLD_ACCOUNTS + FIRST_OPERATIONS):
-      ledger.write()
-    rng = np.random.default_rng((seed, _ANOMALY, attempt))
-    written = ledger.write_anomaly(kind, rng)
-    if written:
-      break
-  ledger.write()
-  anomaly, earlier = written
-  own = rng.random()
-  depth = own if depth < 0 else depth
-  places = [*np.sort(rng.random(_WORLD_ACCOUNTS + FIRST_OPERATIONS)) * depth, depth]
-  if tail:
-    places.append(depth + (1 - depth) * rng.random())
-  return Plan(
-    tuple(zip(places, ledger.operations)), (Needle("", anomaly, earlier),), frozenset(ledger.used)
-  )
+class LookupLog:
+  """The growing log of a seed that is asked for balances or amounts; it breaks no rule.
+
+  Attributes:
+    needles: what is asked, in the order of the questions.
+  """
+
+  def __init__(
+    self,
+    kind: str,
+    seed: int,
+    count: int,
+    depth: float,
+    id_digits: int,
+    open_share: float,
+    opens_in_place: bool,
+  ):
+    """
+    Args:
+      kind: 'balance' or 'amount'.
+      seed: names the log.
+      count: needles, at most MOST_NEEDLES; needle j is the same for every count.
+      depth: place of the operations that hold the answers; each needle's own where negative.
+      id_digits: length of a transaction id.
+      open_share: share of the haystack's operations that open an account.
+      opens_in_place: whether openings stand among the transfers; else they come first, and places
+        are shares of the transfers.
+    """
+    self._plan = lookup_plan(kind, seed, count, depth, id_digits, 0 if opens_in_place else 1)
+    self._haystack = Ledger(
+      np.random.default_rng((seed, _HAYSTACK)), self._plan.used, open_share, id_digits
+    )
+    self._opens_in_place = opens_in_place
+    self.needles = self._plan.needles
+
+  def operations(self, count: int) -> list[Operation]:
+    """The log with `count` operations around the needles, in order."""
+    while len(self._haystack.operations) < count:
+      self._haystack.write()
+    haystack, placed = self._haystack.operations[:count], self._plan.placed
+    if self._opens_in_place:
+      return interleave(haystack, placed)
+    everything = haystack + [operation for _, operation in placed]
+    return [operation for operation in everything if not operation.transaction] + interleave(
+      [operation for operation in haystack if operation.transaction],
+      [(place, operation) for place, operation in placed if operation.transaction],
+    )
 
 
 def lookup_plan(
@@ -106,7 +129,7 @@ def lookup_plan(
     fewest_updates: least number of transfers of an asked account, 0 to MOST_UPDATES.
   """
   rng = np.random.default_rng((seed, _NAMES))
-  names = [account_name(int(i)) for i in rng.permutation(2600)[: _PARTNERS + MOST_NEEDLES]]
+  names = [account_name(int(i)) for i in rng.permutation(NUM_NAMES)[: _PARTNERS + MOST_NEEDLES]]
   ids = [
     f"{int(i):0{id_digits}d}" for i in rng.permutation(10**id_digits)[: MOST_NEEDLES * MOST_UPDATES]
   ]
@@ -162,13 +185,26 @@ def _payment(rng, transaction, partners) -> tuple:
   return "transfer", transaction, transfer_amount(rng), partners[source], partners[target]
 
 
-def interleave(haystack: list[Operation], placed: list[tuple[float, Operation]]) -> list[Operation]:
-  """The haystack's operations with the needles' at their places."""
+def interleave(
+  haystack: Sequence[Operation],
+  placed: Iterable[tuple[float, Operation]],
+  of_transfers: bool = False,
+) -> list[Operation]:
+  """The haystack's operations with the needles' at their places.
+
+  Args:
+    haystack: operations in order.
+    placed: (place, operation), by place.
+    of_transfers: whether a place is the share of the haystack's transfers, else of its operations,
+      in front.
+  """
+  counted = [i for i, operation in enumerate(haystack) if operation.transaction or not of_transfers]
   out = []
   done = 0
   for place, operation in placed:
-    upto = round(place * len(haystack))
+    before = round(place * len(counted))
+    upto = counted[before] if before < len(counted) else len(haystack)
     out += haystack[done:upto]
     done = upto
     out.append(operation)
-  return out + haystack[done:]
+  return [*out, *haystack[done:]]

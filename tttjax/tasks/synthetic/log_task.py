@@ -1,11 +1,11 @@
 """What the two dialects of the transaction log share: building an example, and its scores.
 
 A dialect says how an operation is written (BankLog: compact, TransactionLog: prose). The example of
-a seed is the needles of that seed (transaction_log_needles) in a haystack that is the longest start
-of that seed's random log that fits: a longer context has the shorter one's lines, and more.
+a seed is that seed's growing log (LookupLog, AnomalyLog), as long as it fits: a longer context has
+the shorter one's lines, and more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import dataclasses
 from typing import ClassVar
 
@@ -16,22 +16,13 @@ from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.synthetic import auditor as audit
 from tttjax.tasks.synthetic import log_answers
-from tttjax.tasks.synthetic.ledger import Entry, Ledger, Operation, check_transactions
-from tttjax.tasks.synthetic.log_needles import (
-  FIRST_OPERATIONS,
-  MOST_NEEDLES,
-  MOST_UPDATES,
-  Needle,
-  Plan,
-  anomaly_plan,
-  interleave,
-  lookup_plan,
-)
+from tttjax.tasks.synthetic.ledger import Entry, Operation, check_transactions
+from tttjax.tasks.synthetic.log_branches import FEWEST_TRANSFERS, AnomalyLog, check_branches
+from tttjax.tasks.synthetic.log_needles import MOST_NEEDLES, MOST_UPDATES, LookupLog, Needle
 
 KINDS = ("balance", "amount", "anomaly")
 
-_HAYSTACK = 20  # random stream of a seed; the needles' are others
-_TRANSFERS = {"balance": MOST_UPDATES, "amount": 1, "anomaly": FIRST_OPERATIONS + 1}
+_TRANSFERS = {"balance": MOST_UPDATES, "amount": 1, "anomaly": FEWEST_TRANSFERS}
 
 _Lines = list[tuple[str, Operation | None]]  # (text with its newline, what it says)
 
@@ -45,8 +36,9 @@ class LogTask:
       and id of the single 'anomaly'. Only logs of 'anomaly' have one.
     needles: lookups that a log holds, 1 to 16: more questions need more of them; fewer where they
       do not fit. A log of 'anomaly' has one.
-    depth: share of the haystack's lines in front of the line that holds the answer, 0 to 1; -1
-      draws a depth for every needle, later ones with higher probability for 'balance'.
+    depth: share of the haystack's lines (of 'anomaly', of its transfers) in front of the line that
+      holds the answer, 0 to 1; -1 draws a depth for every needle, later ones with higher
+      probability for 'balance'.
   """
 
   kind: str = "balance"
@@ -107,6 +99,8 @@ class LogTask:
       fewest = len(self.header()) // 6 + fewest * len(self.line(longest)) // 3
     elif length >= fewest:
       check_transactions(length, self.id_digits)
+      if self.kind == "anomaly":
+        check_branches(length)
     if length < fewest:
       raise UserError(self._too_short(length, in_tokens, fewest))
 
@@ -137,23 +131,15 @@ class LogTask:
         return len(tokenizer(head + _join(lines), add_special_tokens=False)["input_ids"])
       return sum(operation is not None and bool(operation.transaction) for _, operation in lines)
 
-    for plan in self._plans(seed):
-      fewest = size(self._lines(plan, []))
+    for log in self._logs(seed):
+      fewest = size(self._lines(log.operations(0)))
       if fewest <= length:
         break
     else:
       raise UserError(self._too_short(length, in_tokens, fewest))
-    haystack = Ledger(
-      np.random.default_rng((seed, _HAYSTACK)), plan.used, self.open_share, self.id_digits
-    )
-
-    def log(count: int) -> _Lines:
-      while len(haystack.operations) < count:
-        haystack.write()
-      return self._lines(plan, haystack.operations[:count])
-
-    lines = log(_longest(lambda count: size(log(count)), length))
-    anomalies = [needle.operation for needle in plan.needles if needle.operation.anomaly]
+    count = _longest(lambda count: size(self._lines(log.operations(count))), length)
+    lines = self._lines(log.operations(count))
+    anomalies = [needle.operation for needle in log.needles if needle.operation.anomaly]
     audit.verify(_join(lines), *(audit.Finding(o.anomaly, o.transaction) for o in anomalies))
     offsets = np.array(
       tokenizer(head + _join(lines), add_special_tokens=False, return_offsets_mapping=True)[
@@ -164,7 +150,7 @@ class LogTask:
     return Example(
       context=head + _join(lines),
       questions=tuple(
-        self._question(needle, tokenizer, lines, starts, offsets) for needle in plan.needles
+        self._question(needle, tokenizer, lines, starts, offsets) for needle in log.needles
       ),
       num_tokens=len(offsets),
       line_starts=tuple(_tokens(offsets, start, start + 1)[0] for start in starts[:-1]),
@@ -172,38 +158,26 @@ class LogTask:
       f"{'tokens' if in_tokens else self.unit}/{seed}",
     )
 
-  def _plans(self, seed: int):
-    """The needles, then fewer and fewer of them."""
+  def _logs(self, seed: int) -> Iterator[LookupLog | AnomalyLog]:
+    """The log of a seed, then logs with fewer and fewer needles."""
     if self.kind == "anomaly":
-      for tail in (True, False):
-        yield anomaly_plan(seed, self.depth, self.id_digits, tail)
+      yield AnomalyLog(seed, self.depth, self.id_digits)
       return
     for count in range(self.needles, 0, -1):
-      yield lookup_plan(
-        self.kind,
-        seed,
-        count,
-        self.depth,
-        self.id_digits,
-        fewest_updates=0 if self.opens_in_place else 1,
+      yield LookupLog(
+        self.kind, seed, count, self.depth, self.id_digits, self.open_share, self.opens_in_place
       )
 
-  def _lines(self, plan: Plan, haystack: list[Operation]) -> _Lines:
-    """The whole log: needles at their places among the haystack's lines."""
-    inside = lambda operation: self.opens_in_place or bool(operation.transaction)
-    body = interleave(
-      [operation for operation in haystack if inside(operation)],
-      [(place, operation) for place, operation in plan.placed if inside(operation)],
-    )
-    lines = [(self.line(operation), operation) for operation in body]
+  def _lines(self, operations: list[Operation]) -> _Lines:
+    """The log as text."""
     if self.opens_in_place:
-      return lines
-    operations = haystack + [operation for _, operation in plan.placed]
+      return [(self.line(operation), operation) for operation in operations]
+    initial, later = [], []
+    for operation in operations:
+      (later if operation.transaction else initial).append((self.line(operation), operation))
     # Sorted, so that their order does not tell the needles' accounts from the others.
-    initial = sorted(
-      (self.line(operation), operation) for operation in operations if not inside(operation)
-    )
-    return [("Initial balances:\n", None), *initial, ("Operations:\n", None), *lines]
+    initial.sort(key=lambda line: line[0])
+    return [("Initial balances:\n", None), *initial, ("Operations:\n", None), *later]
 
   def _question(self, needle: Needle, tokenizer, lines, starts, offsets) -> Question:
     operation = needle.operation

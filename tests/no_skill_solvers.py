@@ -1,0 +1,200 @@
+"""Solvers of the generated tasks that have not the skill a task measures.
+
+A solver of logs compares no balance with another one and computes nothing; a solver of code does
+not understand a line. Each looks at one thing that may tell a line from the others (where it
+stands, how long it is, how often its accounts, ids, amounts, balances or tokens occur, how it is
+written) and points at all lines where that thing is extreme: a guess among them is right with
+probability 1 / their number.
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+import dataclasses
+import re
+
+Key = Callable[[int], float]  # of the number of a line
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+  """A transfer's line of a log in either dialect, its numbers as they are written."""
+
+  text: str
+  id: str
+  amount: str
+  accounts: tuple[str, str]
+  olds: tuple[str, str]
+  news: tuple[str, str]
+
+  @property
+  def balances(self) -> tuple[str, ...]:
+    return self.olds + self.news
+
+
+_NUMBER = r"(-?\d+)"
+_DIALECTS = (
+  re.compile(rf"TX(\d+):(\d+) (\w+)={_NUMBER}>{_NUMBER} (\w+)={_NUMBER}>{_NUMBER}"),
+  re.compile(
+    rf"TX(\d+): transfer (\d+) from \w+ to \w+; (\w+): {_NUMBER} -> {_NUMBER}, "
+    rf"(\w+): {_NUMBER} -> {_NUMBER}"
+  ),
+)
+_OPENING = re.compile(r"(?:OPEN )?([A-Z]\d\d)[=:] ?(\d+)")
+
+
+def read_log(context: str) -> tuple[list[Transfer], dict[str, int]]:
+  """The transfers of a context in order, and what each account opened with."""
+  transfers, openings = [], {}
+  for line in context.split("[CONTEXT]\n")[1].splitlines():
+    if match := _OPENING.fullmatch(line):
+      openings[match[1]] = int(match[2])
+    for dialect in _DIALECTS:
+      if match := dialect.fullmatch(line):
+        number, amount, a, a_old, a_new, b, b_old, b_new = match.groups()
+        transfers.append(Transfer(line, number, amount, (a, b), (a_old, b_old), (a_new, b_new)))
+  return transfers, openings
+
+
+def components(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+  """Numbers of the lines of each group of accounts that transfers connect, ascending."""
+  group: dict[str, str] = {}
+
+  def root(name):
+    while group.setdefault(name, name) != name:
+      name = group[name]
+    return name
+
+  for a, b in pairs:
+    group[root(a)] = root(b)
+  lines = collections.defaultdict(list)
+  for i, (a, _) in enumerate(pairs):
+    lines[root(a)].append(i)
+  return list(lines.values())
+
+
+def extremes(count: int, keys: dict[str, Key]) -> dict[str, list[int]]:
+  """For every key the lines where it is smallest and those where it is largest."""
+  guesses = {}
+  for name, key in keys.items():
+    values = [key(i) for i in range(count)]
+    for end, best in (("least", min(values)), ("most", max(values))):
+      guesses[f"{end} {name}"] = [i for i, value in enumerate(values) if value == best]
+  return guesses
+
+
+def _places(count: int) -> dict[str, list[int]]:
+  shares = {"first": 0, "second": 1, "third": 2, "middle": count // 2}
+  shares |= {"last": -1, "last but one": -2, "last but two": -3}
+  return {name: [i % count] for name, i in shares.items()}
+
+
+def visible_anomaly(transfers: Sequence[Transfer]) -> list[int]:
+  """What can be seen: the later line of a repeated id, else a line with a minus sign, else none."""
+  seen = collections.Counter(transfer.id for transfer in transfers)
+  repeated = [i for i, transfer in enumerate(transfers) if seen[transfer.id] > 1]
+  negative = [i for i, transfer in enumerate(transfers) if any("-" in b for b in transfer.news)]
+  return repeated[-1:] or negative[:1]
+
+
+def log_guesses(context: str) -> dict[str, list[int]]:
+  """Name of a solver to the transfers (by number) that it thinks may be the anomaly."""
+  transfers, openings = read_log(context)
+  count = len(transfers)
+  tally = lambda values: collections.Counter(values)
+  uses = tally(account for t in transfers for account in t.accounts)
+  amounts = tally(t.amount for t in transfers)
+  pairs = tally(t.accounts for t in transfers)
+  alphabet = {account: i for i, account in enumerate(sorted(uses))}
+  payments = tally((frozenset(t.accounts), t.amount) for t in transfers)
+  both_ways = tally(frozenset(t.accounts) for t in transfers)
+  sources, targets = (tally(t.accounts[side] for t in transfers) for side in (0, 1))
+  numbers = tally(balance for t in transfers for balance in t.balances)
+  olds = tally(pair for t in transfers for pair in zip(t.accounts, t.olds))
+  news = tally(pair for t in transfers for pair in zip(t.accounts, t.news))
+  pieces_of = [re.findall(r"\d\d|\W|\w", t.text) for t in transfers]
+  pieces = tally(piece for found in pieces_of for piece in found)
+  lines_of = collections.defaultdict(list)
+  for i, transfer in enumerate(transfers):
+    for account in transfer.accounts:
+      lines_of[account].append(i)
+
+  both = lambda i, function: [function(account) for account in transfers[i].accounts]
+  since = lambda i, account: i - max((j for j in lines_of[account] if j < i), default=-count)
+  until = lambda i, account: min((j for j in lines_of[account] if j > i), default=2 * count) - i
+  late = lambda account: sum(j >= count / 2 for j in lines_of[account]) / uses[account]
+  zeros = lambda text: len(text) - len(text.rstrip("0"))
+  keys: dict[str, Key] = {
+    "length of the line": lambda i: len(transfers[i].text),
+    "different characters": lambda i: len(set(transfers[i].text)),
+    "frequent pieces": lambda i: sum(pieces[piece] for piece in pieces_of[i]),
+    "frequent rarest piece": lambda i: min(pieces[piece] for piece in pieces_of[i]),
+    "minus signs": lambda i: transfers[i].text.replace("->", "").count("-"),
+    "id": lambda i: int(transfers[i].id),
+    "round id": lambda i: zeros(transfers[i].id),
+    "different digits of the id": lambda i: len(set(transfers[i].id)),
+    "amount": lambda i: int(transfers[i].amount),
+    "frequent amount": lambda i: amounts[transfers[i].amount],
+    "last digit of the amount": lambda i: int(transfers[i].amount) % 5,
+    "used accounts": lambda i: sum(both(i, uses.__getitem__)),
+    "used rarer account": lambda i: min(both(i, uses.__getitem__)),
+    "used commoner account": lambda i: max(both(i, uses.__getitem__)),
+    "frequent source": lambda i: sources[transfers[i].accounts[0]],
+    "frequent target": lambda i: targets[transfers[i].accounts[1]],
+    "frequent pair": lambda i: pairs[transfers[i].accounts],
+    "frequent pair either way": lambda i: both_ways[frozenset(transfers[i].accounts)],
+    "late accounts": lambda i: sum(both(i, late)),
+    "first use of an account": lambda i: min(both(i, lambda a: lines_of[a][0])),
+    "last use of an account": lambda i: max(both(i, lambda a: lines_of[a][-1])),
+    "earliest last use": lambda i: min(both(i, lambda a: lines_of[a][-1])),
+    "lines since an account's last": lambda i: min(both(i, lambda a: since(i, a))),
+    "lines since both accounts' last": lambda i: max(both(i, lambda a: since(i, a))),
+    "lines until an account's next": lambda i: min(both(i, lambda a: until(i, a))),
+    "lines until both accounts' next": lambda i: max(both(i, lambda a: until(i, a))),
+    "name of the source": lambda i: alphabet[transfers[i].accounts[0]],
+    "name of the target": lambda i: alphabet[transfers[i].accounts[1]],
+    "opening of the source": lambda i: openings[transfers[i].accounts[0]],
+    "opening of the target": lambda i: openings[transfers[i].accounts[1]],
+    "largest balance": lambda i: max(map(int, transfers[i].balances)),
+    "smallest balance": lambda i: min(map(int, transfers[i].balances)),
+    "new balance of the source": lambda i: int(transfers[i].news[0]),
+    "new balance of the target": lambda i: int(transfers[i].news[1]),
+    "zeros at the end of a balance": lambda i: max(map(zeros, transfers[i].balances)),
+    "digits of the balances": lambda i: sum(map(len, transfers[i].balances)),
+    "different last digits": lambda i: len({balance[-1] for balance in transfers[i].balances}),
+    "frequent balances": lambda i: sum(numbers[b] for b in transfers[i].balances),
+    "frequent rarest balance": lambda i: min(numbers[b] for b in transfers[i].balances),
+    "frequent commonest balance": lambda i: max(numbers[b] for b in transfers[i].balances),
+    "repeated old balance": lambda i: max(
+      olds[pair] for pair in zip(transfers[i].accounts, transfers[i].olds)
+    ),
+    "repeated old balance of the source": lambda i: olds[
+      transfers[i].accounts[0], transfers[i].olds[0]
+    ],
+    "repeated new balance": lambda i: max(
+      news[pair] for pair in zip(transfers[i].accounts, transfers[i].news)
+    ),
+    "repeated amount of the pair": lambda i: payments[
+      frozenset(transfers[i].accounts), transfers[i].amount
+    ],
+    "shared accounts with the line above": lambda i: len(
+      set(transfers[i].accounts) & set(transfers[i - 1].accounts if i else ())
+    ),
+  }
+  guesses = _places(count) | extremes(count, keys)
+
+  # Whatever has an old balance that was an old balance before, seen or not.
+  repeated = [
+    i for i, t in enumerate(transfers) if any(olds[pair] > 1 for pair in zip(t.accounts, t.olds))
+  ]
+  guesses["any repeated old balance"] = repeated or list(range(count))
+  groups = components([transfer.accounts for transfer in transfers])
+  for end, best in (("smallest", min(map(len, groups))), ("largest", max(map(len, groups)))):
+    chosen = [group for group in groups if len(group) == best]
+    guesses[f"{end} component"] = [i for group in chosen for i in group]
+    for name, place in _places(best).items():
+      guesses[f"{end} component, {name}"] = [group[place[0]] for group in chosen]
+  isolated = min(groups, key=len)
+  guesses["visible, else the smallest component's last but one"] = (
+    visible_anomaly(transfers) or isolated[-2:][:1]
+  )
+  return guesses

@@ -1,0 +1,124 @@
+"""No generated task is solved without the skill that it measures (tests.no_skill_solvers).
+
+The aim is that no such solver is right more often than 3/n, for n lines to choose from. What is
+tested is that the number of hits on 200 examples is one that this rate explains: the largest that
+comes up with probability 1e-4.
+"""
+
+import collections
+import itertools
+
+import pytest
+from scipy import stats
+
+from tests import no_skill_solvers
+from tttjax.embedded.vocabulary import build_tokenizer
+from tttjax.tasks.synthetic.bank_log import BankLog
+from tttjax.tasks.synthetic.transaction_log import TransactionLog
+
+EXAMPLES = 200
+HIDDEN = {"CALC_ERROR", "LOST_UPDATE"}
+LOGS = [BankLog("anomaly"), TransactionLog("anomaly")]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+  return build_tokenizer()
+
+
+def most_hits(trials, rate):
+  return stats.binom.ppf(1 - 1e-4, trials, min(rate, 1))
+
+
+def share(guesses, right):
+  """Probability that a random one of `guesses` is right."""
+  return (right in guesses) / max(len(guesses), 1)
+
+
+def anomalies(task, length, tokenizer, kinds, examples=EXAMPLES):
+  """(context, number of the anomaly among the transfers) of the first examples of some kinds."""
+  found = 0
+  for seed in itertools.count():
+    example = task.at(seed, length, tokenizer, False)
+    (question,) = example.questions
+    if question.slices["anomaly"] not in kinds:
+      continue
+    transfers, _ = no_skill_solvers.read_log(example.context)
+    assert len(transfers) == length
+    yield (
+      example.context,
+      max(i for i, t in enumerate(transfers) if f" TX{t.id}}}" in question.references[0]),
+    )
+    found += 1
+    if found == examples:
+      return
+
+
+def check_battery(task, length, tokenizer):
+  hits = collections.Counter()
+  for context, right in anomalies(task, length, tokenizer, HIDDEN):
+    for name, guesses in no_skill_solvers.log_guesses(context).items():
+      hits[name] += share(guesses, right)
+  assert len(hits) > 90
+  allowed = most_hits(EXAMPLES, 3 / length)
+  assert not {name: count for name, count in hits.items() if count > allowed}
+
+
+@pytest.mark.parametrize("length", [25, 100])
+@pytest.mark.parametrize("task", LOGS, ids=lambda task: task.name)
+def test_calc_error_and_lost_update_are_hidden_from_solvers_without_skill(task, length, tokenizer):
+  check_battery(task, length, tokenizer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", LOGS, ids=lambda task: task.name)
+def test_calc_error_and_lost_update_are_hidden_in_long_logs(task, tokenizer):
+  check_battery(task, 500, tokenizer)
+
+
+@pytest.mark.parametrize("task", LOGS, ids=lambda task: task.name)
+def test_duplicates_and_negative_balances_are_visible_by_nature(task, tokenizer):
+  for context, right in anomalies(task, 25, tokenizer, {"DUPLICATE_TXN", "NEGATIVE_BAL"}, 40):
+    transfers, _ = no_skill_solvers.read_log(context)
+    assert no_skill_solvers.visible_anomaly(transfers) == [right]
+
+
+def test_the_battery_finds_an_anomaly_whose_accounts_nothing_else_uses(tokenizer):
+  """The solvers can fail a task: here the anomaly's accounts are renamed."""
+  hits = collections.Counter()
+  for context, right in anomalies(LOGS[0], 100, tokenizer, HIDDEN, 30):
+    transfers, _ = no_skill_solvers.read_log(context)
+    names = (f"A{i:02d}" for i in range(100))
+    new = [name for name in names if name not in context][:2]
+    line = transfers[right].text
+    for account, name in zip(transfers[right].accounts, new):
+      line = line.replace(f" {account}=", f" {name}=")
+    openings = "".join(f"OPEN {name}=0500\n" for name in new)
+    changed = context.replace(transfers[right].text, line).replace("OPEN", openings + "OPEN", 1)
+    for name, guesses in no_skill_solvers.log_guesses(changed).items():
+      hits[name] += share(guesses, right)
+  assert hits["least used accounts"] > most_hits(30, 3 / 100)
+  assert hits["smallest component"] > most_hits(30, 3 / 100)
+
+
+@pytest.mark.parametrize("length", [3, 8, 13, 25, 100, 300])
+def test_other_lines_use_the_accounts_of_the_anomaly_about_as_often_as_all_others(
+  length, tokenizer
+):
+  mine, theirs = [], []
+  for context, right in anomalies(LOGS[0], length, tokenizer, HIDDEN, 40):
+    transfers, _ = no_skill_solvers.read_log(context)
+    uses = collections.Counter(account for t in transfers for account in t.accounts)
+    mine += [uses[account] for account in transfers[right].accounts]
+    theirs += [uses[a] for t in transfers for a in t.accounts]  # as often as a line has them
+  assert sum(mine) / len(mine) == pytest.approx(sum(theirs) / len(theirs), rel=0.15)
+
+
+@pytest.mark.parametrize("length", [25, 100])
+def test_lines_after_the_anomaly_vary_and_use_its_accounts(length, tokenizer):
+  later = []
+  for context, right in anomalies(LOGS[1], length, tokenizer, HIDDEN, 60):
+    transfers, _ = no_skill_solvers.read_log(context)
+    mine = set(transfers[right].accounts)
+    later.append(sum(bool(mine & set(t.accounts)) for t in transfers[right + 1 :]))
+  assert len(set(later)) > 5 and max(later) > 8
