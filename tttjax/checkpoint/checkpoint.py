@@ -7,11 +7,10 @@ import hashlib
 import pathlib
 from typing import Any
 
-from tttjax.checkpoint import safetensors_index
 from tttjax.checkpoint.config_json import read_config
 from tttjax.checkpoint.fields import Fields, read_json
 from tttjax.checkpoint.paths import checkpoint_directory
-from tttjax.checkpoint.safetensors_index import StoredTensor
+from tttjax.checkpoint.safetensors_index import StoredTensor, index_tensors
 from tttjax.checkpoint.tokenizers import load_tokenizer
 from tttjax.embedded import EMBEDDED, TRAINED_CONTEXT
 from tttjax.errors import UserError
@@ -90,6 +89,9 @@ class Checkpoint:
 def open_checkpoint(path) -> Checkpoint:
   """Opens a checkpoint and checks all that can be checked without reading its weights.
 
+  A stored LM head is compared with the embeddings where config.json says that they are tied; no
+  other weights are read.
+
   Args:
     path: local directory with config.json and model.safetensors or its shards and index, of
       transformers 4 or 5; a leading `~` means the home directory.
@@ -101,7 +103,7 @@ def open_checkpoint(path) -> Checkpoint:
   """
   path = checkpoint_directory(path)
   config = read_config(path)
-  tensors = safetensors_index.open_checkpoint(path, config)
+  tensors = index_tensors(path, config)
   stop_ids: set[int] = set()
   for file in (path / "generation_config.json", path / "config.json"):
     if file.exists():

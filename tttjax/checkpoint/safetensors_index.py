@@ -61,7 +61,7 @@ class StoredTensor:
       return file.get_slice(self.name)[index]
 
 
-def open_checkpoint(directory, config: DecoderConfig) -> dict[str, StoredTensor]:
+def index_tensors(directory, config: DecoderConfig) -> dict[str, StoredTensor]:
   """Finds and checks every tensor that a model of `config` needs.
 
   Args:
