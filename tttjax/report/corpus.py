@@ -1,6 +1,6 @@
-"""Metrics of a whole corpus that are no mean over its questions."""
+"""Estimates of the metrics of a whole corpus that are no mean over its questions."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -12,28 +12,12 @@ from tttjax.report.statistics import (
   bootstrap,
   paired_bootstrap,
 )
-
-# float64 [parts] -> float: from the means of the parts over the questions.
-Combine = Callable[[np.ndarray], float]
-
-
-def _geometric_mean(values: np.ndarray) -> float:
-  return float(np.exp(np.mean(np.log(values)))) if np.all(values > 0) else 0.0
-
-
-# Name -> (metrics of a row that it is made of, function of their means). Rows that have the parts
-# have the metric. ZeroSCROLLS scores summaries by the geometric mean of three ROUGE means.
-METRICS: dict[str, tuple[tuple[str, ...], Combine]] = {
-  "rouge": (("rouge1", "rouge2", "rougeL"), _geometric_mean),
-}
+from tttjax.tasks.metrics import Metric, combinations
 
 
 def estimates(rows: Sequence[Row], clusters: Sequence[Hashable]) -> dict[str, Estimate]:
   """The metrics whose parts every row has, with bootstrap errors over the rows' clusters."""
-  return {
-    name: bootstrap(_statistic(rows, parts, combine), clusters)
-    for name, (parts, combine) in _present(rows).items()
-  }
+  return {metric.name: bootstrap(_statistic(rows, metric), clusters) for metric in _present(rows)}
 
 
 def gains(
@@ -44,21 +28,19 @@ def gains(
     return {}
   own, base = (list(side) for side in zip(*pairs))
   return {
-    name: paired_bootstrap(
-      _statistic(own, parts, combine), _statistic(base, parts, combine), clusters
-    )
-    for name, (parts, combine) in _present(own + base).items()
+    metric.name: paired_bootstrap(_statistic(own, metric), _statistic(base, metric), clusters)
+    for metric in _present(own + base)
   }
 
 
-def _present(rows: Sequence[Row]) -> dict[str, tuple[tuple[str, ...], Combine]]:
-  return {
-    name: (parts, combine)
-    for name, (parts, combine) in METRICS.items()
-    if all(row.get(part) is not None for row in rows for part in parts)
-  }
+def _present(rows: Sequence[Row]) -> list[Metric]:
+  return [
+    metric
+    for metric in combinations()
+    if all(row.get(part) is not None for row in rows for part in metric.parts)
+  ]
 
 
-def _statistic(rows: Sequence[Row], parts: Sequence[str], combine: Combine) -> Statistic:
-  values = np.array([[float(row[part]) for part in parts] for row in rows])
-  return lambda indices: combine(values[indices].mean(axis=0))
+def _statistic(rows: Sequence[Row], metric: Metric) -> Statistic:
+  values = np.array([[float(row[part]) for part in metric.parts] for row in rows])
+  return lambda indices: metric.combine(*map(float, values[indices].mean(axis=0)))

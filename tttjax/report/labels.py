@@ -10,8 +10,7 @@ from tttjax import spec
 from tttjax.report.statistics import Estimate
 from tttjax.strategies import STRATEGIES, Role
 from tttjax.tasks import TASKS
-
-_METRICS = {"acc": "accuracy"}
+from tttjax.tasks.metrics import metric as metric_of
 
 
 def role_of(family: str) -> Role:
@@ -35,8 +34,8 @@ def compared_with(family: str) -> tuple[str, ...]:
 
 
 def metric_label(metric: str) -> str:
-  """'accuracy' of 'acc'; other metrics are called by their names."""
-  return _METRICS.get(metric, metric.replace("_", " "))
+  """'accuracy' of 'acc'; metrics that are not registered are called by their names."""
+  return metric_of(metric).label
 
 
 def strategy_label(strategy: str) -> str:

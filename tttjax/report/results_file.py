@@ -12,6 +12,7 @@ from tttjax.report.printed import extra_flops
 from tttjax.report.runs import Run
 from tttjax.report.statistics import PairedDifference
 from tttjax.report.summary import Cell
+from tttjax.tasks.metrics import metric as metric_of
 
 
 def results(
@@ -45,7 +46,8 @@ def results(
     "versions": {name: 1 for name in names},
     "n-shot": {name: 0 for name in names},
     "higher_is_better": {
-      name: {metric: True for metric in (*cell.metrics, *cell.corpus)} for name, cell in pairs
+      name: {metric: metric_of(metric).higher_is_better for metric in (*cell.metrics, *cell.corpus)}
+      for name, cell in pairs
     },
     "n-samples": {
       name: {"original": cell.score.n, "effective": cell.score.n} for name, cell in pairs

@@ -57,7 +57,7 @@ class Cell:
     task_family, task_options: of the task.
     context_tokens: mean number of tokens of a context.
     metrics: the task's, the primary one first, clustered by (seed, context).
-    corpus: metrics of corpus.METRICS, with bootstrap errors.
+    corpus: the combinations of tasks.metrics, with bootstrap errors.
     chance: mean primary score of guessing; nan where it is not known of every question.
     slices: the primary metric by slice and value, such as slices['anomaly']['CALC_ERROR'].
     gain: primary metric minus the reference's on the same questions; None for the reference
