@@ -1,6 +1,6 @@
 """From overrides to cells: names, command lines, and the check of every config."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import importlib.util
@@ -150,6 +150,27 @@ def as_text(value: Any) -> str:
     # Through the built-in type: the repr of NumPy's float64, a float, is no number.
     return repr(float(value) if isinstance(value, float) else int(value))
   raise UserError(f"{value!r}: give a number, a text, true or false, or a tuple of these")
+
+
+def labels(cells: Sequence[Cell]) -> dict[str, str]:
+  """What each cell, by its slug, differs from the others in: 'ttt.steps=8, seeds=1'."""
+  names = list(dict.fromkeys(name for cell in cells for name in cell.overrides))
+  absent = object()
+  differs = [
+    name for name in names if len({repr(c.overrides.get(name, absent)) for c in cells}) > 1
+  ]
+
+  def label(cell: Cell) -> str:
+    own = {name: cell.overrides[name] for name in differs if name in cell.overrides}
+    return ", ".join(f"{name}={_shown(value)}" for name, value in own.items()) or "base"
+
+  named = {cell.slug: label(cell) for cell in cells}
+  unique = len(set(named.values())) == len(named)
+  return named if unique else {slug: slug for slug in named}
+
+
+def _shown(value: Any) -> str:
+  return " + ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def slug(overrides: Mapping[str, Any]) -> str:

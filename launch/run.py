@@ -9,7 +9,7 @@ import time
 
 from launch import state
 from launch.backend import Backend
-from launch.cells import Cell
+from launch.cells import Cell, labels
 
 Command = Callable[[Cell, pathlib.Path], Sequence[str]]
 
@@ -26,8 +26,11 @@ def run(
   jobs: int,
   make_command: Command = command,
   poll_seconds: float = 0.2,
+  report_seconds: float = 20.0,
 ) -> None:
   """Runs `cells`, at most `jobs` at a time; how each ended is recorded in its log.
+
+  Prints the log's path of every cell that starts, and from time to time how many rows it has.
 
   Raises:
     KeyboardInterrupt: Ctrl-C or SIGTERM, after the running cells have been stopped.
@@ -40,6 +43,7 @@ def run(
     else {"JAX_COMPILATION_CACHE_DIR": str((directory / ".cache").resolve())}
   )
   waiting, running, interrupts = list(cells), {}, []
+  names, said = labels(cells), time.monotonic()
   # Not by exception: that could strike between a process's start and its entry in `running`.
   # The children get the default behaviour, even where a script started this in the background
   # with SIGINT ignored.
@@ -49,7 +53,8 @@ def run(
     while (waiting or running) and not interrupts:
       if waiting and len(running) < jobs:
         cell = waiting.pop(0)
-        print(f"[{len(cells) - len(waiting)}/{len(cells)}] {cell.slug}", flush=True)
+        number, log = len(cells) - len(waiting), state.log_file(directory, cell)
+        print(f"[{number}/{len(cells)}] {names[cell.slug]}\n    log: {log}", flush=True)
         line = make_command(cell, state.workdir(directory, cell))
         handle = backend.submit(line, state.log_file(directory, cell), cache)
         running[cell.slug] = cell, handle, time.monotonic()
@@ -62,7 +67,13 @@ def run(
         del running[cell.slug]
         how = state.record_end(directory, cell, code)
         outcome = f"failed with {how}" if code else "done"
-        print(f"{cell.slug}: {outcome} after {time.monotonic() - begin:.0f} s", flush=True)
+        print(f"{names[cell.slug]}: {outcome} after {time.monotonic() - begin:.0f} s", flush=True)
+      if running and time.monotonic() - said >= report_seconds:
+        said = time.monotonic()
+        for cell, _, begin in running.values():
+          rows = state.read(directory, cell, backend).rows
+          seconds = f"{said - begin:.0f} s"
+          print(f"{names[cell.slug]}: {rows} of {cell.rows} rows after {seconds}", flush=True)
   finally:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends the wait
     if running:

@@ -89,6 +89,7 @@ def missing(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) ->
 
 def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> str:
   """State, rows and estimated model FLOPs of every cell, with totals."""
+  names = planning.labels(cells)
   lines = [f"{'state':<12}{'rows':>14}{'est. FLOPs':>12}  cell"]
   rows = expected = done = left = 0
   for cell in cells:
@@ -98,7 +99,7 @@ def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> s
     rows, expected, done = rows + now.rows, expected + at_most, done + (now.status == state.DONE)
     left += 0 if now.status == state.DONE else cell.flops
     shown = f"{now.rows}/{at_most}"
-    lines.append(f"{now.status:<12}{shown:>14}{cell.flops:>12.1e}  {cell.slug}")
+    lines.append(f"{now.status:<12}{shown:>14}{cell.flops:>12.1e}  {names[cell.slug]}")
   counts, shown = f"{done}/{len(cells)} done", f"{rows}/{expected}"
   total = sum(cell.flops for cell in cells)
   lines.append(f"{counts:<12}{shown:>14}{total:>12.1e}  {directory}")
@@ -112,7 +113,7 @@ def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> s
 
 def finish(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> int:
   """After a run: says what failed and why, or how to go on; returns the exit code."""
-  failed = missing(directory, cells, backend)
+  failed, names = missing(directory, cells, backend), planning.labels(cells)
   if not failed:
     done = sum(state.read(directory, cell, backend).status == state.DONE for cell in cells)
     print(
@@ -123,7 +124,8 @@ def finish(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> 
   print(f"{len(failed)} of {len(cells)} cells failed:", file=sys.stderr)
   for cell in failed:
     print(
-      f"  {cell.slug}: {state.last_words(directory, cell)}\n    {state.log_file(directory, cell)}",
+      f"  {names[cell.slug]}: {state.last_words(directory, cell)}\n"
+      f"    {state.log_file(directory, cell)}",
       file=sys.stderr,
     )
   print("the same command tries them again", file=sys.stderr)
@@ -138,13 +140,13 @@ def collect(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) ->
   """
   from tttjax import report  # pylint: disable=g-import-not-at-top; loads matplotlib
 
-  directories, notes = [], []
+  directories, notes, names = [], [], planning.labels(cells)
   for cell in cells:
     now = state.read(directory, cell, backend)
     note = ""
     if now.status != state.DONE:
       note = f"{now.status}, {now.rows} of {cell.rows} rows"
-      print(f"not complete: {cell.slug} ({note})")
+      print(f"not complete: {names[cell.slug]} ({note})")
     if now.rows:
       directories.append(state.workdir(directory, cell))
       notes.append(note)

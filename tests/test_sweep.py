@@ -157,6 +157,20 @@ def test_slug_is_readable_and_a_function_of_the_values_alone():
   assert planning.slug({}) == "base"
 
 
+def test_cells_are_called_by_what_they_differ_in():
+  cells = [
+    Cell("a", {"ttt.steps": 8, "strategies": ("qttt", "thinking"), "seeds": (0,)}, (), 3, 1),
+    Cell("b", {"ttt.steps": 16, "strategies": ("qttt",), "seeds": (0,)}, (), 3, 1),
+    Cell("c", {"ttt.steps": 16, "seeds": (0,)}, (), 3, 1),
+  ]
+  assert planning.labels(cells) == {
+    "a": "ttt.steps=8, strategies=qttt + thinking",
+    "b": "ttt.steps=16, strategies=qttt",
+    "c": "ttt.steps=16",
+  }
+  assert planning.labels(cells[1:2]) == {"b": "base"}
+
+
 def test_slugs_are_safe_distinct_and_bounded():
   values = [
     {"strategies": ("qttt(spans=oracle, steps=3)",)},
@@ -299,6 +313,14 @@ def test_every_cell_runs_and_a_second_run_does_nothing(stub, tmp_path):
   assert statuses(tmp_path, cells) == [state.DONE] * 3
   assert launcher.missing(tmp_path, cells, Local()) == []
   assert launcher.finish(tmp_path, cells, Local()) == 0
+
+
+def test_progress_names_the_log_and_counts_rows(stub, tmp_path, capsys):
+  cells = make_cells("a", "b")
+  run.run(cells, tmp_path, Local(), 1, stub(0.3), 0.01, report_seconds=0.05)
+  out = capsys.readouterr().out
+  assert f"[1/2] a\n    log: {tmp_path / 'logs' / 'a.log'}\n" in out
+  assert re.search(r"^a: \d of 3 rows after \d+ s$", out, re.M) and "b: done after" in out
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
