@@ -10,8 +10,8 @@ from tests import tiny_run
 from tests.errors import user_error
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.experiment import allowances
 from tttjax.experiment import config as run_config
+from tttjax.experiment import spending
 from tttjax.experiment.work import Place, Work, _longest_shared
 from tttjax.session import Ending, Output, Session, model_session
 from tttjax.strategies import STRATEGIES
@@ -236,7 +236,7 @@ def budget_of(plan, model, tokens=128, **changes):
   """The run's budget on a context of so many tokens, spans at uniform starts."""
   answer = plan.config.sampling.max_new_tokens
   lengths = Lengths(plan.models[model].config, tokens, 64, answer, tokens)
-  return allowances.budget_of(plan, dataclasses.replace(lengths, **changes))
+  return spending.budget_of(plan, dataclasses.replace(lengths, **changes))
 
 
 def test_steps_are_matched_to_a_given_thinking_budget(plan, model):
@@ -245,7 +245,7 @@ def test_steps_are_matched_to_a_given_thinking_budget(plan, model):
   )
   matched = run_config.check(config)
   budget = budget_of(matched, model)
-  allowed = allowances.allowances(matched, budget)
+  allowed = spending.allowances(matched, budget)
   assert allowed["thinking"].thinking_tokens == 100
   step = flops.ttt_step(budget.lengths.architecture, 128, 8)
   assert allowed["qttt"].flops <= allowed["thinking"].flops < allowed["qttt"].flops + step
@@ -260,7 +260,7 @@ def test_papers_rule_gives_thinking_2nk_tokens_and_each_sample_its_share(model):
     thinking__budget="paper",
   )
   plan = run_config.check(config)
-  allowed = allowances.allowances(plan, budget_of(plan, model))
+  allowed = spending.allowances(plan, budget_of(plan, model))
   assert [a.thinking_tokens for a in allowed.values()] == [128, 64, 32]
 
 
@@ -429,7 +429,7 @@ def test_qttt_with_a_span_of_its_own_takes_the_steps_that_the_budget_pays_for(mo
     )
   )
   budget = budget_of(plan, model)
-  plain, matched, given = allowances.allowances(plan, budget).values()
+  plain, matched, given = spending.allowances(plan, budget).values()
   step = flops.ttt_step(
     budget.lengths.architecture, 128, matched.ttt.span, span_kv=matched.ttt.span_kv
   )
@@ -448,7 +448,7 @@ def test_contexts_shorter_than_the_span_take_a_shorter_one_and_others_do_not_min
       lengths=(30,),
     )
   )
-  short = allowances.allowances(plan, budget_of(plan, model, 90, cut_spans=True))
+  short = spending.allowances(plan, budget_of(plan, model, 90, cut_spans=True))
   assert short["qttt"].ttt.span == 64
   assert short["thinking"].flops <= short["qttt"].flops
 
@@ -460,14 +460,14 @@ def test_span_that_does_not_fit_is_refused_where_lengths_are_tokens(model):
 
 
 def test_what_one_strategy_cannot_do_is_no_error_of_the_others(plan, model, monkeypatch):
-  real = allowances.allowance
+  real = spending.allowance
 
   def impossible(plan, budget, name):
     if name == "qttt":
       raise UserError("too long")
     return real(plan, budget, name)
 
-  monkeypatch.setattr(allowances, "allowance", impossible)
+  monkeypatch.setattr(spending, "allowance", impossible)
   plan = run_config.check(tiny_run.config(model, strategies=("in_context", "qttt")))
   unit = unit_of(Work(plan, model))
   assert set(unit.allowances) == {"in_context"} and unit.errors == {"qttt": "too long"}
@@ -476,7 +476,7 @@ def test_what_one_strategy_cannot_do_is_no_error_of_the_others(plan, model, monk
 def test_positions_must_hold_the_control_too(model):
   plan = run_config.check(tiny_run.config(model, strategies=("in_context(stretch=200)",)))
   with user_error("stretch=200 is shorter than a context of 201"):
-    allowances.allowances(plan, budget_of(plan, model, 150, other=201))
+    spending.allowances(plan, budget_of(plan, model, 150, other=201))
 
 
 def test_weights_that_are_not_finite_fall_back_to_the_base(plan, session, unit, results):

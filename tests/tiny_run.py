@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from tttjax.embedded.checkpoint_files import write_checkpoint
 from tttjax.embedded.vocabulary import VOCAB_SIZE, build_tokenizer
 from tttjax.experiment import default_config
 from tttjax.models.decoder import Decoder, init_params
 from tttjax.models.decoder_config import DecoderConfig
+from tttjax.pretrain.checkpoint_files import write_checkpoint
 from tttjax.ttt.hyperparameters import TTTConfig
 
 ARCHITECTURE = DecoderConfig(

@@ -19,7 +19,7 @@ from tttjax.checkpoint.fields import read_json
 from tttjax.checkpoint.paths import checkpoint_directory, user_path
 from tttjax.checkpoint.safetensors_index import DTYPES, INDEX_FILE, SINGLE_FILE, format_code
 from tttjax.errors import UserError
-from tttjax.models import layout
+from tttjax.models import tensor_layout
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.families import FAMILIES
@@ -142,7 +142,7 @@ def _check_target(path_out: pathlib.Path) -> None:
 def _check_fast(params: Params, fast: Params | None) -> None:
   if fast is None:
     return
-  expected = _leaf(params, layout.QUERY).shape
+  expected = _leaf(params, tensor_layout.QUERY).shape
   found = _delta(fast).shape
   if found != expected:
     raise UserError(
@@ -158,7 +158,7 @@ def _leaf(params: Params, path: tuple[str, ...]) -> jax.Array:
 
 
 def _delta(fast: Params) -> jax.Array:
-  return _leaf(fast, (*layout.QUERY[:-1], "delta"))
+  return _leaf(fast, (*tensor_layout.QUERY[:-1], "delta"))
 
 
 def _write_weights(
@@ -226,7 +226,7 @@ def _tensors(
   lost = moved = 0.0  # Squared norms: of the rounding of W_Q + Delta, and of Delta.
   for kind in FAMILIES[config.model_type].layouts_of(config):
     parameter = _leaf(params, kind.path)
-    merges = fast is not None and kind.path == layout.QUERY
+    merges = fast is not None and kind.path == tensor_layout.QUERY
     for layer, name in enumerate(kind.names(config)):
       value = _to_host(parameter[layer] if kind.stacked else parameter)
       if merges:

@@ -17,7 +17,7 @@ from tttjax.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from tttjax.checkpoint.safetensors_index import DTYPES, StoredTensor, format_code
 from tttjax.models.decoder import Decoder, Params, abstract_params
 from tttjax.models.families import FAMILIES
-from tttjax.models.layout import Layout
+from tttjax.models.tensor_layout import Layout
 
 _CHUNK_BYTES = 4 << 20  # Bounds the file pages mapped, and their copy, at a time.
 

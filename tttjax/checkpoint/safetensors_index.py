@@ -15,7 +15,7 @@ from tttjax.checkpoint.fields import read_json
 from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.families import FAMILIES
-from tttjax.models.layout import EMBEDDING, LM_HEAD
+from tttjax.models.tensor_layout import EMBEDDING, LM_HEAD
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

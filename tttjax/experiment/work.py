@@ -12,7 +12,7 @@ from tttjax.attention.caches import round_capacity
 from tttjax.checkpoint import Checkpoint
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
-from tttjax.experiment import allowances
+from tttjax.experiment import spending
 from tttjax.experiment.config import MOST_CONTEXTS, SHARED_RANGE, Plan
 from tttjax.strategies.budget import Allowance, Lengths
 from tttjax.strategies.strategy import Case, Decoding
@@ -56,10 +56,10 @@ class Unit:
   own_program: bool
 
 
-def estimate(plan: Plan) -> allowances.Estimate:
+def estimate(plan: Plan) -> spending.Estimate:
   """FLOPs and rows of a run; lengths in a task's own unit are measured on one example."""
   works = {model: Work(plan, model) for model in plan.models}
-  return allowances.estimate(plan, lambda model, task, length: works[model].lengths(task, length))
+  return spending.estimate(plan, lambda model, task, length: works[model].lengths(task, length))
 
 
 class Work:
@@ -110,11 +110,11 @@ class Work:
     case = dataclasses.replace(case, other=other)
     root = jax.random.fold_in(jax.random.key(place.seed), place.length)
     key = jax.random.fold_in(root, place.context)
-    budget = allowances.budget_of(plan, self._lengths(case, key))
+    budget = spending.budget_of(plan, self._lengths(case, key))
     allowed, errors = {}, {}
     for strategy in plan.strategies:
       try:
-        allowed[strategy] = allowances.allowance(plan, budget, strategy)
+        allowed[strategy] = spending.allowance(plan, budget, strategy)
       except UserError as reason:
         errors[strategy] = str(reason)
     own = case.capacity == self._capacity(case.num_tokens)
@@ -126,7 +126,7 @@ class Work:
     if not self._plan.in_tokens:
       return self._lengths(self._case(place, self._example(place)), None)
     answer = self._plan.config.sampling.max_new_tokens or self._plan.tasks[task].answer_tokens
-    return Lengths(self._checkpoint.config, length, allowances.PROMPT_TOKENS, answer, length)
+    return Lengths(self._checkpoint.config, length, spending.PROMPT_TOKENS, answer, length)
 
   def _make_example(self, place: Place) -> Example:
     """Seeds are those of (seed, context): the same needles in haystacks that grow."""

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from tttjax.models.decoder_config import DecoderConfig
-from tttjax.models.layout import LM_HEAD, Layout
+from tttjax.models.tensor_layout import LM_HEAD, Layout
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

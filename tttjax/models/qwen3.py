@@ -1,7 +1,7 @@
 """Dense Qwen3: per-head query and key norms before RoPE, no biases, head_dim of its own."""
 
 from tttjax.models.family import Family
-from tttjax.models.layout import EMBEDDING, LM_HEAD, Layout
+from tttjax.models.tensor_layout import EMBEDDING, LM_HEAD, Layout
 
 _RELEASES = "a dense Qwen3 checkpoint (0.6B to 32B, base, instruct or 2507)"
 

@@ -12,12 +12,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
-from tttjax.embedded.checkpoint_files import write_checkpoint
 from tttjax.embedded.vocabulary import VOCAB_SIZE, build_tokenizer
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, init_params
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.pretrain import curve, evaluate, train
+from tttjax.pretrain.checkpoint_files import write_checkpoint
 from tttjax.pretrain.data import Generator, Stage
 
 
