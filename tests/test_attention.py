@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.reference import relative_error
-from tttjax.attention import attend_cache, attend_dense, chunked, merge
+from tttjax.attention import Backend, attend_cache, attend_dense, backends, blocks, chunked, merge
+from tttjax.attention.folding import fold, unfold
 from tttjax.attention.merging import MASKED
-from tttjax.attention.phases import fold, unfold
 
-_B, _K, _R, _S, _D, _LAYER = 2, 2, 12, 96, 8, 1
+_B, _T, _H, _K, _S, _D, _LAYER = 2, 12, 6, 2, 96, 8, 1
 
 
 @pytest.fixture(scope="module")
@@ -21,36 +21,37 @@ def problem():
   """Queries, a two-layer cache, windows of all kinds and cotangents of o and lse."""
   rng = np.random.default_rng(3)
   f32 = lambda *shape: (rng.normal(size=shape) * 1.5).astype(np.float32)
-  limit = rng.integers(1, _S + 1, (_B, _R)).astype(np.int32)
+  limit = rng.integers(1, _S + 1, (_B, _T)).astype(np.int32)
   first = np.asarray([0, 37], np.int32)
-  limit[0, :3] = [0, 1, _S]  # an empty row, a single slot, everything
+  limit[0, :3] = [0, 1, _S]  # an empty query, a single slot, everything
   limit[1, :3] = [37, 20, 38]  # empty by first, limit below first, a single slot
   return {
-    "q": f32(_B, _K, _R, _D),
+    "q": f32(_B, _T, _H, _D),
     "keys": f32(2, _B, _K, _S, _D),
     "values": f32(2, _B, _K, _S, _D),
     "first": first,
     "limit": limit,
-    "do": f32(_B, _K, _R, _D),
-    "dlse": f32(_B, _K, _R),
+    "do": f32(_B, _T, _H, _D),
+    "dlse": f32(_B, _T, _H),
   }
 
 
 def _torch_attention(q, k, v, first, limit):
-  """(o, lse, which rows see a slot), the softmax written out, float64."""
+  """(o, lse, which queries see a slot), the softmax written out, float64."""
   slots = np.arange(k.shape[2])
   visible = (slots >= first[:, None, None]) & (slots < limit[:, :, None])
-  seen = torch.tensor(visible.any(-1))[:, None].expand(q.shape[:3])
-  scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+  k, v = (x.repeat_interleave(_H // _K, dim=1) for x in (k, v))
+  seen = torch.tensor(visible.any(-1))[..., None].expand(q.shape[:3])
+  scores = q.transpose(1, 2) @ k.transpose(2, 3) / q.shape[-1] ** 0.5
   scores = scores.masked_fill(~torch.tensor(visible)[:, None], -1e300)
   lse = scores.logsumexp(-1)
-  o = torch.where(seen[..., None], (scores - lse[..., None]).exp() @ v, 0.0)
-  return o, lse, seen
+  o = ((scores - lse[..., None]).exp() @ v).transpose(1, 2)
+  return torch.where(seen[..., None], o, 0.0), lse.transpose(1, 2), seen
 
 
 @pytest.fixture(scope="module")
 def expected(problem):
-  """o, lse, dq, dk, dv in float64 from torch autograd; cotangents of empty rows' lse left out."""
+  """o, lse, dq, dk, dv in float64 from torch autograd, the lse of empty queries left out."""
   leaf = lambda x: torch.tensor(x, dtype=torch.float64, requires_grad=True)
   q, k, v = (leaf(x) for x in (problem["q"], problem["keys"][_LAYER], problem["values"][_LAYER]))
   o, lse, seen = _torch_attention(q, k, v, problem["first"], problem["limit"])
@@ -83,8 +84,8 @@ def _pulled(function, problem):
 def test_chunked_attention_and_its_query_gradient_equal_autodiff(
   problem, expected, block, monkeypatch
 ):
-  monkeypatch.setattr(chunked, "_MAX_BLOCK", block)
-  assert chunked.block_size(_R, _S) == block
+  monkeypatch.setattr(blocks, "_MAX_BLOCK", block)
+  assert blocks.block_size(_T * _H // _K, _S) == block
   o, lse, dq = _pulled(lambda q: _cached(problem, q), problem)
   _check_forward(o, lse, expected)
   np.testing.assert_allclose(dq, expected["dq"], atol=1e-5)
@@ -95,9 +96,9 @@ def test_the_slots_that_are_read_follow_the_length_and_not_the_capacity(rows):
   for capacity, length in itertools.product((1024, 1408, 8192, 32768), (1, 300, 1000, 1024)):
     q, keys = np.zeros((1, 1, rows, 1)), np.broadcast_to(np.zeros(()), (1, 1, 1, capacity, 1))
     first, limit = np.zeros(1, np.int32), np.full((1, rows), length, np.int32)
-    block, begin, end = chunked.visited(q, keys, first, limit)
+    block, begin, end = blocks.visited(q, keys, first, limit)
     assert begin == 0 and length <= end * block < length + 512
-    _, begin, end = chunked.visited(q, keys, limit[0, :1] - 1, limit)
+    _, begin, end = blocks.visited(q, keys, limit[0, :1] - 1, limit)
     assert end - begin == 1
 
 
@@ -158,7 +159,7 @@ def test_bfloat16_attention_is_within_bfloat16_rounding(problem, expected):
 
 
 def _parts(problem, q, *edges):
-  """Attention over the slots between consecutive edges, every row seeing all of them."""
+  """Attention over the slots between consecutive edges, every query seeing all of them."""
   k, v = problem["keys"][_LAYER], problem["values"][_LAYER]
   for low, high in itertools.pairwise(edges):
     yield attend_dense(
@@ -166,7 +167,7 @@ def _parts(problem, q, *edges):
       k,
       v,
       jnp.full((_B,), low, jnp.int32),
-      jnp.full((_B, _R), high, jnp.int32),
+      jnp.full((_B, _T), high, jnp.int32),
     )
 
 
@@ -203,7 +204,7 @@ def test_merging_two_empty_parts_is_empty(problem):
 def test_the_gradient_through_a_merge_equals_the_whole(problem):
   def split(q):
     k, v = problem["keys"], problem["values"]
-    first, limit = jnp.zeros((_B,), jnp.int32), jnp.full((_B, _R), 41, jnp.int32)
+    first, limit = jnp.zeros((_B,), jnp.int32), jnp.full((_B, _T), 41, jnp.int32)
     prefix = attend_cache(q, k, v, _LAYER, first, limit)
     return merge(*prefix, *attend_dense(q, k[_LAYER], v[_LAYER], first + 41, limit * 0 + _S))
 
@@ -219,3 +220,25 @@ def test_folding_groups_heads_by_their_kv_head(rng):
     for head in range(6):
       np.testing.assert_allclose(rows[:, head // 3, token * 3 + head % 3], q[:, token, head], 1e-6)
   np.testing.assert_allclose(unfold(jnp.asarray(rows), 5), q, rtol=1e-6)
+
+
+def test_a_backend_sees_queries_that_are_not_folded(problem, expected, monkeypatch):
+  class Recorded:
+    """The portable kernels, which also note what they are given."""
+
+    shapes = []
+
+    def __getattr__(self, name):
+      def kernel(q, *rest):
+        self.shapes.append((name, q.shape))
+        return getattr(chunked, name)(q, *rest)
+
+      return kernel
+
+  monkeypatch.setitem(backends.BACKENDS, "recorded", Recorded())
+  p, backend = problem, Backend(name="recorded")
+  slots = p["keys"], p["values"], _LAYER, p["first"], p["limit"]
+  o, lse, dq = _pulled(lambda q: attend_cache(q, *slots, backend), p)
+  _check_forward(o, lse, expected)
+  np.testing.assert_allclose(dq, expected["dq"], atol=1e-5)
+  assert Recorded.shapes == [(name, (_B, _T, _H, _D)) for name in ("forward", "backward_q")]

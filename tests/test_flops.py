@@ -193,12 +193,12 @@ def backend(request, monkeypatch):
   """The model's own cached attention, and plain dense autodiff in its place."""
   if request.param == "dense":
 
-    def dense(q, keys, values, layer, first, limit, mesh=None):
-      del mesh
-      return attend_dense(q, keys[layer], values[layer], first, limit)
+    def dense(q, keys, values, layer, first, limits, backend=None):
+      del backend
+      return attend_dense(q, keys[layer], values[layer], first, limits)
 
     monkeypatch.setattr(memory, "attend_cache", dense)
-    monkeypatch.setattr(memory, "attend_written", lambda q, k, v, *cached: dense(q, *cached[:-1]))
+    monkeypatch.setattr(memory, "attend_written", lambda q, k, v, *cached: dense(q, *cached[:5]))
   return request.param
 
 

@@ -5,24 +5,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttjax.attention import MASKED, attend_marked, chunked
+from tttjax.attention import MASKED, attend_marked, blocks
 
-_LAYERS, _B, _K, _N, _PER, _S, _D = 2, 2, 2, 3, 5, 384, 8
+_LAYERS, _B, _H, _K, _N, _PER, _S, _D = 2, 2, 4, 2, 3, 5, 384, 8
 
 
 def _expected(q, keys, values, marks, layer, first, limit):
-  """float64 (o, lse, top) over the marked slots and over the others, row by row."""
+  """float64 (o, lse, top) over the marked slots and over the others, query by query."""
   results = []
   for wanted in (True, False):
-    o, lse, top = np.zeros((_B, _K, _N * _PER, _D)), *np.full((2, _B, _K, _N * _PER), MASKED)
-    for b, k, r in np.ndindex(lse.shape):
-      slots = [s for s in range(first[b], limit[b, r]) if marks[b, r // _PER, s] == wanted]
+    o, lse, top = np.zeros((_B, _N * _PER, _H, _D)), *np.full((2, _B, _N * _PER, _H), MASKED)
+    for b, t, h in np.ndindex(lse.shape):
+      k = h // (_H // _K)
+      slots = [s for s in range(first[b], limit[b, t]) if marks[b, t // _PER, s] == wanted]
       if slots:
-        scores = keys[layer, b, k, slots].astype(np.float64) @ q[b, k, r] / np.sqrt(_D)
-        top[b, k, r] = scores.max()
+        scores = keys[layer, b, k, slots].astype(np.float64) @ q[b, t, h] / np.sqrt(_D)
+        top[b, t, h] = scores.max()
         weights = np.exp(scores - scores.max())
-        lse[b, k, r] = scores.max() + np.log(weights.sum())
-        o[b, k, r] = weights @ values[layer, b, k, slots] / weights.sum()
+        lse[b, t, h] = scores.max() + np.log(weights.sum())
+        o[b, t, h] = weights @ values[layer, b, k, slots] / weights.sum()
     results.append((o, lse, top))
   return results
 
@@ -30,8 +31,8 @@ def _expected(q, keys, values, marks, layer, first, limit):
 @pytest.fixture(params=[1.0, 30.0], ids=["even", "sharp"])
 def case(request, rng, monkeypatch):
   """Arguments whose slots take three blocks; sharp scores make shares round to 0 and 1."""
-  monkeypatch.setattr(chunked, "_MAX_BLOCK", 128)
-  q = rng.normal(size=(_B, _K, _N * _PER, _D)).astype(np.float32) * request.param
+  monkeypatch.setattr(blocks, "_MAX_BLOCK", 128)
+  q = rng.normal(size=(_B, _N * _PER, _H, _D)).astype(np.float32) * request.param
   keys, values = rng.normal(size=(2, _LAYERS, _B, _K, _S, _D)).astype(np.float32)
   marks = rng.random((_B, _N, _S)) < 0.1
   marks[1, 2] = False

@@ -1,11 +1,21 @@
-"""The one attention operation, its backends, and the merge of parts.
+"""Attention: one operation, what it reads, and what a layer's queries see. Knows no model.
 
-Every phase (prefill, span step, question, decode) is the same operation: rows
-of queries [B, K, R, d], GQA folded into the rows, against the slots
-first <= slot < limit of a fixed-capacity cache. It returns the output and the
-logsumexp in float32, and two parts combine by `merge`.
+Every phase (prefill, span step, question, decode) is the same operation: queries
+[B, T, H, d] against the slots first <= slot < limit of a fixed-capacity cache. It
+returns the output and the logsumexp in float32, and parts combine by `merge`.
+
+  caches           the frozen prefix, the growing suffix, their slots
+  phases           what the queries of a call attend to: the protocol that the model calls
+  cached, written  attention over frozen slots, and over slots that this call fills, with their
+                   gradients
+  dense_attention  ordinary autodiff: the reference, and the tokens' attention to themselves
+  marked           the marked slots apart from the others, for measurements
+  backends         which kernels compute it: the one dispatch; chunked (over blocks, folding) is
+                   the portable one
+  merging, frozen  the merge of parts; constants whose derivative is an error
 """
 
+from tttjax.attention.backends import Backend
 from tttjax.attention.cached import attend_cache
 from tttjax.attention.dense_attention import attend_dense
 from tttjax.attention.marked import attend_marked, attend_whole
@@ -14,6 +24,7 @@ from tttjax.attention.written import attend_written
 
 __all__ = [
   "MASKED",
+  "Backend",
   "attend_cache",
   "attend_dense",
   "attend_marked",

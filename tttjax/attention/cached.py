@@ -11,65 +11,65 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from tttjax.attention import chunked
+from tttjax.attention.backends import Backend
 from tttjax.attention.frozen import frozen
 from tttjax.sharding import axis_size, spec
 
 
-def attend_cache(q, keys, values, layer, first, limit, mesh=None):
-  """Attention of query rows over one layer of a cache.
+def attend_cache(q, keys, values, layer, first, limits, backend=Backend()):
+  """Attention of queries over one layer of a cache.
 
   Args:
-    q: [B, K, R, d] query rows, GQA folded into R.
+    q: [B, T, H, d] queries; the heads h*G .. h*G + G-1 read KV head h.
     keys, values: [L, B, K, S, d]; with a mesh whose context axis is larger than
       one, S is split over it and the parts are merged by their logsumexp.
     layer: int32 scalar, traced.
     first: int32 [B], first visible slot.
-    limit: int32 [B, R], one past the last visible slot of each row.
-    mesh: the mesh that shards the slots, or None where they are not sharded.
+    limits: int32 [B, T], one past the last visible slot of each query.
+    backend: static; the kernels, and the mesh that shards the slots.
 
   Returns:
-    o float32 [B, K, R, d] and lse float32 [B, K, R], both differentiable in q alone.
+    o float32 [B, T, H, d] and lse float32 [B, T, H], both differentiable in q alone.
 
   Raises:
     UserError: where a gradient is asked for that would flow through keys or values.
   """
-  return _attend(q, frozen(keys), frozen(values), layer, first, limit, mesh)
+  return _attend(q, frozen(keys), frozen(values), layer, first, limits, backend)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
-def _attend(q, keys, values, layer, first, limit, mesh):
-  return _forward(q, keys, values, layer, first, limit, mesh)
+def _attend(q, keys, values, layer, first, limits, backend):
+  return _forward(q, keys, values, layer, first, limits, backend)
 
 
-def _attend_fwd(q, keys, values, layer, first, limit, mesh):
-  o, lse = _forward(q, keys, values, layer, first, limit, mesh)
-  return (o, lse), (q, keys, values, layer, first, limit, o, lse)
+def _attend_fwd(q, keys, values, layer, first, limits, backend):
+  o, lse = _forward(q, keys, values, layer, first, limits, backend)
+  return (o, lse), (q, keys, values, layer, first, limits, o, lse)
 
 
-def _attend_bwd(mesh, residuals, cotangents):
-  q, keys, values, layer, first, limit, o, lse = residuals
-  do, dlse = cotangents
-  dq = _backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse, mesh)
-  return dq.astype(q.dtype), None, None, None, None, None
+def _attend_bwd(backend, residuals, cotangents):
+  dq = _backward_q(*residuals, *cotangents, backend)
+  return dq.astype(residuals[0].dtype), None, None, None, None, None
 
 
 _attend.defvjp(_attend_fwd, _attend_bwd)
 
 
-def cache_specs(mesh, q, keys):
-  """PartitionSpecs of (q, cache, layer, first, limit, lse) on `mesh`."""
-  heads = spec(mesh, ("batch", "kv_heads", None, None), q.shape)
+def cache_specs(mesh, keys):
+  """PartitionSpecs of (q, cache, layer, first, limits, lse) on `mesh`.
+
+  Query heads are split where the KV heads that they read are, and not otherwise.
+  """
   cache = spec(mesh, (None, "batch", "kv_heads", "slots", None), keys.shape)
-  batch, kv = heads[0], heads[1]
+  batch, kv = cache[1], cache[2]
   p = jax.sharding.PartitionSpec
-  return heads, cache, p(), p(batch), p(batch, None), p(batch, kv, None)
+  return p(batch, None, kv, None), cache, p(), p(batch), p(batch, None), p(batch, None, kv)
 
 
-def local_window(first, limit, slots):
+def local_window(first, limits, slots):
   """The window in this shard's slots: shard c of the context axis holds [c*slots, (c+1)*slots)."""
   offset = lax.axis_index("context") * slots
-  return first - offset, limit - offset
+  return first - offset, limits - offset
 
 
 def is_split(mesh, keys):
@@ -87,39 +87,39 @@ def merge_shards(o, lse):
   return o, top + jnp.log(total)
 
 
-def _forward(q, keys, values, layer, first, limit, mesh):
-  if not is_split(mesh, keys):
-    return chunked.forward(q, keys, values, layer, first, limit)
-  heads, cache, scalar, per_batch, per_row, lse_spec = cache_specs(mesh, q, keys)
+def _forward(q, keys, values, layer, first, limits, backend):
+  if not is_split(backend.mesh, keys):
+    return backend.kernels.forward(q, keys, values, layer, first, limits)
+  heads, cache, scalar, per_batch, per_query, lse_spec = cache_specs(backend.mesh, keys)
 
-  def local(q, keys, values, layer, first, limit):
-    first, limit = local_window(first, limit, keys.shape[3])
-    o, lse = chunked.forward(q, keys, values, layer, first, limit)
-    return merge_shards(o, lse)
+  def local(q, keys, values, layer, first, limits):
+    first, limits = local_window(first, limits, keys.shape[3])
+    return merge_shards(*backend.kernels.forward(q, keys, values, layer, first, limits))
 
   return jax.shard_map(
     local,
-    mesh=mesh,
-    in_specs=(heads, cache, cache, scalar, per_batch, per_row),
+    mesh=backend.mesh,
+    in_specs=(heads, cache, cache, scalar, per_batch, per_query),
     out_specs=(heads, lse_spec),
     check_vma=False,
-  )(q, keys, values, layer, first, limit)
+  )(q, keys, values, layer, first, limits)
 
 
-def _backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse, mesh):
-  if not is_split(mesh, keys):
-    return chunked.backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse)
-  heads, cache, scalar, per_batch, per_row, lse_spec = cache_specs(mesh, q, keys)
+def _backward_q(q, keys, values, layer, first, limits, o, lse, do, dlse, backend):
+  if not is_split(backend.mesh, keys):
+    return backend.kernels.backward_q(q, keys, values, layer, first, limits, o, lse, do, dlse)
+  heads, cache, scalar, per_batch, per_query, lse_spec = cache_specs(backend.mesh, keys)
 
-  def local(q, keys, values, layer, first, limit, o, lse, do, dlse):
-    first, limit = local_window(first, limit, keys.shape[3])
-    dq = chunked.backward_q(q, keys, values, layer, first, limit, o, lse, do, dlse)
+  def local(q, keys, values, layer, first, limits, *results):
+    first, limits = local_window(first, limits, keys.shape[3])
+    dq = backend.kernels.backward_q(q, keys, values, layer, first, limits, *results)
     return lax.psum(dq, "context")
 
   return jax.shard_map(
     local,
-    mesh=mesh,
-    in_specs=(heads, cache, cache, scalar, per_batch, per_row) + (heads, lse_spec, heads, lse_spec),
+    mesh=backend.mesh,
+    in_specs=(heads, cache, cache, scalar, per_batch, per_query)
+    + (heads, lse_spec, heads, lse_spec),
     out_specs=heads,
     check_vma=False,
-  )(q, keys, values, layer, first, limit, o, lse, do, dlse)
+  )(q, keys, values, layer, first, limits, o, lse, do, dlse)

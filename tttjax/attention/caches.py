@@ -5,9 +5,9 @@ import jax
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from tttjax.errors import UserError
-from tttjax.models.decoder_config import DecoderConfig
 from tttjax.sharding import axis_size, constrain, spec
 
 # Slots are a multiple of this, so that attention can read them in whole blocks.
@@ -44,6 +44,24 @@ class PrefixCache:
     return self.replace(lengths=self.lengths - tokens)
 
 
+@struct.dataclass
+class SuffixCache:
+  """Keys and values of what follows a context; the rows are aligned at their last prompt token.
+
+  Attributes:
+    keys, values: [L, R, K, S, head_dim].
+    first: int32 [R], first slot in use.
+    base: int32 [R], RoPE position of that slot.
+    offset: int32 scalar, next slot to write.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+  first: jax.Array
+  base: jax.Array
+  offset: jax.Array
+
+
 def round_capacity(tokens: int, context_shards: int = 1) -> int:
   """Smallest default capacity that holds `tokens`: 1, 1.25 or 1.5 times a power of two.
 
@@ -75,16 +93,9 @@ def check_capacity(capacity: int, tokens: int, context_shards: int) -> None:
 
 
 def empty_slots(
-  config: DecoderConfig, batch: int, capacity: int, dtype, mesh, split: bool
+  shape: tuple[int, int, int, int, int], dtype, mesh: Mesh | None, split: bool
 ) -> tuple[jax.Array, jax.Array]:
-  """Zero keys and values [L, B, K, capacity, d]; `split` shards the slots over the context axis."""
-  shape = (
-    config.num_hidden_layers,
-    batch,
-    config.num_key_value_heads,
-    capacity,
-    config.head_dim,
-  )
+  """Zero keys and values [L, B, K, S, d]; `split` shards the slots over the mesh's context axis."""
   axes = (None, "batch", "kv_heads", "slots" if split else None, None)
   zeros = jnp.zeros(shape, dtype)
   return constrain(zeros, mesh, *axes), constrain(zeros, mesh, *axes)
@@ -115,7 +126,7 @@ def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Ar
     begin = offset - lax.axis_index("context") * slots
     # The window of `width` local slots nearest to the new ones, and what of it is new.
     at = jnp.clip(begin, 0, slots - width)
-    source = at + jnp.arange(width) - begin
+    source = at + jnp.arange(width, dtype=jnp.int32) - begin
     mine = (source >= 0) & (source < new.shape[2])
     fresh = jnp.take(new, jnp.clip(source, 0, new.shape[2] - 1), axis=2)[None]
     start = (layer, zero, zero, at, zero)

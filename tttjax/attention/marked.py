@@ -10,17 +10,18 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from tttjax.attention import cached, chunked
+from tttjax.attention import blocks, cached
+from tttjax.attention.folding import fold, fold_limits, unfold
 from tttjax.sharding import spec
 
 
 class Part(NamedTuple):
-  """Attention over one set of slots; of a row that sees none of them o = 0, lse = top = MASKED.
+  """Attention over one set of slots; of a query that sees none of them o = 0, lse = top = MASKED.
 
   Attributes:
-    o: float32 [B, K, R, d].
-    lse: float32 [B, K, R], logsumexp of the scaled scores.
-    top: float32 [B, K, R], the largest of them.
+    o: float32 [B, T, H, d].
+    lse: float32 [B, T, H], logsumexp of the scaled scores.
+    top: float32 [B, T, H], the largest of them.
   """
 
   o: jax.Array
@@ -28,69 +29,65 @@ class Part(NamedTuple):
   top: jax.Array
 
 
-def attend_marked(q, keys, values, marks, layer, first, limit, mesh=None) -> tuple[Part, Part]:
-  """Attention of query rows over the marked and over the other visible slots of a layer.
+def attend_marked(q, keys, values, marks, layer, first, limits, mesh=None) -> tuple[Part, Part]:
+  """Attention of queries over the marked and over the other visible slots of a layer.
 
   Args:
-    q, keys, values, layer, first, limit, mesh: as `attend_cache`. Weights and values are
+    q, keys, values, layer, first, limits: as of `attend_cache`. Weights and values are
       multiplied in the wider of q's and the values' dtypes.
-    marks: bool [B, n, S]; row r of the R rows goes by marks r // (R / n).
+    marks: bool [B, n, S]; query t of the T goes by marks t // (T / n).
+    mesh: shards the slots. Kernels give no largest score: this is always the portable code.
 
   Returns:
     (over the marked slots, over the others). Their `merge` is what `attend_cache` gives.
   """
   if not cached.is_split(mesh, keys):
-    return _forward(q, keys, values, marks, layer, first, limit)
-  heads, cache, scalar, per_batch, per_row, lse_spec = cached.cache_specs(mesh, q, keys)
+    return _forward(q, keys, values, marks, layer, first, limits)
+  heads, cache, scalar, per_batch, per_query, lse_spec = cached.cache_specs(mesh, keys)
   part = Part(heads, lse_spec, lse_spec)
 
-  def local(q, keys, values, marks, layer, first, limit):
-    first, limit = cached.local_window(first, limit, keys.shape[3])
-    parts = _forward(q, keys, values, marks, layer, first, limit)
+  def local(q, keys, values, marks, layer, first, limits):
+    first, limits = cached.local_window(first, limits, keys.shape[3])
+    parts = _forward(q, keys, values, marks, layer, first, limits)
     return tuple(
       Part(*cached.merge_shards(o, lse), lax.pmax(top, "context")) for o, lse, top in parts
     )
 
+  marks_spec = spec(mesh, ("batch", None, "slots"), marks.shape)
   return jax.shard_map(
     local,
     mesh=mesh,
-    in_specs=(
-      heads,
-      cache,
-      cache,
-      spec(mesh, ("batch", None, "slots"), marks.shape),
-      scalar,
-      per_batch,
-      per_row,
-    ),
+    in_specs=(heads, cache, cache, marks_spec, scalar, per_batch, per_query),
     out_specs=(part, part),
     check_vma=False,
-  )(q, keys, values, marks, layer, first, limit)
+  )(q, keys, values, marks, layer, first, limits)
 
 
-def attend_whole(q, keys, values, layer, first, limit) -> Part:
+def attend_whole(q, keys, values, layer, first, limits) -> Part:
   """Attention over all visible slots of a cache that is not split, with the largest score."""
-  (part,) = _forward(q, keys, values, None, layer, first, limit)
+  (part,) = _forward(q, keys, values, None, layer, first, limits)
   return part
 
 
-def _forward(q, keys, values, marks, layer, first, limit):
+def _forward(q, keys, values, marks, layer, first, limits):
   """The parts over marked and other slots, or without marks the one over all."""
-  block, begin, end = chunked.visited(q, keys, first, limit)
+  t, kv_heads = q.shape[1], keys.shape[2]
+  q, limits = fold(q, kv_heads), fold_limits(limits, q.shape[2] // kv_heads)
+  block, begin, end = blocks.visited(q, keys, first, limits)
   dtype = jnp.promote_types(q.dtype, values.dtype)
 
   def body(index, parts):
-    k, v = (chunked.read(slots, layer, index, block) for slots in (keys, values))
-    scores, visible = chunked.block_scores(q, k, index, block, first, limit)
+    k, v = (blocks.read(slots, layer, index, block) for slots in (keys, values))
+    scores, visible = blocks.block_scores(q, k, index, block, first, limits)
     sets = (visible,)
     if marks is not None:
       marked = lax.dynamic_slice_in_dim(marks, index * block, block, axis=2)
       marked = jnp.repeat(marked, q.shape[2] // marks.shape[1], axis=1)[:, None]
       sets = visible & marked, visible & ~marked
     return tuple(
-      chunked.add_block(part, scores, chosen, v, dtype) for part, chosen in zip(parts, sets)
+      blocks.add_block(part, scores, chosen, v, dtype) for part, chosen in zip(parts, sets)
     )
 
-  parts = (chunked.nothing_seen(q, values),) * (1 if marks is None else 2)
+  parts = (blocks.nothing_seen(q, values),) * (1 if marks is None else 2)
   parts = lax.fori_loop(begin, end, body, parts)
-  return tuple(Part(*chunked.finish(part)) for part in parts)
+  return tuple(Part(*(unfold(x, t) for x in blocks.finish(part))) for part in parts)

@@ -10,6 +10,9 @@ where q is [B, T, H, d] after RoPE, `project_kv()` computes this layer's k and v
 traced int32, and o is float32 [B, T, H, d]. `memory` is constant over the
 layers; `state` is carried through them and updated in place. Frozen caches must
 be in `memory`, not `state`: autodiff would save a copy of a carried one per layer.
+
+A phase is a value: the caches it reads, where its tokens are in them, and the
+static `Backend`.
 """
 
 from collections.abc import Callable
@@ -17,41 +20,38 @@ from collections.abc import Callable
 from flax import struct
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
-from tttjax.attention import attend_cache, attend_dense, attend_written, merge
-from tttjax.attention.caches import write_slots
+from tttjax.attention.backends import Backend
+from tttjax.attention.cached import attend_cache
+from tttjax.attention.caches import PrefixCache, SuffixCache, write_slots
+from tttjax.attention.dense_attention import attend_dense
 from tttjax.attention.frozen import frozen
+from tttjax.attention.merging import merge
+from tttjax.attention.written import attend_written
 
 KV = tuple[jax.Array, jax.Array]
 
 
-def fold(q: jax.Array, kv_heads: int) -> jax.Array:
-  """Queries [B, T, H, d] as rows [B, K, T*G, d]: the G heads of a group share their keys."""
-  b, t, h, d = q.shape
-  grouped = q.reshape(b, t, kv_heads, h // kv_heads, d)
-  return grouped.transpose(0, 2, 1, 3, 4).reshape(b, kv_heads, -1, d)
+def slot_major(kv: KV) -> KV:
+  """New k and v [B, T, K, d] as caches hold them, [B, K, T, d]."""
+  k, v = kv
+  return k.swapaxes(1, 2), v.swapaxes(1, 2)
 
 
-def unfold(o: jax.Array, t: int) -> jax.Array:
-  """The inverse of `fold`: [B, K, T*G, ...] to [B, T, H, ...]."""
-  b, k, rows = o.shape[:3]
-  grouped = o.reshape(b, k, t, rows // t, *o.shape[3:])
-  return jnp.moveaxis(grouped, 2, 1).reshape(b, t, k * (rows // t), *o.shape[3:])
+def causal_limits(offset, q: jax.Array) -> jax.Array:
+  """int32 [B, T]: query t of q, in slot offset + t, sees the slots up to its own."""
+  b, t = q.shape[:2]
+  return jnp.broadcast_to(offset + jnp.arange(1, t + 1, dtype=jnp.int32), (b, t))
 
 
-def row_limits(limits: jax.Array, group: int) -> jax.Array:
-  """Limits of queries [B, T] for their folded rows [B, T*G]."""
-  return jnp.repeat(limits, group, axis=1)
+def _from_zero(q: jax.Array) -> jax.Array:
+  """The first slot int32 [B] where no slots are left out at the front."""
+  return jnp.zeros(q.shape[:1], jnp.int32)
 
 
-def _dense_causal(q, k, v):
-  """Rows and logsumexp of causal attention among T new tokens: q folded, k and v [B, T, K, d]."""
-  b, t, kv_heads, _ = k.shape
-  limits = jnp.broadcast_to(jnp.arange(1, t + 1), (b, t))
-  k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-  group = q.shape[2] // t
-  return attend_dense(q, k, v, jnp.zeros((b,), jnp.int32), row_limits(limits, group))
+def _attend_to_themselves(q, kv: KV):
+  """Causal attention among T new tokens, k and v slot-major: output and logsumexp."""
+  return attend_dense(q, *kv, _from_zero(q), causal_limits(jnp.int32(0), q))
 
 
 @struct.dataclass
@@ -63,9 +63,8 @@ class SelfAttention:
 
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
     del layer
-    k, v = project_kv()
-    o, _ = _dense_causal(fold(q, k.shape[2]), k, v)
-    return unfold(o, q.shape[1]), state
+    o, _ = _attend_to_themselves(q, slot_major(project_kv()))
+    return o, state
 
 
 @struct.dataclass
@@ -73,37 +72,27 @@ class WritePrefix:
   """Prefill of one chunk: its K and V go into the slots, its queries see all slots up to their own.
 
   Attributes:
-    keys, values: the [L, B, K, capacity, d] slots to fill.
+    cache: whose keys and values are filled; its positions and lengths are not read.
     offset: int32 scalar, slot of the chunk's first token.
+    backend: static.
   """
 
-  keys: jax.Array
-  values: jax.Array
+  cache: PrefixCache
   offset: jax.Array
-  mesh: Mesh | None = struct.field(pytree_node=False, default=None)
+  backend: Backend = struct.field(pytree_node=False, default=Backend())
 
   def start(self) -> KV:
-    return self.keys, self.values
+    return self.cache.keys, self.cache.values
 
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
-    k, v = project_kv()
-    keys, values = (
-      write_slots(slots, new.swapaxes(1, 2), layer, self.offset, self.mesh)
-      for slots, new in zip(state, (k, v))
+    mesh = self.backend.mesh
+    state = tuple(
+      write_slots(slots, new, layer, self.offset, mesh)
+      for slots, new in zip(state, slot_major(project_kv()))
     )
-    b, t, h, _ = q.shape
-    limits = jnp.broadcast_to(self.offset + jnp.arange(1, t + 1), (b, t))
-    rows, kv_heads = fold(q, k.shape[2]), k.shape[2]
-    o, _ = attend_cache(
-      rows,
-      keys,
-      values,
-      layer,
-      jnp.zeros((b,), jnp.int32),
-      row_limits(limits, h // kv_heads),
-      self.mesh,
-    )
-    return unfold(o, t), (keys, values)
+    limits = causal_limits(self.offset, q)
+    o, _ = attend_cache(q, *state, layer, _from_zero(q), limits, self.backend)
+    return o, state
 
 
 @struct.dataclass
@@ -114,33 +103,23 @@ class FrozenSpan:
   residual stream and MLP.
 
   Attributes:
-    keys, values: [L, 1, K, capacity, d].
+    cache: of batch 1.
     begin: int32 scalar, slot of the span's first token.
+    backend: static.
   """
 
-  keys: jax.Array
-  values: jax.Array
+  cache: PrefixCache
   begin: jax.Array
-  mesh: Mesh | None = struct.field(pytree_node=False, default=None)
+  backend: Backend = struct.field(pytree_node=False, default=Backend())
 
   def start(self) -> tuple[()]:
     return ()
 
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
     del project_kv
-    b, t, h, _ = q.shape
-    kv_heads = self.keys.shape[2]
-    limits = jnp.broadcast_to(self.begin + jnp.arange(1, t + 1), (b, t))
-    o, _ = attend_cache(
-      fold(q, kv_heads),
-      self.keys,
-      self.values,
-      layer,
-      jnp.zeros((b,), jnp.int32),
-      row_limits(limits, h // kv_heads),
-      self.mesh,
-    )
-    return unfold(o, t), state
+    slots, limits = (self.cache.keys, self.cache.values), causal_limits(self.begin, q)
+    o, _ = attend_cache(q, *slots, layer, _from_zero(q), limits, self.backend)
+    return o, state
 
 
 @struct.dataclass
@@ -148,79 +127,61 @@ class RecomputedSpan(FrozenSpan):
   """A span whose own K and V are computed again, with their gradient; earlier slots stay frozen."""
 
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
-    k, v = project_kv()
-    b, t, h, _ = q.shape
-    rows = fold(q, k.shape[2])
-    limits = jnp.broadcast_to(self.begin, (b, t * (h // k.shape[2])))
-    first = jnp.zeros((b,), jnp.int32)
-    prefix = attend_cache(rows, self.keys, self.values, layer, first, limits, self.mesh)
-    o, _ = merge(*prefix, *_dense_causal(rows, k, v))
-    return unfold(o, t), state
+    slots = self.cache.keys, self.cache.values
+    limits = jnp.broadcast_to(self.begin, q.shape[:2])
+    prefix = attend_cache(q, *slots, layer, _from_zero(q), limits, self.backend)
+    o, _ = merge(*prefix, *_attend_to_themselves(q, slot_major(project_kv())))
+    return o, state
 
 
 @struct.dataclass
 class Suffix:
   """Tokens after the context: they see the whole prefix and the suffix up to themselves.
 
-  n suffix rows share each prefix row (rows b*n .. b*n+n-1 belong to prefix row b),
-  folded into its query rows, so the prefix is read once for all of them.
+  n suffix rows share each prefix row (rows b*n .. b*n+n-1 belong to prefix row b): they are
+  queries of one row there, so the prefix is read once for all of them.
 
   Attributes:
-    prefix_keys, prefix_values: [L, B, K, capacity, d].
-    prefix_lengths: int32 [B].
-    keys, values: suffix slots to fill [L, R, K, S, d], R = n*B.
-    first: int32 [R], first suffix slot in use (rows are aligned at their end).
-    offset: int32 scalar, suffix slot of the first token of this call.
+    prefix: contexts, batch B.
+    suffix: R = n*B rows whose next slots this call's tokens take.
+    backend: static.
   """
 
-  prefix_keys: jax.Array
-  prefix_values: jax.Array
-  prefix_lengths: jax.Array
-  keys: jax.Array
-  values: jax.Array
-  first: jax.Array
-  offset: jax.Array
-  mesh: Mesh | None = struct.field(pytree_node=False, default=None)
+  prefix: PrefixCache
+  suffix: SuffixCache
+  backend: Backend = struct.field(pytree_node=False, default=Backend())
 
   def start(self) -> KV:
     # The gradient reaches the K and V of this call, not those that an earlier one has written.
-    return frozen(self.keys), frozen(self.values)
+    return frozen(self.suffix.keys), frozen(self.suffix.values)
 
-  def prefix_rows(self, q):
-    """Queries [R, T, H, d] as rows [B, K, n*T*G, d] of the prefix they share, and their window."""
-    r, t, h, d = q.shape
-    b, kv_heads = self.prefix_keys.shape[1:3]
-    per_row = fold(q, kv_heads).reshape(b, r // b, kv_heads, -1, d)
-    rows = per_row.swapaxes(1, 2).reshape(b, kv_heads, -1, d)
-    limits = jnp.broadcast_to(self.prefix_lengths[:, None], (b, rows.shape[2]))
-    return rows, jnp.zeros((b,), jnp.int32), limits
+  def by_prefix(self, q):
+    """[R, T, ...] as [B, n*T, ...], the queries of each prefix row."""
+    return q.reshape(self.prefix.lengths.shape[0], -1, *q.shape[2:])
 
-  def per_suffix_row(self, x):
-    """Back from the prefix's rows: [B, K, n*T*G, ...] to [R, K, T*G, ...]."""
-    b, kv_heads, _, *rest = x.shape
-    n = self.keys.shape[1] // b
-    x = x.reshape(b, kv_heads, n, -1, *rest).swapaxes(1, 2)
-    return x.reshape(b * n, kv_heads, -1, *rest)
+  def by_suffix(self, o):
+    """The inverse of `by_prefix`."""
+    return o.reshape(self.suffix.first.shape[0], -1, *o.shape[2:])
+
+  def prefix_limits(self, q):
+    """Limits of queries by prefix row: the whole context."""
+    return jnp.broadcast_to(self.prefix.lengths[:, None], q.shape[:2])
 
   def write(self, state, kv: KV, layer) -> KV:
-    """The suffix slots with this call's K and V, [R, K, T, d] each, in them."""
+    """The suffix slots with this call's slot-major K and V in them."""
     # The suffix is short and not split over the context axis: no mesh.
-    return tuple(write_slots(slots, new, layer, self.offset, None) for slots, new in zip(state, kv))
-
-  def suffix_rows(self, q):
-    """Queries [R, T, H, d] as rows [R, K, T*G, d] of their own suffix, and their window."""
-    r, t, h, _ = q.shape
-    kv_heads = self.keys.shape[2]
-    limits = jnp.broadcast_to(self.offset + jnp.arange(1, t + 1), (r, t))
-    return fold(q, kv_heads), self.first, row_limits(limits, h // kv_heads)
+    return tuple(
+      write_slots(slots, new, layer, self.suffix.offset, None) for slots, new in zip(state, kv)
+    )
 
   def attend(self, state, q, project_kv: Callable[[], KV], layer):
-    new = tuple(x.swapaxes(1, 2) for x in project_kv())
-    keys, values = self.write(state, new, layer)
-    rows, first, limits = self.suffix_rows(q)
-    suffix = attend_written(rows, *new, keys, values, layer, first, limits, self.offset)
-    rows, first, limits = self.prefix_rows(q)
-    slots = self.prefix_keys, self.prefix_values
-    prefix = attend_cache(rows, *slots, layer, first, limits, self.mesh)
-    o, _ = merge(*map(self.per_suffix_row, prefix), *suffix)
-    return unfold(o, q.shape[1]), (keys, values)
+    kv = slot_major(project_kv())
+    state = self.write(state, kv, layer)
+    first, offset = self.suffix.first, self.suffix.offset
+    window = layer, first, causal_limits(offset, q)
+    suffix = attend_written(q, *kv, *state, *window, offset, self.backend)
+    rows = self.by_prefix(q)
+    window = layer, _from_zero(rows), self.prefix_limits(rows)
+    prefix = attend_cache(rows, self.prefix.keys, self.prefix.values, *window, self.backend)
+    o, _ = merge(*map(self.by_suffix, prefix), *suffix)
+    return o, state

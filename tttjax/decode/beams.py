@@ -7,12 +7,12 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from tttjax.attention.caches import PrefixCache
+from tttjax.attention.caches import PrefixCache, SuffixCache
 from tttjax.checks import is_concrete
 from tttjax.decode import thinking_budget
 from tttjax.decode.generation import Generation
 from tttjax.decode.sampling_config import Sampling, SamplingConfig
-from tttjax.decode.suffix import SuffixCache, align_right, check_suffix, encode, new_suffix
+from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import constrain

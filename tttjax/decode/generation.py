@@ -9,11 +9,11 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.attention.caches import PrefixCache
+from tttjax.attention.caches import PrefixCache, SuffixCache
 from tttjax.decode import thinking_budget
 from tttjax.decode.sampling import choose, log_probability
 from tttjax.decode.sampling_config import Sampling, SamplingConfig
-from tttjax.decode.suffix import SuffixCache, align_right, check_suffix, encode, new_suffix
+from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
 
 

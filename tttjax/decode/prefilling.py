@@ -76,7 +76,9 @@ def prefill(
 def _prefill(model, params, tokens, lengths, positions):
   batch, capacity = tokens.shape
   chunk = next(c for c in range(min(_MAX_CHUNK, capacity), 0, -1) if capacity % c == 0)
-  keys, values = empty_slots(model.config, batch, capacity, model.dtype, model.mesh, split=True)
+  shape = model.config.slots(batch, capacity)
+  keys, values = empty_slots(shape, model.dtype, model.mesh, split=True)
+  cache = PrefixCache(keys, values, constrain(positions, model.mesh, "batch", None), lengths)
   last_hidden = jnp.zeros((batch, model.config.hidden_size), model.dtype)
 
   def encode(index, carry):
@@ -86,7 +88,7 @@ def _prefill(model, params, tokens, lengths, positions):
       variables(params, None),
       lax.dynamic_slice_in_dim(tokens, offset, chunk, axis=1),
       lax.dynamic_slice_in_dim(positions, offset, chunk, axis=1),
-      WritePrefix(keys, values, offset, model.mesh),
+      WritePrefix(cache.replace(keys=keys, values=values), offset, model.backend),
       method="hidden",
     )
     # Keep the hidden state of each row's last token; its logits are the only ones built.
@@ -96,7 +98,8 @@ def _prefill(model, params, tokens, lengths, positions):
     return keys, values, jnp.where(here[:, None], row, last_hidden)
 
   chunks = (lengths.max() + chunk - 1) // chunk
-  keys, values, last_hidden = lax.fori_loop(0, chunks, encode, (keys, values, last_hidden))
+  keys, values, last_hidden = lax.fori_loop(
+    jnp.int32(0), chunks, encode, (keys, values, last_hidden)
+  )
   logits = model.apply(variables(params, None), last_hidden, method="logits")
-  positions = constrain(positions, model.mesh, "batch", None)
-  return PrefixCache(keys, values, positions, lengths), logits
+  return cache.replace(keys=keys, values=values), logits

@@ -1,35 +1,16 @@
 """The suffix: tokens encoded after the frozen context, at the positions that follow it."""
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.attention.caches import SLOT_MULTIPLE, PrefixCache, empty_slots
+from tttjax.attention.caches import SLOT_MULTIPLE, PrefixCache, SuffixCache, empty_slots
 from tttjax.attention.phases import Suffix
 from tttjax.checks import check_tokens, is_concrete, pad_to
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 
 _MIN_WIDTH = 32
-
-
-@struct.dataclass
-class SuffixCache:
-  """Keys and values of what follows a context; the rows are aligned at their last prompt token.
-
-  Attributes:
-    keys, values: [L, R, K, S, head_dim].
-    first: int32 [R], first slot in use.
-    base: int32 [R], RoPE position of that slot.
-    offset: int32 scalar, next slot to write.
-  """
-
-  keys: jax.Array
-  values: jax.Array
-  first: jax.Array
-  base: jax.Array
-  offset: jax.Array
 
 
 def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
@@ -69,7 +50,8 @@ def new_suffix(
   """Empty slots for a prompt of padded `width` and `new_tokens` more, for len(lengths) rows."""
   rows = lengths.shape[0]
   capacity = -(-(width + new_tokens) // SLOT_MULTIPLE) * SLOT_MULTIPLE
-  keys, values = empty_slots(model.config, rows, capacity, model.dtype, model.mesh, split=False)
+  shape = model.config.slots(rows, capacity)
+  keys, values = empty_slots(shape, model.dtype, model.mesh, split=False)
   base = jnp.repeat(cache.next_positions(), rows // cache.lengths.shape[0])
   return SuffixCache(keys, values, width - lengths, base, jnp.zeros((), jnp.int32))
 
@@ -77,7 +59,7 @@ def new_suffix(
 def align_right(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
   """Right-padded tokens [R, S] as left-padded ones, so that all rows end in the same slot."""
   width = tokens.shape[1]
-  source = jnp.arange(width) - (width - lengths)[:, None]
+  source = jnp.arange(width, dtype=jnp.int32) - (width - lengths)[:, None]
   return jnp.take_along_axis(tokens, jnp.maximum(source, 0), axis=1)
 
 
@@ -98,23 +80,13 @@ def encode(
   Returns:
     (hidden [R, T, D], the suffix with T more slots, the memory's last state).
   """
-  slots = suffix.offset + jnp.arange(tokens.shape[1])
+  slots = suffix.offset + jnp.arange(tokens.shape[1], dtype=jnp.int32)
   positions = jnp.maximum(suffix.base[:, None] + slots - suffix.first[:, None], 0)
   hidden, state = model.apply(
     variables(params, fast),
     tokens,
     positions,
-    memory(
-      cache.keys,
-      cache.values,
-      cache.lengths,
-      suffix.keys,
-      suffix.values,
-      suffix.first,
-      suffix.offset,
-      model.mesh,
-      **extra,
-    ),
+    memory(cache, suffix, model.backend, **extra),
     method="hidden",
   )
   keys, values = state[:2]

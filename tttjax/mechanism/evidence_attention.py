@@ -9,7 +9,7 @@ import numpy as np
 
 from tttjax.attention import MASKED, merge
 from tttjax.attention.caches import PrefixCache
-from tttjax.attention.phases import unfold
+from tttjax.attention.phases import causal_limits, slot_major
 from tttjax.checks import crop
 from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
@@ -43,19 +43,18 @@ class _Probe(MarkedSuffix):
   lead: jax.Array | None = None
 
   def start(self):
-    return self.keys, self.values, self.margin, self.lead
+    return *super().start(), self.margin, self.lead
 
   def attend(self, state, q, project_kv, layer):
     keys, values, margin, lead = state
-    keys, values = self.write((keys, values), tuple(x.swapaxes(1, 2) for x in project_kv()), layer)
-    _, _, limits = self.suffix_rows(q)
-    evidence, others, top = self.attend_apart(q, (keys, values), self.prefix_values, layer, limits)
-    width = q.shape[1]
+    kv = self.write((keys, values), slot_major(project_kv()), layer)
+    limits = causal_limits(self.suffix.offset, q)
+    evidence, others, top = self.attend_apart(q, kv, self.prefix.values, layer, limits)
     score = jnp.where(evidence[1] > MASKED, evidence[1], -jnp.inf)
-    margin = margin.at[layer].set(unfold(score - others[1], width))
-    lead = lead.at[layer].set(unfold(score - top, width))
+    margin = margin.at[layer].set(score - others[1])
+    lead = lead.at[layer].set(score - top)
     o, _ = merge(*evidence, *others)
-    return unfold(o, width), (keys, values, margin, lead)
+    return o, (*kv, margin, lead)
 
 
 def attention_statistics(
@@ -104,7 +103,8 @@ def attention_mass(
 @functools.partial(jax.jit, static_argnums=0)
 def _statistics(model, params, fast, cache, tokens, lengths, evidence):
   rows, width = tokens.shape
-  zeros = jnp.zeros((cache.keys.shape[0], rows, width, model.config.num_attention_heads))
+  shape = (cache.keys.shape[0], rows, width, model.config.num_attention_heads)
+  zeros = jnp.zeros(shape, jnp.float32)
   _, _, (_, _, margin, lead) = encode(
     model,
     params,
@@ -118,8 +118,9 @@ def _statistics(model, params, fast, cache, tokens, lengths, evidence):
     lead=zeros,
   )
   # Back from aligned to right-padded columns.
-  source = jnp.minimum(jnp.arange(width) + (width - lengths)[:, None], width - 1)
-  valid = jnp.arange(width) < lengths[:, None]
+  columns = jnp.arange(width, dtype=jnp.int32)
+  source = jnp.minimum(columns + (width - lengths)[:, None], width - 1)
+  valid = columns < lengths[:, None]
 
   def place(x):  # [L, R, S, H] -> [R, L, H, S]
     x = jnp.take_along_axis(x, source[None, :, :, None], axis=2)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tttjax.attention import attend_marked, attend_whole, merge
 from tttjax.attention.caches import PrefixCache
-from tttjax.attention.phases import Suffix, fold
+from tttjax.attention.phases import Suffix
 from tttjax.checks import pad_to
 from tttjax.decode.suffix import check_suffix
 from tttjax.errors import UserError
@@ -30,19 +30,18 @@ class MarkedSuffix(Suffix):
     Args:
       kv: the suffix's keys, and the values [L, R, K, S, d] that the weights are applied to.
       prefix_values: [L, B, K, capacity, d], the same of the prefix.
-      limits: int32 [R, T*G], one past the last suffix slot that each folded query sees.
+      limits: int32 [R, T], one past the last suffix slot that each query sees.
 
     Returns:
-      (o, lse) over the evidence, (o, lse) over the rest of prefix and suffix, each folded as
-      [R, K, T*G, ...], and the rest's largest scaled score.
+      (o, lse) over the evidence, (o, lse) over the rest of prefix and suffix, [R, T, H, ...] each,
+      and the rest's largest scaled score.
     """
-    rows, first, ends = self.prefix_rows(q)
-    parts = attend_marked(
-      rows, self.prefix_keys, prefix_values, self.marks, layer, first, ends, self.mesh
-    )
-    evidence, rest = jax.tree.map(self.per_suffix_row, parts)
-    rows = fold(q, kv[0].shape[2])
-    suffix = attend_whole(rows, *kv, layer, self.first, limits)
+    rows = self.by_prefix(q)
+    window = layer, jnp.zeros(rows.shape[:1], jnp.int32), self.prefix_limits(rows)
+    slots = self.prefix.keys, prefix_values
+    parts = attend_marked(rows, *slots, self.marks, *window, self.backend.mesh)
+    evidence, rest = jax.tree.map(self.by_suffix, parts)
+    suffix = attend_whole(q, *kv, layer, self.suffix.first, limits)
     others = merge(rest.o, rest.lse, suffix.o, suffix.lse)
     return (evidence.o, evidence.lse), others, jnp.maximum(rest.top, suffix.top)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tttjax.attention import merge
 from tttjax.attention.caches import PrefixCache
-from tttjax.attention.phases import Suffix, unfold
+from tttjax.attention.phases import Suffix
 from tttjax.checks import is_concrete
 from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.errors import UserError
@@ -44,10 +44,10 @@ class _KeepQuery(Suffix):
   query: jax.Array | None = None
 
   def start(self):
-    return self.keys, self.values, self.query
+    return *super().start(), self.query
 
   def attend(self, state, q, project_kv, layer):
-    o, kv = Suffix.attend(self, state[:2], q, project_kv, layer)
+    o, kv = super().attend(state[:2], q, project_kv, layer)
     # Rows are aligned at their end, so the last column holds every row's last token.
     query = jnp.where(layer == self.at, q[:, -1].astype(jnp.float32), state[2])
     return o, (*kv, query)
@@ -101,29 +101,20 @@ def _query_step(model, params, fast, cache, tokens, lengths, evidence, layer, et
     align_right(tokens, lengths),
     _KeepQuery,
     at=layer,
-    query=jnp.zeros((rows, heads, dim)),
+    query=jnp.zeros((rows, heads, dim), jnp.float32),
   )
-  probe = MarkedSuffix(
-    cache.keys,
-    cache.values,
-    cache.lengths,
-    suffix.keys,
-    suffix.values,
-    suffix.first,
-    suffix.offset,
-    model.mesh,
-    marks=marks_by_prefix(evidence, cache.lengths.shape[0]),
-  )
+  marks = marks_by_prefix(evidence, cache.lengths.shape[0])
+  probe = MarkedSuffix(cache, suffix, model.backend, marks=marks)
 
   def means_and_log_mass(q):
     """Mean keys [R, T, H, d] of everything and of the evidence, log mass [R, T, H]."""
     # The keys take the values' place: the attention output is the weighted mean key.
     kv = suffix.keys, suffix.keys
-    limits = jnp.full((rows, q.shape[1] * heads // cache.keys.shape[2]), suffix.offset)
+    limits = jnp.broadcast_to(suffix.offset, q.shape[:2])
     evidence, others, _ = probe.attend_apart(q, kv, cache.keys, layer, limits)
     everything, _ = merge(*evidence, *others)
     log_mass = jax.nn.log_sigmoid(evidence[1] - others[1])
-    return tuple(unfold(x, q.shape[1]) for x in (everything, evidence[0], log_mass))
+    return everything, evidence[0], log_mass
 
   # Accelerators' default precision would round q - eta * grad back to q.
   with jax.default_matmul_precision("float32"):

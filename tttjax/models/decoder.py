@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
+from tttjax.attention.backends import Backend
 from tttjax.attention.phases import SelfAttention
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.rope import no_rotations, rotate, rotations
@@ -219,6 +220,11 @@ class Decoder(nn.Module):
     if not c.tie_word_embeddings:
       self.lm_head = Linear(c.vocab_size, ("embed", "vocab"), self.dtype)
 
+  @property
+  def backend(self) -> Backend:
+    """How this model's attention over a cache is computed."""
+    return Backend(self.mesh)
+
   def hidden(self, tokens: jax.Array, positions: jax.Array, memory=SelfAttention()):
     """Hidden states before the head.
 
@@ -245,7 +251,7 @@ class Decoder(nn.Module):
   def __call__(self, tokens: jax.Array, positions: jax.Array | None = None) -> jax.Array:
     """Logits float32 [B, T, V] of all rows, without a cache: for training and tests."""
     if positions is None:
-      positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+      positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
     hidden, _ = self.hidden(tokens, positions)
     return self.logits(hidden)
 

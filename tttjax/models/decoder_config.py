@@ -46,6 +46,11 @@ class DecoderConfig:
   yarn: YarnConfig | None = None
   model_type: str = "qwen3"
 
+  def slots(self, batch: int, capacity: int) -> tuple[int, int, int, int, int]:
+    """Shape [L, B, K, capacity, head_dim] of the keys, and of the values, of a cache."""
+    heads = self.num_key_value_heads
+    return self.num_hidden_layers, batch, heads, capacity, self.head_dim
+
   @property
   def max_positions(self) -> int:
     """Positions that the model may use.

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tttjax.attention.phases import fold, unfold
+from tttjax.attention.folding import fold, unfold
 from tttjax.models.decoder import Decoder
 
 BLOCKS = 4  # of queries in a row; keys behind a block are never touched

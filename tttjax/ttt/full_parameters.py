@@ -15,7 +15,7 @@ import optax
 
 from tttjax.attention import attend_dense
 from tttjax.attention.caches import SLOT_MULTIPLE, round_capacity
-from tttjax.attention.phases import SelfAttention, fold, row_limits, unfold
+from tttjax.attention.phases import SelfAttention, slot_major
 from tttjax.checks import check_tokens, crop, is_concrete, pad_to
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
@@ -103,17 +103,15 @@ class _BlockedSelfAttention(SelfAttention):
 
   def attend(self, state, q, project_kv, layer):
     del layer
-    k, v = project_kv()
-    b, t, h, _ = q.shape
-    kv_heads = k.shape[2]
-    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+    k, v = slot_major(project_kv())
+    b, t = q.shape[:2]
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # a loop's body needs no barrier
     def block(part):
       q, limits = part  # [B, _ROWS, H, d], [_ROWS]
-      limits = row_limits(jnp.broadcast_to(limits, (b, _ROWS)), h // kv_heads)
-      o, _ = attend_dense(fold(q, kv_heads), k, v, jnp.zeros((b,), jnp.int32), limits)
-      return unfold(o, _ROWS)
+      limits = jnp.broadcast_to(limits, (b, _ROWS))
+      o, _ = attend_dense(q, k, v, jnp.zeros((b,), jnp.int32), limits)
+      return o
 
     blocks = jnp.moveaxis(q.reshape(b, -1, _ROWS, *q.shape[2:]), 1, 0)
     o = lax.map(block, (blocks, jnp.arange(1, t + 1).reshape(-1, _ROWS)))

@@ -62,12 +62,11 @@ def span_loss(
   memory = {"frozen": FrozenSpan, "recomputed": RecomputedSpan}[static.span_kv]
   window = lax.dynamic_slice_in_dim(tokens, start, static.span + 1, axis=1)
   positions = lax.dynamic_slice_in_dim(cache.positions, start, static.span, axis=1)
-  keys, values = lax.stop_gradient((cache.keys, cache.values))
   hidden, _ = model.apply(
     variables(params, fast),
     window[:, :-1],
     positions,
-    memory(keys, values, start, model.mesh),
+    memory(cache, start, model.backend),
     method="hidden",
   )
   logits = model.apply(variables(params, fast), hidden, method="logits")
