@@ -328,6 +328,10 @@ def test_short_names_tell_paths_apart():
       ["a.rate=0.001", "a.rate=0.0003"],
     ),
     ([{"lengths": [256, 512]}, {"lengths": [256]}], ["lengths=256 512", "lengths=256"]),
+    (
+      [{"tasks": ["a"], "smoke": True}, {"tasks": ["b"], "smoke": False}],
+      ["smoke=True", "smoke=False"],
+    ),
     ([{"examples_sha256": "x"}, {"examples_sha256": "y"}], ["a/run", "b/run"]),
     ([{"n": 1}, {"n": 1}, {"n": 2}], ["n=1 (a/run)", "n=1 (b/run)", "n=2"]),
   ],

@@ -66,6 +66,8 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 # Fields of config.json that name no choice of the user's.
 _NOT_NAMING = ("workdir", "tensorboard", "git_hash")
+# Fields that tables show anyway: they name runs only where nothing else differs.
+_SHOWN = ("models", "tasks", "lengths", "strategies")
 _LONGEST_RUN_LABEL = 60  # characters; beyond it the path says more
 _LONGEST_LIST = 30
 
@@ -90,6 +92,7 @@ def run_labels(configs: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> li
     and not name.endswith("sha256")
     and any(config.get(name) != configs[0].get(name) for config in configs)
   ]
+  different = [name for name in different if name not in _SHOWN] or different
   leaves = [name.rpartition(".")[2] for name in fields]
   calls = {
     name: leaf if leaves.count(leaf) == 1 else name

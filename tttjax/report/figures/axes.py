@@ -157,7 +157,8 @@ def end_labels(axes: plt.Axes, ends: Sequence[End], size: float = 9.5) -> None:
   """
   axes.figure.draw_without_rendering()  # so that the height is the final one
   height = axes.get_position().height * axes.figure.get_figheight()
-  gap = size * 1.45 / 72 / height
+  lines = 1 + max((end.label.count("\n") for end in ends), default=0)
+  gap = size * (0.25 + 1.2 * lines) / 72 / height
   inside = (axes.transData + axes.transAxes.inverted()).transform
   points = [np.clip(inside((end.x, end.y)), 0, 1) for end in ends]
   order = sorted(range(len(ends)), key=lambda i: (points[i][1], -i))

@@ -152,9 +152,9 @@ def latency(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure
   measured = [cell.length for s in series for cell in s.cells]
   lengths = some_lengths(measured)
   rows, columns = arrangement(len(lengths))
-  figure, axes = canvas(
-    rows, columns, 2.6, 1.15 + 0.3 * len(series), [s.label for s in series], sharey=True
-  )
+  labels = [s.label for s in series]
+  height = 0.1 + 0.2 * (1 + max(label.count("\n") for label in labels))
+  figure, axes = canvas(rows, columns, 2.6, 1.15 + height * len(series), labels, sharey=True)
   spent = [phase for s in series for cell in s.cells for phase in cell.seconds]
   phases = [*(p for p in PHASES if p in spent), *dict.fromkeys(p for p in spent if p not in PHASES)]
   for place, length in zip(axes.flat, lengths):

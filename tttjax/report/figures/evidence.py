@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from tttjax.mechanism import required_lead
-from tttjax.report.figures.axes import length_panel
+from tttjax.report.figures.axes import GREY, End, end_labels, length_panel
 from tttjax.report.figures.series import Scheme, chosen
 from tttjax.report.figures.style import (
   Figure,
@@ -89,19 +89,12 @@ def _requirements(axes, cells: Sequence[Cell]) -> None:
     if math.isfinite(cell.context_tokens):
       tokens.setdefault(cell.length, []).append(cell.context_tokens)
   lengths = sorted(tokens)
+  ends = []
   for epsilon in _EPSILONS:
     needed = [float(required_lead(np.mean(tokens[n]), epsilon)) for n in lengths]
-    axes.plot(lengths, needed, color="#777777", linestyle="-.", linewidth=1.4, zorder=2)
-    axes.annotate(
-      f"needed for\nmass {1 - epsilon:g}",
-      (lengths[-1], needed[-1]),
-      xytext=(6, 0),
-      textcoords="offset points",
-      fontsize=9,
-      color="#555555",
-      va="center",
-      annotation_clip=False,
-    )
+    axes.plot(lengths, needed, color=GREY, linestyle="-.", linewidth=1.4, zorder=2)
+    ends.append(End(lengths[-1], needed[-1], f"for mass {1 - epsilon:g}", GREY))
+  end_labels(axes, ends, size=9)
 
 
 def mass_by_layer(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 import dataclasses
+import textwrap
 from typing import Any
 
 from matplotlib import colors
@@ -17,6 +18,7 @@ from tttjax.strategies import STRATEGIES, Role
 _BLACK = "#000000"
 _COLOURS = ("#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#8C8C8C")
 _MARKERS = "sDv^XPp<>hd*"
+_WIDEST = 40  # characters of a label's line
 MAX_SERIES = len(_COLOURS) + 1  # in one panel; variants draws those that are left out
 
 
@@ -82,7 +84,8 @@ class Scheme:
     for (strategy, run), own in groups.items():
       content = strategy, tuple((c.length, c.score, c.flops) for c in own)
       if content not in seen:
-        label = own[0].label + (f" [{run}]" if several and run else "")
+        name = own[0].label + (f" [{run}]" if several and run else "")
+        label = textwrap.fill(name, _WIDEST)
         own = tuple(sorted(own, key=lambda c: c.length))
         result.append(Series(label, own, self.looks[strategy, run]))
       seen.add(content)

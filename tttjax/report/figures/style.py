@@ -84,7 +84,7 @@ def series_legend(figure: plt.Figure) -> None:
 
 def _legend_width(labels: Sequence[str], columns: int) -> float:
   """Inches; matplotlib fills columns one after the other, the first ones with one more."""
-  widest = (max(map(len, part)) for part in np.array_split(np.array(labels), columns))
+  widest = (max(map(line_length, part)) for part in np.array_split(np.array(labels), columns))
   return sum(_LEGEND_HANDLE + _LEGEND_EM * width for width in widest)
 
 
@@ -95,9 +95,14 @@ def canvas(
 
   `labels` are those that will stand beside the panels.
   """
-  room = 0.08 * max(map(len, labels), default=0)
+  room = 0.08 * max(map(line_length, labels), default=0)
   size = max(width * columns, _NARROWEST) + room, height * rows
   return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
+
+
+def line_length(label: str) -> int:
+  """Characters of a label's longest line."""
+  return max(map(len, label.split("\n")))
 
 
 def hide(places) -> None:

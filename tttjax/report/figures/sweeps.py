@@ -134,7 +134,7 @@ def grid(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figure | 
     path,
     "Span length and number of steps",
     f"The {what}, and below it one standard error, for every span k and number of steps N that"
-    " ran. Neighbours that differ by less than two errors are not different."
+    " ran. Neighbours whose difference is within the errors are not told apart."
     + left_out(list(grids), list(panels)),
   )
 
