@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from tttjax import backend, interrupts, report
+from tttjax import devices, interrupts, report
 from tttjax import flags as command_line
 from tttjax.experiment import config as run_config
 from tttjax.experiment import quickstart, running
@@ -25,8 +25,8 @@ _RETRY_FAILED = flags.DEFINE_bool(
 
 def main(config) -> int:
   """Makes the missing rows, writes tables, figures and the report; 1 if every example failed."""
-  backend.check()
-  backend.use_compilation_cache()
+  devices.check()
+  devices.use_compilation_cache()
   run = running.run(config, _WORKDIR.value, _RETRY_FAILED.value)
   with interrupts.remarking(lambda: "; the rows are complete, the same command writes the report"):
     report.build([run.workdir], run.workdir)

@@ -12,7 +12,8 @@ returns the output and the logsumexp in float32, and parts combine by `merge`.
   marked           the marked slots apart from the others, for measurements
   backends         which kernels compute it: the one dispatch; chunked (over blocks, folding) is
                    the portable one
-  merging, frozen  the merge of parts; constants whose derivative is an error
+  merging          the merge of parts
+  no_gradient      constants whose derivative is an error
 """
 
 from tttjax.attention.backends import Backend

@@ -12,7 +12,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from tttjax.attention.backends import Backend
-from tttjax.attention.frozen import frozen
+from tttjax.attention.no_gradient import frozen
 from tttjax.sharding import axis_size, spec
 
 

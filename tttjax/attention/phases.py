@@ -25,8 +25,8 @@ from tttjax.attention.backends import Backend
 from tttjax.attention.cached import attend_cache
 from tttjax.attention.caches import PrefixCache, SuffixCache, write_slots
 from tttjax.attention.dense_attention import attend_dense
-from tttjax.attention.frozen import frozen
 from tttjax.attention.merging import merge
+from tttjax.attention.no_gradient import frozen
 from tttjax.attention.written import attend_written
 
 KV = tuple[jax.Array, jax.Array]

@@ -1,0 +1,95 @@
+"""The house: imports only go down, names are given once, rooms that must not meet do not."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "tttjax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# From the top floor down; rooms on one floor do not import each other.
+FLOORS = (
+  ("main",),
+  ("report", "experiment", "pretrain"),
+  ("strategies",),
+  ("session",),
+  ("tasks", "mechanism"),
+  ("ttt",),
+  ("decode", "checkpoint"),
+  ("flops", "embedded"),
+  ("models",),
+  ("attention",),
+)
+_FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def name_of(path):
+  return path.relative_to(ROOT).as_posix()
+
+
+def imports(path):
+  """Dotted names of tttjax that a file imports."""
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names if alias.name.startswith("tttjax"))
+    elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tttjax"):
+      if node.module == "tttjax":
+        yield from (f"tttjax.{alias.name}" for alias in node.names)
+      else:
+        yield node.module
+
+
+def room_of(path):
+  return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_go_down(path):
+  own = room_of(path)
+  if own not in _FLOOR:
+    return
+  for name in imports(path):
+    other = name.split(".")[1]
+    if other != own and other in _FLOOR:
+      assert _FLOOR[other] > _FLOOR[own], f"{own} imports {name}"
+
+
+def test_no_two_modules_share_a_name():
+  seen = {}
+  for path in FILES:
+    if path.stem not in ("__init__", "__main__"):
+      assert path.stem not in seen, f"{path} and {seen[path.stem]}"
+      seen[path.stem] = path
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_module_is_named_like_a_function_in_it(path):
+  tree = ast.parse(path.read_text(encoding="utf-8"))
+  functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+  assert path.stem == "main" or path.stem not in functions
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_the_experiment_speaks_of_the_config(path):
+  """Everything below raises with the name of its own argument."""
+  if room_of(path) in ("experiment", "main", "report", "pretrain", "flags"):
+    return
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if isinstance(node, ast.Raise):
+      for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+          assert "config." not in part.value.replace("config.json", ""), part.value
+
+
+def test_importing_the_package_touches_no_device_and_draws_nothing():
+  import subprocess
+  import sys
+
+  code = (
+    "import sys, tttjax, jax; from jax._src import xla_bridge;"
+    "print(xla_bridge.backends_are_initialized(), 'matplotlib' in sys.modules)"
+  )
+  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+  assert done.stdout.split() == ["False", "False"], done.stderr
