@@ -16,7 +16,7 @@ from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.synthetic import auditor as audit
 from tttjax.tasks.synthetic import log_answers
-from tttjax.tasks.synthetic.ledger import Entry, Operation, check_transactions
+from tttjax.tasks.synthetic.ledger import ANOMALIES, Entry, Operation, check_transactions
 from tttjax.tasks.synthetic.log_branches import FEWEST_TRANSFERS, AnomalyLog, check_branches
 from tttjax.tasks.synthetic.log_needles import MOST_NEEDLES, MOST_UPDATES, LookupLog, Needle
 
@@ -214,8 +214,25 @@ class LogTask:
       metrics=metrics,
       max_new_tokens=self.answer_tokens,
       evidence=tuple(spans),
+      chance=self._chance(answer, [said for _, said in lines if said]),
       slices=slices,
     )
+
+  def _chance(self, answer: str, log: list[Operation]) -> float:
+    """How often a guess is right that knows the candidates, and nothing else.
+
+    It takes the last balance of any account, the amount of any transfer, or any transfer and one
+    of the kinds of anomaly.
+    """
+    transfers = [said for said in log if said.transaction]
+    if self.kind == "anomaly":
+      return 1 / (len(ANOMALIES) * len({said.transaction for said in transfers}))
+    if self.kind == "amount":
+      candidates = [self.amount(said.amount) for said in transfers]
+    else:
+      last = {entry.account: entry.new for said in log for entry in said.entries}
+      candidates = [self.balance(balance) for balance in last.values()]
+    return candidates.count(answer) / len(candidates)
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     unit = "tokens" if in_tokens else self.unit

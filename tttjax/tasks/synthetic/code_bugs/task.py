@@ -145,6 +145,7 @@ class CodeBugs:
           metrics=("acc", "within_3_acc"),
           max_new_tokens=self.answer_tokens,
           evidence=(_tokens(offsets, first, starts[where + 1] - 1),),
+          chance=1 / len(lines),  # of any line that is shown
           slices={"kind": bug.site.operator},
         ),
       ),
