@@ -22,7 +22,7 @@ from tttjax.decode.prefilling import _prefill
 from tttjax.sharding import named_sharding
 from tttjax.ttt.adaptation import _adapt
 
-# layers, hidden, query heads, MLP, tied; 8 KV heads of 128 in both (EVALUATION.md, section 1).
+# layers, hidden, query heads, MLP, tied: config.json of the released Qwen3; 8 KV heads of 128.
 _SIZES = {"1.7B": (28, 2048, 16, 6144, True), "8B": (36, 4096, 32, 12288, False)}
 CONTEXT, PROMPT, NEW_TOKENS, STEPS = 32768, 128, 512, 32
 
