@@ -5,23 +5,51 @@ import re
 
 import pytest
 
+from tests import synthetic_rows
+from tttjax.experiment import Run
+from tttjax.experiment import config as run_config
+
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
+TWENTY_LINES, SESSION, RUN = re.findall(
+  r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M
+)
 
 
-def test_the_api_in_twenty_lines_runs(tmp_path, monkeypatch, capsys):
-  """The first block that imports tttjax, executed in an empty directory."""
-  block = re.search(r"^```python\n(import jax.*?)^```", README.read_text(), re.S | re.M)[1]
-  lines = [line for line in block.splitlines() if line.strip()]
-  assert len(lines) <= 24
-  monkeypatch.chdir(tmp_path)
-  names = {}
+def execute(block, names):
   exec(compile(block, str(README), "exec"), names)
-  printed = capsys.readouterr().out
-  assert "in context" in printed and "adapted" in printed
-  assert (tmp_path / "runs/adapted/model.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+  """What the first block defines, executed in an empty directory."""
+  defined = {"directory": tmp_path_factory.mktemp("readme")}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(defined["directory"])
+    execute(TWENTY_LINES, defined)
+  return defined
+
+
+def test_the_api_in_twenty_lines_runs(names):
+  assert len([line for line in TWENTY_LINES.splitlines() if line.strip()]) <= 24
+  assert (names["directory"] / "runs/adapted/model.safetensors").exists()
   assert names["logprobs"].shape == names["question"].shape
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text()))
-def test_files_that_the_readme_points_to_exist(link):
-  assert (README.parent / link).exists()
+def test_a_session_answers_as_the_functions_do(names):
+  execute(SESSION, names)
+  assert names["outputs"][0][0].answer == names["answer"]
+  assert names["cost"].flops(0) > 0
+
+
+def test_the_run_from_python_is_accepted_and_its_rows_make_the_table(names, monkeypatch, capsys):
+  """The rows are invented: tests/test_growth.py makes some."""
+
+  def invented(config, workdir):
+    plan = run_config.check(config)
+    rows = synthetic_rows.rows(tuple(plan.strategies), config.lengths, contexts=config.contexts[0])
+    return Run(pathlib.Path(workdir), rows)
+
+  monkeypatch.setattr("tttjax.run", invented)
+  execute(RUN, names)
+  assert {row["strategy"] for row in names["run"].rows} == {"in_context", "qttt"}
+  assert "in_context" in capsys.readouterr().out
