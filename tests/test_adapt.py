@@ -162,7 +162,7 @@ def test_the_schedule_scales_the_updates(schedule):
   state = tt.init_optimizer(cfg, weights)
   rates = []
   for _ in range(4):
-    updates, state = optimizer(cfg.static(), cfg.hyper()).update(weights, state, weights)
+    updates, state = optimizer(cfg.traced()).update(weights, state, weights)
     rates.append(-float(updates[0]) * 1e6 / 1e-3)
   done = np.arange(4) / 4
   shape = {"constant": done * 0 + 1, "linear": 1 - done, "cosine": (1 + np.cos(np.pi * done)) / 2}
@@ -274,3 +274,26 @@ def test_adapt_params_is_prefill_adapt_and_merge(small, context, adapted):
   _, model, params = small
   got = tt.adapt_params(model, params, context[0], _KEY, _CFG)
   jax.tree.map(np.testing.assert_array_equal, got, tt.merge(model, params, adapted[0]))
+
+
+def test_lists_of_ids_and_starts_are_as_arrays(small, context):
+  _, model, params = small
+  tokens, cache = context
+  run = lambda tokens, starts: tt.adapt(model, params, cache, tokens, None, _CFG, starts=starts)
+  given = (tokens, np.asarray([3, 91])), (tokens.tolist(), [3, 91])
+  jax.tree.map(np.testing.assert_array_equal, *(run(*x) for x in given))
+  losses = lambda tokens, starts: tt.mechanism.span_losses(
+    model, params, None, cache, tokens, starts, _SPAN
+  )
+  np.testing.assert_array_equal(*(losses(*x) for x in given))
+
+
+def test_a_config_is_a_pytree_of_what_is_traced():
+  leaves, tree = jax.tree.flatten(tt.TTTConfig(steps=5, b1=0.5))
+  assert set(leaves) == {5, 0.5, *jax.tree.leaves(tt.TTTConfig())} - {32, 0.9}
+  assert jax.tree.unflatten(tree, leaves) == tt.TTTConfig(steps=5, b1=0.5)
+  structure = lambda **fields: jax.tree.structure(tt.TTTConfig(**fields))
+  assert structure(learning_rate=1.0, clip=2.0) == structure() != structure(span=4)
+  assert hash(tt.TTTConfig(span=4)) == hash(tt.TTTConfig(span=4))
+  for leaf in jax.tree.leaves(tt.TTTConfig().traced()):
+    assert leaf.dtype in (jnp.int32, jnp.float32) and not leaf.weak_type

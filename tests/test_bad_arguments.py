@@ -170,6 +170,15 @@ def test_concrete_start_outside_the_context(case, rejects, start):
   rejects(words, lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg, starts=starts))
 
 
+@pytest.mark.parametrize("start", [1.5, "3", True], ids=str)
+def test_a_start_that_is_no_token_index(case, rejects, start):
+  model, params, tokens, cache = case
+  cfg = tt.TTTConfig(span=16)
+  words = "must be integer|must hold numbers"
+  rejects(words, _step(case, start))
+  rejects(words, lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg, starts=[start]))
+
+
 def test_starts_that_are_not_a_list(case, rejects):
   model, params, tokens, cache = case
   cfg = tt.TTTConfig(span=16)
@@ -208,12 +217,22 @@ def test_evidence_of_another_shape(case, rejects):
   "fields, words",
   [
     ({"span": 0}, "span must be at least 1"),
-    ({"span": 1.5}, "span must be an integer"),
+    ({"span": 1.5}, "span must be a whole number, not 1.5"),
     ({"steps": -1}, "steps must be at least 0"),
     ({"learning_rate": -1e-3}, "learning_rate must be at least 0"),
     ({"learning_rate": float("nan")}, "learning_rate must be at least 0"),
     ({"weight_decay": -1}, "weight_decay must be at least 0"),
     ({"clip": 0.0}, "clip must be above 0"),
+    ({"steps": 2**31}, "steps must be at most 2147483647, not 2147483648"),
+    ({"steps": True}, "steps must be a whole number"),
+    ({"learning_rate": 1e39}, "learning_rate must be finite in float32"),
+    ({"learning_rate": "1e-5"}, "learning_rate must be a number, not '1e-5'"),
+    ({"b1": 1.5}, "b1 must be below 1, not 1.5"),
+    ({"b2": 1.0}, "b2 must be below 1, not 1.0"),
+    ({"b2": -0.1}, "b2 must be at least 0"),
+    ({"eps": -1}, "eps must be above 0, not -1"),
+    ({"warmup_steps": 2.5}, "warmup_steps must be a whole number, not 2.5"),
+    ({"warmup_steps": -1}, "warmup_steps must be at least 0"),
     ({"schedule": "step"}, "choose one of constant, linear, cosine"),
     ({"span_kv": "both"}, "choose one of frozen, recomputed"),
   ],
@@ -226,20 +245,79 @@ def test_ttt_config(rejects, fields, words):
 @pytest.mark.parametrize(
   "fields, words",
   [
-    ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-    ({"temperature": -0.1}, "temperature is -0.1"),
-    ({"top_p": 1.1}, "top_p is 1.1"),
-    ({"top_k": -1}, "top_k is -1"),
-    ({"min_p": 2}, "min_p is 2"),
+    ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, not 0"),
+    ({"temperature": -0.1}, "temperature must be at least 0, not -0.1"),
+    ({"top_p": 1.1}, "top_p must be at most 1, not 1.1"),
+    ({"top_k": -1}, "top_k must be at least 0, not -1"),
+    ({"min_p": 2}, "min_p must be at most 1, not 2"),
     ({"stop_ids": tuple(range(17))}, "stop_ids holds more than 16"),
     ({"thinking_budget": 5}, "thinking_budget needs end_think_id"),
     (
-      {"thinking_budget": 5, "end_think_id": 3, "forced_stop_ids": (3, 4)},
-      "must end with end_think_id",
+      {"thinking_budget": 5, "end_think_id": 3, "forced_stop_ids": (4, 5)},
+      "must hold end_think_id 3 once, not 0 times",
     ),
-    ({"max_answer_tokens": 0}, "max_answer_tokens is 0"),
+    (
+      {"thinking_budget": 5, "end_think_id": 3, "forced_stop_ids": (3, 4, 3)},
+      "must hold end_think_id 3 once, not 2 times",
+    ),
+    (
+      {
+        "thinking_budget": 5,
+        "end_think_id": 3,
+        "forced_stop_ids": (4, 3),
+        "max_new_tokens": 7,
+      },
+      "thinking_budget 5 and 2 forced_stop_ids leave no room for an answer.*to at least 8",
+    ),
+    (
+      {"thinking_budget": 1.5, "end_think_id": 3, "forced_stop_ids": (3,)},
+      "thinking_budget must be a whole number, not 1.5",
+    ),
+    ({"max_new_tokens": 2.5}, "max_new_tokens must be a whole number, not 2.5"),
+    ({"max_new_tokens": 2**31}, "max_new_tokens must be at most 2147483647"),
+    ({"temperature": float("nan")}, "temperature must be at least 0, not nan"),
+    ({"temperature": "hot"}, "temperature must be a number, not 'hot'"),
+    ({"top_k": 1.5}, "top_k must be a whole number"),
+    ({"stop_ids": (1, -1)}, "stop_ids must be at least 0, not -1"),
+    ({"stop_ids": (1, 1.5)}, "stop_ids must be a whole number, not 1.5"),
+    ({"max_answer_tokens": 0}, "max_answer_tokens must be at least 1, not 0"),
   ],
   ids=str,
 )
 def test_sampling_config(rejects, fields, words):
   rejects(words, lambda: tt.SamplingConfig(**fields))
+
+
+@pytest.mark.parametrize(
+  "fields, words",
+  [
+    ({"stop_ids": (3, 97)}, "stop_ids holds token id 97, outside the model's vocabulary of 97"),
+    (
+      {"thinking_budget": 3, "end_think_id": 8, "forced_stop_ids": (5000, 8)},
+      "forced_stop_ids holds token id 5000",
+    ),
+    (
+      {"thinking_budget": 3, "end_think_id": 97, "forced_stop_ids": (97,)},
+      "holds token id 97",
+    ),
+  ],
+  ids=str,
+)
+def test_sampling_ids_outside_the_vocabulary(case, rejects, fields, words):
+  model, params, _, cache = case
+  sampling = tt.SamplingConfig(**fields)
+  start = lambda function, *rest: lambda: function(model, params, None, cache, _ids(1, 5), *rest)
+  rejects(words, start(tt.generate, _KEY, sampling))
+  rejects(words, lambda: next(start(tt.stream, _KEY, sampling)()))
+  rejects(words, start(tt.beam_search, sampling, 2))
+
+
+def test_ragged_lists(case, rejects):
+  model, params, _, cache = case
+  ragged = [[1, 2, 3], [4, 5]]
+  words = "rows of unequal lengths: pad them to one width and give their lengths"
+  rejects("the context has " + words, lambda: tt.prefill(model, params, ragged))
+  rejects(words, lambda: tt.score(model, params, None, cache, ragged))
+  sampling = tt.SamplingConfig()
+  rejects(words, lambda: tt.generate(model, params, None, cache, ragged, _KEY, sampling))
+  rejects("must hold numbers", lambda: tt.prefill(model, params, [["a", "b"]]))

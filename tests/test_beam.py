@@ -116,17 +116,17 @@ def test_what_is_returned_beside_the_tokens(small, case, stops):
 _END, _INSERTED = 43, (95, 96, 43)
 
 
-def _thinking(budget=6, answer=5):
+def _thinking(budget=6, answer=5, inserted=_INSERTED):
   """Closing tokens that beams do choose by themselves, and three inserted ones otherwise."""
   return {
     "thinking_budget": budget,
     "end_think_id": _END,
-    "forced_stop_ids": _INSERTED,
+    "forced_stop_ids": inserted,
     "max_answer_tokens": answer,
   }
 
 
-def _plain_search(hf, row, num_beams, stop_ids, budget, answer, length_penalty):
+def _plain_search(hf, row, num_beams, stop_ids, budget, answer, length_penalty, inserted):
   """The search written over Python lists with transformers' uncached forward.
 
   Returns:
@@ -136,13 +136,13 @@ def _plain_search(hf, row, num_beams, stop_ids, budget, answer, length_penalty):
   def thinking_length(tokens):
     if _END in tokens[:budget]:
       return tokens.index(_END) + 1
-    return budget + len(_INSERTED) if len(tokens) >= budget + len(_INSERTED) else None
+    return budget + len(inserted) if len(tokens) >= budget + len(inserted) else None
 
   def score(total, tokens):
     closed_itself = _END in tokens[:budget]
     chosen = len(tokens)
     if not closed_itself:
-      chosen -= min(max(len(tokens) - budget, 0), len(_INSERTED))
+      chosen -= min(max(len(tokens) - budget, 0), len(inserted))
     return total / max(chosen, 1) ** length_penalty
 
   running, finished = [(0.0, [])], []
@@ -152,7 +152,7 @@ def _plain_search(hf, row, num_beams, stop_ids, budget, answer, length_penalty):
       whole = np.concatenate([row, tokens]).astype(int)[None]
       logprobs = reference.log_softmax(reference.hf_logits(hf, whole)[0, -1])
       if thinking_length(tokens) is None and len(tokens) >= budget:
-        extended.append((total, tokens + [_INSERTED[len(tokens) - budget]], False))
+        extended.append((total, tokens + [inserted[len(tokens) - budget]], False))
         continue
       for token, value in enumerate(logprobs):
         new = tokens + [token]
@@ -173,16 +173,18 @@ def _plain_search(hf, row, num_beams, stop_ids, budget, answer, length_penalty):
   return tokens, thinking_length(tokens), best
 
 
+@pytest.mark.parametrize("inserted", [_INSERTED, (95, _END, 96, 96)], ids=["last", "then more"])
 @pytest.mark.parametrize("budget, answer, penalty", [(6, 5, 1.0), (0, 4, 0.0), (9, 30, 1.0)])
 def test_search_with_a_thinking_budget_equals_a_plain_one(
-  small, case, stops, budget, answer, penalty
+  small, case, stops, budget, answer, penalty, inserted
 ):
   ids = stops[1]
-  result = _search(
-    small, case, 4, stop_ids=ids, length_penalty=penalty, **_thinking(budget, answer)
-  )
+  thinking = _thinking(budget, answer, inserted)
+  result = _search(small, case, 4, stop_ids=ids, length_penalty=penalty, **thinking)
   for i, tokens in enumerate(_sequences(result)):
-    expected, thought, score = _plain_search(small[0], case[0][i], 4, ids, budget, answer, penalty)
+    expected, thought, score = _plain_search(
+      small[0], case[0][i], 4, ids, budget, answer, penalty, inserted
+    )
     assert tokens == expected
     assert result.thinking_lengths[i] == (len(expected) if thought is None else thought)
     assert result.scores[i] == pytest.approx(score, abs=1e-4)

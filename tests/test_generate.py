@@ -139,6 +139,35 @@ def test_thinking_is_forced_to_stop_after_exactly_the_budget(small, case, greedy
     assert result.tokens[row, 10:40].tolist() == answer
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.8], ids=["greedy", "sampling"])
+def test_what_follows_the_closing_token_is_inserted_as_thinking_too(
+  small, case, greedy, temperature
+):
+  sampling = _thinking(np.asarray(greedy.tokens))
+  forced = sampling["forced_stop_ids"]
+  # As Qwen's: the closing token, then newlines.
+  sampling["forced_stop_ids"] = (*forced, forced[0], forced[0])
+  result = _generate(small, case, temperature=temperature, max_answer_tokens=3, **sampling)
+  plain = _generate(small, case, temperature=temperature)
+  for row in range(2):
+    assert result.tokens[row, :7].tolist() == plain.tokens[row, :7].tolist()
+    assert result.tokens[row, 7:12].tolist() == [*forced, forced[0], forced[0]]
+    assert result.thinking_lengths[row] == 12 and result.lengths[row] == 15
+    if temperature == 0:
+      thinking = np.concatenate([_row(case, row), result.tokens[row, :12]])
+      assert result.tokens[row, 12:15].tolist() == _greedy_after(small, thinking, 3)
+
+
+def test_thinking_that_ends_by_itself_has_nothing_inserted_after_it(small, case, greedy):
+  free = np.asarray(greedy.tokens)
+  end = int(free[0, 4])
+  closed = free[0].tolist().index(end) + 1
+  sampling = _thinking(free, end_think_id=end, forced_stop_ids=(96, end, 95))
+  result = _generate(small, case, **sampling)
+  assert result.thinking_lengths.tolist() == [closed, 10]
+  np.testing.assert_array_equal(result.tokens[0], free[0])
+
+
 def test_inserted_tokens_have_the_models_log_probability(small, case, greedy):
   result = _generate(small, case, **_thinking(np.asarray(greedy.tokens)), max_answer_tokens=2)
   for row in range(2):
@@ -283,3 +312,18 @@ def test_question_encoded_before_adaptation_equals_one_that_was_prefilled(small,
     expected = run(before.rewind(1), read[:, -1:], _KEY, sampling)
     assert result.tokens[row, :8].tolist() == expected.tokens[0, :8].tolist()
     np.testing.assert_allclose(result.logprobs[row, :8], expected.logprobs[0, :8], atol=1e-4)
+
+
+def test_lists_of_ids_are_as_arrays(small, case):
+  _, model, params = small
+  tokens, lengths, cache, prompt, prompt_lengths = case
+  lists = lambda *arrays: [array.tolist() for array in arrays]
+  listed, logits = tt.prefill(model, params, *lists(tokens, lengths))
+  jax.tree.map(np.testing.assert_array_equal, listed, cache)
+  sampling = tt.SamplingConfig(max_new_tokens=_NEW, max_answer_tokens=8)
+  given = (prompt, prompt_lengths), lists(prompt, prompt_lengths)
+  run = lambda p, n: tt.generate(model, params, None, cache, p, _KEY, sampling, n)
+  jax.tree.map(np.testing.assert_array_equal, *(run(*x) for x in given))
+  last = lambda p, n: list(tt.stream(model, params, None, cache, p, _KEY, sampling, n))[-1]
+  jax.tree.map(np.testing.assert_array_equal, *(last(*x) for x in given))
+  np.testing.assert_array_equal(*(tt.score(model, params, None, cache, *x) for x in given))

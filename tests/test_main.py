@@ -180,7 +180,7 @@ def test_report_is_self_contained(finished):
     (["--config.ttt.span=127"], "span=127 does not fit a context of"),
     (["--config.lengths=16"], "16"),
     (["--config.ttt.clip=0"], "config.ttt.clip must be above 0"),
-    (["--config.thinking.top_p=2"], "config.thinking.top_p is 2.0"),
+    (["--config.thinking.top_p=2"], "config.thinking.top_p must be at most 1, not 2.0"),
     (["--config.strategies="], "config.strategies is empty"),
     (["--config.lengths=128,128"], "config.lengths names a value twice"),
     (["--config.ttt.steps=matched"], "give one of them as a number"),

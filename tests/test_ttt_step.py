@@ -25,9 +25,8 @@ def losses(small, context):
   padded = np.pad(tokens, ((0, 0), (0, cache.capacity - _T)))
 
   def run(fast, start, span_kv):
-    static = tt.TTTConfig(span=_SPAN, span_kv=span_kv).static()
     return jax.value_and_grad(
-      lambda fast: span_loss(model, params, fast, cache, padded, start, static)
+      lambda fast: span_loss(model, params, fast, cache, padded, start, _SPAN, span_kv)
     )(fast)
 
   return jax.jit(run, static_argnums=2)

@@ -70,9 +70,9 @@ def programs(model: tt.Decoder) -> dict:
     "prefill": (_prefill, (model,), (params, ids(1, CONTEXT), ids(1), ids(1, CONTEXT))),
     "adapt": (
       _adapt,
-      (model, cfg.static(), 64),
+      (model, 64),
       (params, fast, opt_state, cache, ids(1, CONTEXT), key, None, ids(), ids())
-      + (like(cfg.hyper()),),
+      + (like(cfg.traced()),),
     ),
     "generate": (
       _generate,

@@ -25,8 +25,8 @@ from tttjax.sharding import make_mesh
 from tttjax.ttt.adamw import init_optimizer
 from tttjax.ttt.adaptation import adapt, adapt_params, ttt_step
 from tttjax.ttt.full_parameters import full_ttt
+from tttjax.ttt.history import StepMetrics
 from tttjax.ttt.hyperparameters import TTTConfig
-from tttjax.ttt.step import StepMetrics
 from tttjax.ttt.weights import init_fast, merge, scaled_queries
 
 __version__ = "0.1.0"

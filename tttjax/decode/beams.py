@@ -100,6 +100,7 @@ def beam_search(
       f"SamplingConfig.temperature is {sampling.temperature} but beam search does not sample:"
       " set it to 0"
     )
+  sampling.check_vocabulary(model.config.vocab_size)
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   penalty = jnp.asarray(length_penalty, jnp.float32)
   return _beam_search(

@@ -73,6 +73,7 @@ def generate(
   Raises:
     UserError: an empty prompt, ids outside the vocabulary, positions beyond the model's range.
   """
+  sampling.check_vocabulary(model.config.vocab_size)
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   return _generate(
     model,
@@ -100,6 +101,7 @@ def stream(
   every: int = 8,
 ) -> Iterator[Generation]:
   """As `generate`, yielding everything so far after each `every` tokens; the last is the whole."""
+  sampling.check_vocabulary(model.config.vocab_size)
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   size, traced = sampling.max_new_tokens, sampling.traced()
   state = _start(model, size, False, params, fast, cache, prompt, lengths, key, traced)

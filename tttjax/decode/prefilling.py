@@ -9,7 +9,7 @@ import numpy as np
 
 from tttjax.attention.caches import PrefixCache, check_capacity, empty_slots, round_capacity
 from tttjax.attention.phases import WritePrefix
-from tttjax.checks import check_tokens, is_concrete, pad_to
+from tttjax.checks import as_array, check_tokens, is_concrete, pad_to
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import axis_size, constrain
@@ -46,18 +46,17 @@ def prefill(
       beyond the model's trained range.
   """
   config = model.config
-  check_tokens("the context", tokens, config.vocab_size, lengths)
+  tokens, lengths = check_tokens("the context", tokens, config.vocab_size, lengths)
   batch, width = tokens.shape
   shards = axis_size(model.mesh, "context")
   if capacity is None:
     capacity = round_capacity(width, shards)
   check_capacity(capacity, width, shards)
-  if lengths is None:
-    lengths = np.full((batch,), width, np.int32)
   if positions is None:
     last = int(np.max(lengths)) - 1 if is_concrete(lengths) else 0
     positions = np.broadcast_to(np.arange(capacity, dtype=np.int32), (batch, capacity))
   else:
+    positions = as_array("positions", positions)
     if np.shape(positions) != (batch, width):
       raise UserError(f"positions must have the shape of the context, {(batch, width)}")
     last = int(np.max(positions)) if is_concrete(positions) else 0

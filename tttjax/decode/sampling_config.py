@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.checks import is_concrete
+from tttjax.checks import check_number, is_concrete
 from tttjax.errors import UserError
 
 # Id lists are padded to these widths, so that another list compiles nothing new.
@@ -27,11 +27,15 @@ class SamplingConfig:
     min_p: keep tokens of at least this share of the likeliest one's probability; 0 keeps all.
     stop_ids: tokens that end a row; the stop token is part of the output.
     thinking_budget: M. The prompt ended by opening a thinking section; if `end_think_id` has
-      not come after M tokens, `forced_stop_ids` are inserted and the answer goes on. None: the
-      row starts in its answer.
+      not come after M tokens, `forced_stop_ids` are inserted and the answer goes on. Room for an
+      answer must be left in max_new_tokens. None: the row starts in its answer.
     end_think_id: the token that closes the thinking section (`</think>`).
-    forced_stop_ids: what is inserted; its last id must be end_think_id.
+    forced_stop_ids: what is inserted, all of it part of the thinking section; it holds
+      end_think_id once, as a rule last or followed by newlines.
     max_answer_tokens: most tokens after the thinking section; None is no limit but max_new_tokens.
+
+  Raises:
+    UserError: a value that is not of its field's type or range.
   """
 
   max_new_tokens: int = 64
@@ -46,30 +50,62 @@ class SamplingConfig:
   max_answer_tokens: int | None = None
 
   def __post_init__(self):
-    ranges = {
-      "max_new_tokens": (1, np.inf),
-      "temperature": (0, np.inf),
-      "top_k": (0, np.inf),
-      "top_p": (0, 1),
-      "min_p": (0, 1),
-      "thinking_budget": (0, np.inf),
-      "max_answer_tokens": (1, np.inf),
-    }
-    for name, (low, high) in ranges.items():
-      value = getattr(self, name)
-      if value is not None and is_concrete(value) and not low <= value <= high:
-        raise UserError(f"SamplingConfig.{name} is {value}; it must be in [{low}, {high}]")
+    check = lambda name, *limits, **kind: check_number(
+      f"SamplingConfig.{name}", getattr(self, name), *limits, **kind
+    )
+    check("max_new_tokens", 1, _NO_LIMIT, whole=True)
+    check("temperature", 0)
+    check("top_k", 0, _NO_LIMIT, whole=True)
+    check("top_p", 0, 1)
+    check("min_p", 0, 1)
+    if self.max_answer_tokens is not None:
+      check("max_answer_tokens", 1, _NO_LIMIT, whole=True)
     for name, most in (("stop_ids", _MAX_STOP_IDS), ("forced_stop_ids", _MAX_FORCED_IDS)):
       if len(getattr(self, name)) > most:
         raise UserError(f"SamplingConfig.{name} holds more than {most} ids")
+    for name, token in self._ids():
+      check_number(f"SamplingConfig.{name}", token, 0, _NO_LIMIT, whole=True)
     if self.thinking_budget is not None:
-      if not self.forced_stop_ids or self.end_think_id is None:
+      check("thinking_budget", 0, _NO_LIMIT, whole=True)
+      self._check_thinking()
+
+  def _check_thinking(self) -> None:
+    if not self.forced_stop_ids or self.end_think_id is None:
+      raise UserError(
+        "SamplingConfig.thinking_budget needs end_think_id and forced_stop_ids: without them"
+        " the thinking section could not be closed"
+      )
+    count = list(self.forced_stop_ids).count(self.end_think_id)
+    if count != 1:
+      raise UserError(
+        f"SamplingConfig.forced_stop_ids must hold end_think_id {self.end_think_id} once, not"
+        f" {count} times"
+      )
+    thinking = self.thinking_budget, len(self.forced_stop_ids)
+    if is_concrete(self.thinking_budget) and sum(thinking) >= self.max_new_tokens:
+      raise UserError(
+        f"SamplingConfig.thinking_budget {thinking[0]} and {thinking[1]} forced_stop_ids leave no"
+        f" room for an answer in max_new_tokens {self.max_new_tokens}: raise it to at least"
+        f" {sum(thinking) + 1} or lower the budget"
+      )
+
+  def _ids(self) -> list[tuple[str, int]]:
+    """Every token id, with the field that it is in."""
+    fields = {
+      "stop_ids": self.stop_ids,
+      "forced_stop_ids": self.forced_stop_ids,
+      "end_think_id": () if self.end_think_id is None else (self.end_think_id,),
+    }
+    return [(name, token) for name, ids in fields.items() for token in ids]
+
+  def check_vocabulary(self, vocab_size: int) -> None:
+    """Raises UserError where an id is outside the vocabulary: such a token could never come."""
+    for name, token in self._ids():
+      if token >= vocab_size:
         raise UserError(
-          "SamplingConfig.thinking_budget needs end_think_id and forced_stop_ids: without them"
-          " the thinking section could not be closed"
+          f"SamplingConfig.{name} holds token id {token}, outside the model's vocabulary of"
+          f" {vocab_size}: was it made with another model's tokenizer?"
         )
-      if self.forced_stop_ids[-1] != self.end_think_id:
-        raise UserError("SamplingConfig.forced_stop_ids must end with end_think_id")
 
   def traced(self) -> "Sampling":
     """The traced part."""

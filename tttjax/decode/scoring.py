@@ -7,7 +7,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from tttjax.attention.caches import PrefixCache
-from tttjax.checks import crop
+from tttjax.checks import as_array, crop
 from tttjax.decode.sampling import log_probability
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
@@ -37,9 +37,9 @@ def score(
     encoded before adaptation. To score it too give cache.rewind(1) and that token first.
     Columns beyond a row's length are 0.
   """
-  width = tokens.shape[1] if tokens.ndim == 2 else 0
+  tokens = as_array("tokens", tokens)
   padded, lengths = check_suffix(model, cache, tokens, lengths, 0)
-  return crop(_score(model, params, fast, cache, padded, lengths), width)
+  return crop(_score(model, params, fast, cache, padded, lengths), tokens.shape[1])
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -16,19 +16,19 @@ _MIN_WIDTH = 32
 def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
   """Checks a suffix [R, S] and returns it padded to a bucket, with int32 lengths [R].
 
+  Arrays or lists; lengths may be None.
+
   Raises:
     UserError: empty rows, ids outside the vocabulary, rows that do not divide over the
       cache's, positions beyond the model's range.
   """
-  check_tokens("the prompt", tokens, model.config.vocab_size, lengths)
+  tokens, lengths = check_tokens("the prompt", tokens, model.config.vocab_size, lengths)
   rows, width = tokens.shape
   batch = cache.lengths.shape[0]
   if rows % batch:
     raise UserError(
       f"the prompt has {rows} rows but the cache {batch}: give each cache row as many of them"
     )
-  if lengths is None:
-    lengths = np.full((rows,), width, np.int32)
   if is_concrete(cache.lengths, cache.positions, lengths):
     # In numpy: nothing compiles, and it also works where a caller's jit closes over the cache.
     ends = np.maximum(np.asarray(cache.lengths) - 1, 0)

@@ -5,12 +5,11 @@ import functools
 from flax import struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tttjax.attention import MASKED, merge
 from tttjax.attention.caches import PrefixCache
 from tttjax.attention.phases import causal_limits, slot_major
-from tttjax.checks import crop
+from tttjax.checks import as_array, crop
 from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
 from tttjax.models.decoder import Decoder, Params
@@ -81,10 +80,10 @@ def attention_statistics(
   Raises:
     UserError: a suffix that `score` would refuse, or evidence of another shape.
   """
-  width = tokens.shape[1] if np.ndim(tokens) == 2 else 0
+  tokens = as_array("tokens", tokens)
   padded, lengths, evidence = check_rows(model, cache, tokens, lengths, evidence)
   statistics = _statistics(model, params, fast, cache, padded, lengths, evidence)
-  return jax.tree.map(lambda x: crop(x, width), statistics)
+  return jax.tree.map(lambda x: crop(x, tokens.shape[1]), statistics)
 
 
 def attention_mass(

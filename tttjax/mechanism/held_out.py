@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.attention.caches import PrefixCache
-from tttjax.checks import check_tokens, crop, is_concrete, pad_to
-from tttjax.errors import UserError
+from tttjax.checks import crop, pad_to
 from tttjax.models.decoder import Decoder, Params
-from tttjax.ttt.hyperparameters import TTTConfig
+from tttjax.ttt.spans import check_context, check_starts
 from tttjax.ttt.step import span_loss
 
 # Results have room for at least this many spans, then powers of two: the number is traced.
@@ -42,37 +41,21 @@ def span_losses(
   Raises:
     UserError: a span that is not in the context, ids outside the vocabulary, several contexts.
   """
-  check_tokens("the context", tokens, model.config.vocab_size)
-  if cache.lengths.shape != (1,) or tokens.shape[0] != 1:
-    raise UserError(
-      f"span losses are of one context: cache batch {cache.lengths.shape[0]} and tokens"
-      f" {tokens.shape} must have batch 1"
-    )
-  if tokens.shape[1] > cache.capacity:
-    raise UserError(f"{tokens.shape[1]} context tokens do not fit the capacity {cache.capacity}")
-  if np.ndim(starts) != 1:
-    raise UserError(f"starts must have shape [spans], not {np.shape(starts)}")
-  count = np.shape(starts)[0]
+  padded = check_context(model, cache, tokens, span)
+  starts = check_starts(cache, starts, span)
+  count = starts.shape[0]
   if count == 0:
     return np.zeros(0, np.float32)
-  if is_concrete(starts):
-    starts = np.asarray(starts)
-    length = int(np.asarray(cache.lengths)[0]) if is_concrete(cache.lengths) else cache.capacity
-    last = min(length, tokens.shape[1]) - span - 1
-    outside = starts[(starts < 0) | (starts > last)]
-    if outside.size:
-      raise UserError(f"span start {outside[0]} is outside 0..{last} (span {span})")
-  static = TTTConfig(span=span).static()
   room = max(_MIN_SPANS, 1 << (count - 1).bit_length())
-  padded, starts = pad_to(tokens, cache.capacity), pad_to(starts[None], room)[0]
-  losses = _span_losses(model, static, params, fast, cache, padded, starts, np.int32(count))
+  starts = pad_to(starts[None], room)[0]
+  losses = _span_losses(model, span, params, fast, cache, padded, starts, np.int32(count))
   return crop(losses, count)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _span_losses(model, static, params, fast, cache, tokens, starts, count):
+def _span_losses(model, span, params, fast, cache, tokens, starts, count):
   def one(i, losses):
-    loss = span_loss(model, params, fast, cache, tokens, starts[i], static)
+    loss = span_loss(model, params, fast, cache, tokens, starts[i], span)
     return losses.at[i].set(loss)
 
   return lax.fori_loop(0, count, one, jnp.zeros(starts.shape, jnp.float32))

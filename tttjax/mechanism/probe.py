@@ -8,7 +8,7 @@ import numpy as np
 from tttjax.attention import attend_marked, attend_whole, merge
 from tttjax.attention.caches import PrefixCache
 from tttjax.attention.phases import Suffix
-from tttjax.checks import pad_to
+from tttjax.checks import as_array, pad_to
 from tttjax.decode.suffix import check_suffix
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder
@@ -53,6 +53,7 @@ def check_rows(model: Decoder, cache: PrefixCache, tokens, lengths, evidence):
     UserError: what `check_suffix` raises, or evidence of another shape.
   """
   tokens, lengths = check_suffix(model, cache, tokens, lengths, 0)
+  evidence = as_array("evidence", evidence)
   if np.ndim(evidence) != 2 or evidence.shape[0] != tokens.shape[0]:
     raise UserError(f"evidence must be bool [{tokens.shape[0]}, T], not {np.shape(evidence)}")
   if evidence.shape[1] > cache.capacity:

@@ -1,25 +1,28 @@
-"""AdamW on W_Q + Delta with clipping and a schedule, from optax, with traced hyperparameters."""
+"""AdamW with clipping and a schedule, from optax: traced hyperparameters, no harm by a bad step."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from tttjax.ttt.hyperparameters import Hyper, Schedule, Static, TTTConfig
+from tttjax.ttt.history import StepMetrics
+from tttjax.ttt.hyperparameters import TTTConfig
 
 
-def _learning_rate(schedule: Schedule, hyper: Hyper, count: jax.Array) -> jax.Array:
+def _learning_rate(cfg: TTTConfig, count: jax.Array) -> jax.Array:
   """float32 learning rate of step `count` (0-based)."""
-  done = count / jnp.maximum(hyper.steps, 1)
+  done = count / jnp.maximum(cfg.steps, 1)
   factor = {
     "constant": lambda: jnp.ones(()),
     "linear": lambda: jnp.maximum(1 - done, 0),
     "cosine": lambda: 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1))),
-  }[schedule]()
-  warm = jnp.minimum((count + 1) / (hyper.warmup_steps + 1), 1)
-  return hyper.learning_rate * factor * warm
+  }[cfg.schedule]()
+  warm = jnp.minimum((count + 1) / (cfg.warmup_steps + 1), 1)
+  return cfg.learning_rate * factor * warm
 
 
-def optimizer(static: Static, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
+def optimizer(cfg: TTTConfig) -> optax.GradientTransformationExtraArgs:
   """Clip at the global norm, AdamW, schedule (paper, section 4).
 
   `update` takes W_Q + Delta as its params, so that the decay pulls W_Q + Delta
@@ -27,13 +30,45 @@ def optimizer(static: Static, hyper: Hyper) -> optax.GradientTransformationExtra
   depend on the hyperparameters.
   """
   return optax.chain(
-    optax.clip_by_global_norm(hyper.clip),
-    optax.scale_by_adam(b1=hyper.b1, b2=hyper.b2, eps=hyper.eps),
-    optax.add_decayed_weights(hyper.weight_decay),
-    optax.scale_by_learning_rate(lambda count: _learning_rate(static.schedule, hyper, count)),
+    optax.clip_by_global_norm(cfg.clip),
+    optax.scale_by_adam(b1=cfg.b1, b2=cfg.b2, eps=cfg.eps),
+    optax.add_decayed_weights(cfg.weight_decay),
+    optax.scale_by_learning_rate(lambda count: _learning_rate(cfg, count)),
   )
 
 
 def init_optimizer(cfg: TTTConfig, fast) -> optax.OptState:
   """Optimizer state of the fast weights: two float32 moments and the step counts."""
-  return optimizer(cfg.static(), cfg.hyper()).init(fast)
+  return optimizer(cfg.traced()).init(fast)
+
+
+def guarded_update(
+  cfg: TTTConfig,
+  weights: Any,
+  opt_state: optax.OptState,
+  decayed: Any,
+  loss: jax.Array,
+  grads: Any,
+  start: jax.Array,
+  valid: jax.Array | bool = True,
+) -> tuple[Any, optax.OptState, StepMetrics]:
+  """One AdamW step on `weights`; weights and state stay where not `valid` or not all is finite.
+
+  Args:
+    weights: what the update is added to, float32.
+    decayed: of the structure of `weights`, what the weight decay pulls towards zero.
+    loss, grads: of this step.
+    start: int32 scalar, for the metrics.
+    valid: bool scalar, False where the gradient is of no use.
+
+  Returns:
+    New weights, new optimizer state, metrics of scalars.
+  """
+  grad_norm = optax.tree.norm(grads)
+  updates, new_state = optimizer(cfg).update(grads, opt_state, decayed)
+  update_norm = optax.tree.norm(updates)
+  ok = valid & jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(update_norm)
+  keep = lambda new, old: jnp.where(ok, new, old)
+  weights = jax.tree.map(lambda w, u: keep(w + u, w), weights, updates)
+  opt_state = jax.tree.map(keep, new_state, opt_state)
+  return weights, opt_state, StepMetrics(loss, grad_norm, keep(update_norm, 0.0), ok, start)

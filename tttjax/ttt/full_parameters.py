@@ -20,13 +20,12 @@ from tttjax.checks import check_tokens, crop, is_concrete, pad_to
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import axis_size
-from tttjax.ttt.adamw import optimizer
-from tttjax.ttt.hyperparameters import Hyper, Static, TTTConfig
-from tttjax.ttt.step import StepMetrics
+from tttjax.ttt.adamw import guarded_update, optimizer
+from tttjax.ttt.history import StepMetrics, room_for, run_steps
+from tttjax.ttt.hyperparameters import TTTConfig
 
 # Rows of queries, and of logits, held at once.
 _ROWS = SLOT_MULTIPLE
-_MIN_HISTORY = 64
 
 
 def full_ttt(
@@ -67,12 +66,10 @@ def full_ttt(
       beyond the model's range.
   """
   config = model.config
-  check_tokens("the context", tokens, config.vocab_size, lengths)
+  tokens, lengths = check_tokens("the context", tokens, config.vocab_size, lengths)
   batch, width = tokens.shape
   if batch != 1:
     raise UserError(f"full-parameter training takes one context, not tokens of batch {batch}")
-  if lengths is None:
-    lengths = np.full((1,), width, np.int32)
   if is_concrete(lengths):
     length = int(np.asarray(lengths)[0])
     if length < 2:
@@ -82,17 +79,15 @@ def full_ttt(
         f"the context has {length} tokens but max_position_embeddings and YaRN in"
         f" config.json allow {config.max_positions}: shorten it"
       )
-  buffer = max(_MIN_HISTORY, 1 << max(cfg.steps - 1, 0).bit_length())
   capacity = round_capacity(width, axis_size(model.mesh, "context"))
   params, history = _full_ttt(
     model,
-    cfg.static(),
-    buffer,
+    room_for(cfg.steps),
     params,
     pad_to(tokens, capacity),
     jnp.asarray(lengths, jnp.int32)[0],
     jnp.asarray(cfg.steps, jnp.int32),
-    cfg.hyper(),
+    cfg.traced(),
   )
   return params, jax.tree.map(lambda x: crop(x, cfg.steps), history)
 
@@ -139,32 +134,14 @@ def _context_loss(
   return jnp.where(positions < length - 1, losses, 0.0).sum() / (length - 1)
 
 
-def _one_step(model, params, opt_state, tokens, length, static: Static, hyper: Hyper):
-  """One AdamW step on every weight; they stay as they were where anything is not finite."""
-  loss, grads = jax.value_and_grad(lambda p: _context_loss(model, p, tokens, length))(params)
-  grad_norm = optax.tree.norm(grads)
-  updates, new_state = optimizer(static, hyper).update(grads, opt_state, params)
-  update_norm = optax.tree.norm(updates)
-  ok = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(update_norm)
-  keep = lambda new, old: jnp.where(ok, new, old)
-  params = jax.tree.map(lambda w, u: keep(w + u, w), params, updates)
-  opt_state = jax.tree.map(keep, new_state, opt_state)
-  start = jnp.zeros((), jnp.int32)
-  return params, opt_state, StepMetrics(loss, grad_norm, keep(update_norm, 0.0), ok, start)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _full_ttt(model, static, buffer, params, tokens, length, steps, hyper):
-  def step(i, carry):
-    params, opt_state, history = carry
-    params, opt_state, metrics = _one_step(model, params, opt_state, tokens, length, static, hyper)
-    history = jax.tree.map(lambda all_, one: all_.at[i].set(one), history, metrics)
-    return params, opt_state, history
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _full_ttt(model, room, params, tokens, length, steps, cfg):
+  def step(i, params, opt_state):
+    del i
+    loss, grads = jax.value_and_grad(lambda p: _context_loss(model, p, tokens, length))(params)
+    start = jnp.zeros((), jnp.int32)
+    return guarded_update(cfg, params, opt_state, params, loss, grads, start)
 
   params = jax.tree.map(lambda w: w.astype(jnp.float32), params)
-  opt_state = optimizer(static, hyper).init(params)
-  zeros = lambda dtype: jnp.zeros((buffer,), dtype)
-  f32 = jnp.float32
-  history = StepMetrics(zeros(f32), zeros(f32), zeros(f32), zeros(bool), zeros(jnp.int32))
-  params, _, history = lax.fori_loop(0, steps, step, (params, opt_state, history))
+  params, _, history = run_steps(step, params, optimizer(cfg).init(params), steps, room)
   return params, history

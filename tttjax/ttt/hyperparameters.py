@@ -1,110 +1,100 @@
 """Hyperparameters of test-time training."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from flax import struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from tttjax.checks import is_concrete
+from tttjax.checks import check_number
 from tttjax.errors import UserError
 
 Schedule = Literal["constant", "linear", "cosine"]
 SpanKV = Literal["frozen", "recomputed"]
+_LARGEST_INT = 2**31 - 1
+
+
+def _static(default: Any) -> Any:
+  """A field that a compiled program depends on."""
+  return dataclasses.field(default=default, metadata={"static": True})
 
 
 @dataclasses.dataclass(frozen=True)
 class TTTConfig:
   """qTTT's hyperparameters; the defaults are the paper's (its section 4 and appendix).
 
-  Static (a change compiles again): span, schedule, span_kv. All others are traced.
+  Static (a change compiles again): span, schedule, span_kv. All others are traced: to jax a
+  TTTConfig is a pytree whose leaves are those, so that it may be an argument of a jitted function
+  (`traced` gives them the dtypes that make equal programs).
 
   Attributes:
     steps: N, gradient steps. 0 is plain inference.
     span: k, target tokens per step.
     learning_rate: AdamW's; 1e-6 .. 1e-5 suits real Qwen3, 1e-3 the embedded model.
     weight_decay: decoupled decay of W_Q + Delta towards zero, as AdamW on W_Q would do.
-    clip: largest global gradient norm.
+    clip: largest global gradient norm; inf means no clipping.
     b1, b2, eps: AdamW's.
     schedule: learning rate over the N steps: constant, or to zero by a line or a half cosine.
     warmup_steps: steps of linear warm-up.
     span_kv: the span's own K and V come from the frozen cache (paper) or are computed again.
+
+  Raises:
+    UserError: a value that is not of its field's type or range.
   """
 
   steps: int = 32
-  span: int = 128
+  span: int = _static(128)
   learning_rate: float = 1e-5
   weight_decay: float = 0.01
   clip: float = 1.0
   b1: float = 0.9
   b2: float = 0.999
   eps: float = 1e-8
-  schedule: Schedule = "constant"
+  schedule: Schedule = _static("constant")
   warmup_steps: int = 0
-  span_kv: SpanKV = "frozen"
+  span_kv: SpanKV = _static("frozen")
 
   def __post_init__(self):
-    for name, choices in (
-      ("schedule", ("constant", "linear", "cosine")),
-      ("span_kv", ("frozen", "recomputed")),
-    ):
-      if getattr(self, name) not in choices:
+    for name, kind in (("schedule", Schedule), ("span_kv", SpanKV)):
+      if getattr(self, name) not in get_args(kind):
         raise UserError(
-          f"TTTConfig.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}"
+          f"TTTConfig.{name} is {getattr(self, name)!r}; choose one of {', '.join(get_args(kind))}"
         )
-    for name in ("steps", "span"):
-      if not isinstance(getattr(self, name), (int, np.integer)):
-        raise UserError(f"TTTConfig.{name} must be an integer, not {getattr(self, name)!r}")
-    lower = {"steps": 0, "span": 1, "learning_rate": 0, "weight_decay": 0, "warmup_steps": 0}
-    for name, least in lower.items():
-      value = getattr(self, name)
-      if is_concrete(value) and not value >= least:
-        raise UserError(f"TTTConfig.{name} must be at least {least}, not {value}")
-    for name in ("learning_rate", "weight_decay"):
-      if is_concrete(getattr(self, name)) and not np.isfinite(np.float32(getattr(self, name))):
-        raise UserError(f"TTTConfig.{name} is {getattr(self, name)}; give a finite number")
-    if is_concrete(self.clip) and not self.clip > 0:
-      raise UserError(f"TTTConfig.clip must be above 0, not {self.clip}; inf means no clipping")
-
-  def static(self) -> "Static":
-    """The part that a compiled program depends on."""
-    return Static(self.span, self.schedule, self.span_kv)
-
-  def hyper(self) -> "Hyper":
-    """The part that is traced."""
-    f32 = lambda x: jnp.asarray(x, jnp.float32)
-    return Hyper(
-      learning_rate=f32(self.learning_rate),
-      weight_decay=f32(self.weight_decay),
-      clip=f32(self.clip),
-      b1=f32(self.b1),
-      b2=f32(self.b2),
-      eps=f32(self.eps),
-      steps=jnp.asarray(self.steps, jnp.int32),
-      warmup_steps=jnp.asarray(self.warmup_steps, jnp.int32),
+    check = lambda name, *limits, **kind: check_number(
+      f"TTTConfig.{name}", getattr(self, name), *limits, **kind
     )
+    check("steps", 0, _LARGEST_INT, whole=True)
+    check("span", 1, _LARGEST_INT, whole=True)
+    check("warmup_steps", 0, _LARGEST_INT, whole=True)
+    check("learning_rate", 0)
+    check("weight_decay", 0)
+    check("clip", 0, above=True, infinite=True)
+    check("b1", 0, 1, below=True)
+    check("b2", 0, 1, below=True)
+    check("eps", 0, above=True)
+
+  def traced(self) -> "TTTConfig":
+    """The same hyperparameters with int32 and float32 scalars for all that is not static."""
+    dtypes = {int: jnp.int32, float: jnp.float32}
+    leaves = [jnp.asarray(getattr(self, f.name), dtypes[f.type]) for f in _TRACED]
+    return _unflatten(_flatten(self)[1], leaves)
 
 
-@dataclasses.dataclass(frozen=True)
-class Static:
-  """What of a TTTConfig is compiled in."""
-
-  span: int
-  schedule: Schedule
-  span_kv: SpanKV
+_STATIC = [f for f in dataclasses.fields(TTTConfig) if f.metadata.get("static")]
+_TRACED = [f for f in dataclasses.fields(TTTConfig) if not f.metadata.get("static")]
 
 
-@struct.dataclass
-class Hyper:
-  """What of a TTTConfig is traced: float32 and int32 scalars."""
+def _flatten(cfg: TTTConfig):
+  values = lambda fields: tuple(getattr(cfg, f.name) for f in fields)
+  return values(_TRACED), values(_STATIC)
 
-  learning_rate: jax.Array
-  weight_decay: jax.Array
-  clip: jax.Array
-  b1: jax.Array
-  b2: jax.Array
-  eps: jax.Array
-  steps: jax.Array
-  warmup_steps: jax.Array
+
+def _unflatten(static: tuple, traced) -> TTTConfig:
+  # Not by the constructor: jax also builds trees of things that are no numbers.
+  cfg = object.__new__(TTTConfig)
+  for field, value in (*zip(_STATIC, static), *zip(_TRACED, traced)):
+    object.__setattr__(cfg, field.name, value)
+  return cfg
+
+
+jax.tree_util.register_pytree_node(TTTConfig, _flatten, _unflatten)
