@@ -143,7 +143,7 @@ def as_text(value: Any) -> str:
   if isinstance(value, bool):
     return str(value).lower()
   if isinstance(value, (tuple, list)):
-    return ",".join(as_text(item) for item in value)
+    return ",".join(flags.list_item(as_text(item)) for item in value)
   if isinstance(value, str):
     return value
   if isinstance(value, (int, float)):

@@ -2,16 +2,18 @@
 
 import sys
 
+import ml_collections
 import pytest
 
 from tttjax import flags
 from tttjax.errors import UserError
+from tttjax.experiment import quickstart
 
 _CONFIG = """
 import ml_collections
 def get_config(size='small'):
   return ml_collections.ConfigDict(dict(
-      steps=32, rate=1e-3, name='a', sizes=(1, 2), quiet=False, size=size,
+      steps=32, rate=1e-3, name='a', sizes=(1, 2), paths=('a',), quiet=False, size=size,
       inner=dict(depth=3, budget=ml_collections.FieldReference('matched', field_type=object))))
 """
 
@@ -37,6 +39,13 @@ def parse(path, *arguments):
     ("--config.name=", "name", ""),
     ("--config.sizes=3", "sizes", (3,)),
     ("--config.sizes=(3, 4,)", "sizes", (3, 4)),
+    ("--config.sizes=3,", "sizes", (3,)),
+    ("--config.sizes=", "sizes", ()),
+    ("--config.paths=/a b,/c", "paths", ("/a b", "/c")),
+    ("--config.paths='/a,b',/c", "paths", ("/a,b", "/c")),
+    ('--config.paths=["/a,b", "/o\'c"]', "paths", ("/a,b", "/o'c")),
+    ("--config.paths=/o'b,/it's", "paths", ("/o'b", "/it's")),
+    ("--config.paths=q(a=1,b=f(2,3)),p", "paths", ("q(a=1,b=f(2,3))", "p")),
     ("--config.quiet", "quiet", True),
     ("--config.quiet=true", "quiet", True),
     ("--config.inner.depth=5", "inner.depth", 5),
@@ -47,6 +56,14 @@ def parse(path, *arguments):
 def test_override_has_the_type_of_the_field(path, argument, field, value):
   result = dict(flags.fields(parse(path, argument)))[field]
   assert (result, type(result)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+  "item", ["/a", "/a,b", "/o'c", "/a,o'c", "'a'", "(a)", "q(a=1,b=2)", "/a "]
+)
+def test_item_of_a_list_comes_back(path, item):
+  text = ",".join([flags.list_item(item), "b"])
+  assert parse(path, f"--config.paths={text}").paths == (item, "b")
 
 
 def test_value_may_follow_after_a_space_and_the_last_one_counts(path):
@@ -67,6 +84,8 @@ def test_config_file_is_chosen_and_takes_an_argument(path):
     ("--config.rate=fast", "expected a number, such as 0.001"),
     ("--config.quiet=maybe", "expected true or false"),
     ("--config.sizes=1,b", "expected a comma-separated list, each a whole number, such as 1,2"),
+    ("--config.sizes=1,,2", "--config.sizes=1,,2: expected a comma-separated list"),
+    ("--config.paths=,a", "--config.paths=,a: expected a comma-separated list"),
     ("--config.steps", "--config.steps needs a value"),
     ("--config=", "--config needs a file"),
     ("--config=nowhere.py", "--config=nowhere.py: no such file"),
@@ -151,3 +170,16 @@ def test_help_lists_flags_and_fields_with_their_values(path, capsys):
   assert text.startswith("What it does.")
   assert "--config.steps=32\n      how many" in text
   assert "--config.inner.depth=3" in text
+
+
+def test_function_may_build_the_default_config(capsys):
+  build = lambda: ml_collections.ConfigDict({"steps": 3})
+  config = flags.parse(["program", "--config.steps=4"], build)
+  assert config.steps == 4 and config.is_locked
+  with pytest.raises(SystemExit):
+    flags.parse(["program", "--help"], build)
+  assert "--config.steps=3" in capsys.readouterr().out
+
+
+def test_quickstarts_file_is_the_config_without_a_file():
+  assert flags.load_config("configs/quickstart.py") == quickstart.get_config()

@@ -185,6 +185,10 @@ def test_report_is_self_contained(finished):
     (["--config.lengths=128,128"], "config.lengths names a value twice"),
     (["--config.ttt.steps=matched"], "give one of them as a number"),
     (["--config.mesh.tensor=3"], "config.mesh: mesh {'data': 1, 'fsdp': 1, 'tensor': 3"),
+    (["--workdir="], "workdir is empty; give a path"),
+    (["--config.workdir="], "config.workdir is empty; give a path"),
+    (["--config.lengths=128,,256"], "--config.lengths=128,,256: expected a comma-separated list"),
+    (["--config.seeds=9223372036854775808"], "must be below 2^31"),
     (["--wordkir=x"], "Did you mean: workdir"),
     (["--config=configs/nothing.py"], "no such file"),
   ],
@@ -372,6 +376,22 @@ def test_example_that_fails_becomes_a_row_and_the_run_goes_on(start, tmp_path, m
   _, repaired = samples(workdir)
   assert len(repaired) == 8 and not any(row["error"] for row in repaired)
   assert [row for row in rows if not row["error"]] == repaired[:6]
+
+
+def test_run_of_which_every_prediction_failed_exits_1(start, tmp_path, monkeypatch, capfd):
+  def exhausted(*unused):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+  monkeypatch.setattr(InContext, "__call__", exhausted)
+  assert start(f"--workdir={tmp_path / 'run'}", "--config.strategies=in_context") == 1
+  assert "all 4 predictions failed and count as wrong" in capfd.readouterr().err
+  assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_home_directory_in_workdir_is_expanded(start, finished, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(finished[2].parent))
+  assert start(f"--workdir=~/{finished[2].name}") == 0
+  assert not (tmp_path / "~").exists()
 
 
 def test_two_models_seeds_and_tasks_are_all_run(start, checkpoint, tmp_path):

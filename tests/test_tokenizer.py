@@ -1,5 +1,10 @@
 """The embedded tokenizer: lossless, stable at newlines, one layout with the chat template."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import pytest
 from transformers import AutoTokenizer
 
@@ -115,3 +120,25 @@ def test_auto_tokenizer_loads_the_saved_files_without_remote_code(tokenizer, tmp
     assert ids(loaded, text) == ids(tokenizer, text)
   assert loaded.chat_template == tokenizer.chat_template
   assert loaded.eos_token_id == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+  "code, advice",
+  [
+    ("import transformers", True),
+    ("import tttjax; tttjax.load_tokenizer(tttjax.EMBEDDED)", False),
+    ("from tttjax.embedded import vocabulary; vocabulary.build_tokenizer()", False),
+  ],
+)
+def test_no_advice_to_install_torch(code, advice):
+  environment = dict(os.environ)
+  environment.pop("TRANSFORMERS_NO_ADVISORY_WARNINGS", None)
+  done = subprocess.run(
+    [sys.executable, "-c", f"import sys; sys.modules['torch'] = None\n{code}"],
+    cwd=pathlib.Path(__file__).parent.parent,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert ("PyTorch was not found" in done.stderr) == advice, done.stderr

@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 import inspect
 import pathlib
+import re
 import sys
 import textwrap
 from typing import Any, NoReturn
@@ -17,13 +18,20 @@ from typing import Any, NoReturn
 from absl import flags, logging
 import ml_collections
 
-from tttjax import files, program, spec
+from tttjax import files, program
 from tttjax.errors import UserError
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # A config file, or a function that builds the config.
 Default = str | Callable[[], ml_collections.ConfigDict]
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+# In quotes, or anything without a comma outside of parentheses (of two levels).
+_ITEM = re.compile(
+  r"""\s*(?:(?P<quote>['"])(?P<quoted>.+?)(?P=quote)\s*"""
+  r"""|(?P<plain>[^,()\s](?:[^,()]|\((?:[^()]|\([^()]*\))*\))*))(?:,|$)"""
+)
 
 
 def run(
@@ -197,14 +205,42 @@ def _convert(text: str, kind: type, current: Any) -> Any:
   if kind in (int, float, str):
     return kind(text)
   if kind is tuple:
-    if text[:1] in ("(", "["):
-      text = text[1:].removesuffix(")" if text[0] == "(" else "]")
     element = type(current[0]) if current else str
-    return tuple(element(item.strip("'\"")) for item in spec.split(text))
+    return tuple(map(element, _items(text)))
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError):
     return text
+
+
+def _items(text: str) -> list[str]:
+  """The items of `1,2`, `(1, 2)` or `[1, 2]`; an item in quotes may hold a comma.
+
+  Raises:
+    ValueError: an empty item, as between the commas of `1,,2`; the last one may be left out.
+  """
+  text = text.strip()
+  if text and text[0] + text[-1] in ("()", "[]"):
+    text = text[1:-1]
+  items = []
+  while text.strip():
+    match = _ITEM.match(text)
+    if match is None:
+      raise ValueError(text)
+    items.append(match["quoted"] or match["plain"].strip())
+    text = text[match.end() :]
+  return items
+
+
+def list_item(text: str) -> str:
+  """`text` as an item of a list: in quotes where it would not be read as one item as it is."""
+  try:
+    if _items(text) == [text]:
+      return text
+  except ValueError:
+    pass
+  quote = "'" if '"' in text else '"'
+  return f"{quote}{text}{quote}"
 
 
 def _kind_name(kind: type, value: Any) -> str:
@@ -217,7 +253,7 @@ def _kind_name(kind: type, value: Any) -> str:
 
 def _shown(value: Any) -> str:
   if isinstance(value, tuple):
-    return ",".join(map(str, value))
+    return ",".join(list_item(str(item)) for item in value)
   return repr(value) if isinstance(value, str) and "\n" in value else str(value)
 
 

@@ -65,14 +65,14 @@ def _complain(text: str, kind: str = "error: ") -> None:
 
 
 def _culprit(error: OSError) -> str:
-  """The file that an OSError is about; a failed write to stdout names none and fails again."""
+  """The file that an OSError is about. Writers of files name theirs; print names none."""
   if error.filename is not None:
     return f"{error.filename}: "
   try:
-    sys.stdout.flush()
+    sys.stdout.flush()  # fails again, unless nothing is kept for later
   except OSError:
     return "standard output: "
-  return ""
+  return "standard output: " if getattr(sys.stdout, "write_through", False) else ""
 
 
 def _silence_if_broken(stream) -> None:

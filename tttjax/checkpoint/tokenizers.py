@@ -1,9 +1,19 @@
 """The tokenizer of a checkpoint directory."""
 
+import os
+
 from tttjax.checkpoint.paths import checkpoint_directory
 from tttjax.errors import UserError
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+
+
+def transformers_library():
+  """transformers, without its advice to install PyTorch: here it only tokenizes."""
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+  import transformers  # takes seconds; the model needs none of it
+
+  return transformers
 
 
 def load_tokenizer(path):
@@ -16,8 +26,6 @@ def load_tokenizer(path):
     UserError: the tokenizer's files are missing or cannot be read, or its chat template fails on
       the simplest conversation.
   """
-  from transformers import AutoTokenizer  # Takes seconds to import; the model needs none of it.
-
   path = checkpoint_directory(path)
   if not any((path / file).exists() for file in _TOKENIZER_FILES):
     raise UserError(
@@ -25,7 +33,9 @@ def load_tokenizer(path):
       " files of the checkpoint there"
     )
   try:
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    tokenizer = transformers_library().AutoTokenizer.from_pretrained(
+      path, local_files_only=True, trust_remote_code=False
+    )
   except Exception as error:  # The tokenizers library raises plain Exception for a corrupt file.
     raise UserError(
       f"{path}: cannot load the tokenizer ({_first_line(error)}); fetch its files again"

@@ -10,7 +10,8 @@ follows it.
 import string
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+
+from tttjax.checkpoint.tokenizers import transformers_library
 
 VOCAB_SIZE = 512
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -152,8 +153,11 @@ def _vocabulary() -> dict[str, int]:
   return {token: i for i, token in enumerate(tokens)}
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-  """Returns the tokenizer; `save_pretrained` writes tokenizer.json and tokenizer_config.json."""
+def build_tokenizer():
+  """Returns transformers' fast tokenizer.
+
+  Its `save_pretrained` writes tokenizer.json and tokenizer_config.json.
+  """
   # ignore_merges: a piece that is in the vocabulary is one token, any other is split into bytes.
   tokenizer = Tokenizer(models.BPE(vocab=_vocabulary(), merges=[], ignore_merges=True))
   tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -166,7 +170,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
   tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
   # As in Qwen3: decoding without special tokens keeps the thinking section visible.
   tokenizer.add_tokens([AddedToken(t, special=False) for t in THINKING_TOKENS])
-  return PreTrainedTokenizerFast(
+  return transformers_library().PreTrainedTokenizerFast(
     tokenizer_object=tokenizer,
     eos_token="<|im_end|>",
     pad_token="<|endoftext|>",

@@ -9,6 +9,8 @@ import jax
 from tttjax import flags as command_line
 from tttjax.experiment import config as run_config
 
+_PACKAGE = pathlib.Path(__file__).resolve().parent.parent
+
 
 def settings(plan: run_config.Plan) -> dict[str, Any]:
   """What rows depend on: the fields by dotted name, the checkpoints, backend and commit."""
@@ -21,17 +23,30 @@ def settings(plan: run_config.Plan) -> dict[str, Any]:
     name: checkpoint.fingerprint for name, checkpoint in plan.models.items()
   }
   values["backend"] = jax.default_backend()
-  values["git_hash"] = _git_hash()
+  values["git_hash"] = git_hash()
   return values
 
 
-def _git_hash() -> str | None:
-  """Commit of the source tree, with a mark where files differ from it; None outside of one."""
-  command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+def git_hash(package: pathlib.Path = _PACKAGE) -> str | None:
+  """Commit of the package's source tree, with '-dirty' where files differ from it.
+
+  None where the package is not a git work tree's own: installed, or copied into a repository of
+  something else, whose commit says nothing about the code that ran.
+  """
+  tree = package.parent
+  top = _git(tree, "rev-parse", "--show-toplevel")
+  if top is None or pathlib.Path(top).resolve() != tree:
+    return None
+  if _git(tree, "ls-files", "--error-unmatch", str(package / "__init__.py")) is None:
+    return None
+  return _git(tree, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+
+
+def _git(directory: pathlib.Path, *arguments: str) -> str | None:
+  """What git prints; None where it fails or is not installed."""
+  command = ["git", "-C", str(directory), *arguments]
   try:
-    done = subprocess.run(
-      command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
   except OSError:
     return None
-  return done.stdout.strip() or None if done.returncode == 0 else None
+  return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,65 @@
+"""Files that appear complete or not at all; paths as a user writes them."""
+
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from tttjax import files
+from tttjax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
+  code = (
+    "import os, pathlib, signal\nfrom tttjax.files import replacing\n"
+    f"with replacing(pathlib.Path({str(tmp_path / 'a.png')!r})) as path:\n"
+    "  path.write_bytes(b'half')\n  os.kill(os.getpid(), signal.SIGKILL)\n"
+  )
+  subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+  (left,) = tmp_path.iterdir()
+  assert left.name != "a.png" and left.read_bytes() == b"half"
+  files.write_json(tmp_path / "b.json", 1)
+  assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
+
+
+def test_what_another_writer_is_at_stays(tmp_path):
+  with files.replacing(tmp_path / "a.txt") as temporary:
+    temporary.write_text("a")
+    files.write_json(tmp_path / "b.json", 1)
+  assert (tmp_path / "a.txt").read_text() == "a"
+
+
+def test_error_leaves_nothing(tmp_path):
+  with pytest.raises(ValueError), files.replacing(tmp_path / "a.txt") as temporary:
+    temporary.write_text("half")
+    raise ValueError
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_mode_follows_the_umask(tmp_path, umask):
+  before = os.umask(umask)
+  try:
+    files.write_json(tmp_path / "a.json", 1)
+  finally:
+    os.umask(before)
+  assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o666 & ~umask
+
+
+def test_home_directory_is_expanded(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/somebody")
+  assert files.user_path("~/runs", "--workdir") == pathlib.Path("/home/somebody/runs")
+  assert files.user_path("runs/~", "--workdir") == pathlib.Path("runs/~")
+
+
+@pytest.mark.parametrize(
+  "text, words", [("", "is empty"), (" ", "is empty"), ("~nobody9/x", "no such user")]
+)
+def test_path_that_names_nothing_is_refused(text, words):
+  with pytest.raises(UserError, match=f"--workdir.*{words}"):
+    files.user_path(text, "--workdir")

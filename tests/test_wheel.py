@@ -1,0 +1,68 @@
+"""The package installed as a wheel, without the source tree around it."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import tttjax
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "tttjax")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+  """(environment, directory): the wheel's files alone are on the path."""
+  source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+  for name in _SOURCES:
+    copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+    copy(ROOT / name, source / name)
+  build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+  subprocess.run(
+    [sys.executable, "-c", build, str(site)], cwd=source, capture_output=True, check=True
+  )
+  (wheel,) = site.glob("*.whl")
+  with zipfile.ZipFile(wheel) as file:
+    file.extractall(site)
+  shutil.rmtree(source)
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(site)}
+  return environment, site
+
+
+def run(installed, directory, *command):
+  environment, site = installed
+  done = subprocess.run(
+    [sys.executable, *command],
+    cwd=directory,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  return done
+
+
+def test_help_shows_the_config_that_is_built_in(installed, tmp_path):
+  out = run(installed, tmp_path, "-m", "tttjax.main", "--help").stdout
+  assert "--config.lengths=256,512,1024,2048\n" in out and "--config.contexts=16\n" in out
+
+
+def test_version_is_the_wheels(installed, tmp_path):
+  code = "import tttjax; print(tttjax.__version__, tttjax.__file__)"
+  version, file = run(installed, tmp_path, "-c", code).stdout.split()
+  (metadata,) = installed[1].glob("tttjax-*.dist-info/METADATA")
+  assert f"\nVersion: {version}\n" in metadata.read_text() and version == tttjax.__version__
+  assert pathlib.Path(file).is_relative_to(installed[1])
+
+
+@pytest.mark.slow
+def test_run_without_a_config_file(installed, tmp_path):
+  done = run(installed, tmp_path, "-m", "tttjax.main", "--config.smoke", "--workdir=run")
+  assert "qTTT on another context (control)" in done.stdout
+  assert (tmp_path / "run" / "report.html").exists()
