@@ -101,7 +101,7 @@ def test_bfloat16_export_prints_how_much_of_delta_it_loses(tmp_path, source, cap
   delta = np.asarray(fast["layers"]["attention"]["query"]["delta"])
   error = np.linalg.norm(merged.reshape(kernel.shape) - kernel - delta) / np.linalg.norm(delta)
   assert error > 0.5
-  assert f"changes Delta by {error:.1%}" in capsys.readouterr().out
+  assert f"changes Delta by {error:.1%}" in capsys.readouterr().err
   assert hf.reference_logits(out, tokens()).shape == (2, 160, 61)
 
 

@@ -155,3 +155,17 @@ def test_a_failed_replacement_names_the_file(tmp_path, monkeypatch):
     write_json(tmp_path / "a.json", {})
   assert error.value.filename == str(tmp_path / "a.json")
   assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_device_is_named():
+  done = subprocess.run(
+    [sys.executable, "-m", "tttjax.main"],
+    cwd=ROOT,
+    env={**os.environ, "JAX_PLATFORMS": "rocket"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stdout) == (2, "")
+  assert done.stderr.startswith("main.py: error: JAX_PLATFORMS=rocket: no such device")
+  assert done.stderr.count("\n") == 1

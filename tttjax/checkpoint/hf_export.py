@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 from typing import Any
 
 import jax
@@ -246,7 +247,10 @@ def _tensors(
       yield stored.reshape(kind.file_shape(config))
   if fast is not None and dtype != np.float32 and jax.process_index() == 0:
     error = np.sqrt(lost / moved) if moved else 0.0
-    print(f"export in {dtype} changes Delta by {error:.1%} (relative error after rounding)")
+    print(
+      f"export in {dtype} changes Delta by {error:.1%} (relative error after rounding)",
+      file=sys.stderr,
+    )
 
 
 def _to_host(x: jax.Array) -> np.ndarray:

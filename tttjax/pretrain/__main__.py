@@ -6,10 +6,11 @@ DIR gets model/ (the checkpoint), checkpoints/ (to resume from), curve.csv and c
 command again resumes.
 """
 
-import pathlib
+import sys
 
 from absl import flags
 
+from tttjax import backend, files
 from tttjax import flags as command_line
 from tttjax.pretrain import loop
 
@@ -33,12 +34,14 @@ _DESCRIPTIONS = {
 
 
 def main(config):
-  workdir = pathlib.Path(_WORKDIR.value or config.workdir)
+  backend.check()
+  given = config.workdir if _WORKDIR.value is None else _WORKDIR.value
+  workdir = files.user_path(given, "--workdir")
   run = loop.Run(config, workdir)
   loop.write_config(config, workdir)
   for name, score in run.train().items():
     print(f"{name}: {score:.3f}")
-  print(f"checkpoint: {workdir / 'model'}")
+  print(f"checkpoint: {workdir / 'model'}", file=sys.stderr)
 
 
 if __name__ == "__main__":

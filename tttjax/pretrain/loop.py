@@ -110,7 +110,7 @@ class Run:
     # On the host: restored arrays are bound to a device, for which the step would compile anew.
     self.state = jax.tree.map(np.asarray, restored)
     self.rows = [row for row in curve.read(self.workdir / "curve.csv") if row["step"] <= latest]
-    print(f"resumed from step {latest} in {self.workdir}")
+    print(f"resumed from step {latest} in {self.workdir}", file=sys.stderr)
 
   def save(self):
     self.manager.save(int(self.state["progress"][0]), args=ocp.args.StandardSave(self.state))
@@ -196,7 +196,7 @@ class Run:
       f"{k} {row[k]:.3f}" for k in ("loss", "answer_accuracy", *self.held_out) if k in row
     )
     if bar.disable:
-      print(f"{100 * self.done():.0f}%  {text}", flush=True)
+      print(f"{100 * self.done():.0f}%  {text}", file=sys.stderr, flush=True)
     else:
       bar.set_postfix_str(text)
 
