@@ -1,49 +1,18 @@
 """`tttjax.report.build` and the page it writes."""
 
-import html.parser
 import json
 import re
 
 import pytest
 
 from tests import synthetic_rows
+from tests.html_page import read
 from tests.synthetic_rows import failed
 from tttjax import report
 from tttjax.errors import UserError
 from tttjax.report import __main__ as report_command
 
 STRATEGIES = ("in_context", "qttt", "qttt_other_context")
-_VOID = {"meta", "img", "br", "rect", "polyline"}
-
-
-class Page(html.parser.HTMLParser):
-  """Checks that tags are balanced; keeps tags, links and the visible text."""
-
-  def __init__(self, text):
-    super().__init__(convert_charrefs=True)
-    self.open, self.tags, self.links, self.ids, self.text = [], [], [], set(), ""
-    self.feed(text)
-    assert not self.open
-
-  def handle_starttag(self, tag, attrs):
-    attrs = dict(attrs)
-    self.tags.append(tag)
-    self.links += [attrs[name] for name in ("src", "href") if name in attrs]
-    self.ids.add(attrs.get("id"))
-    if tag not in _VOID:
-      self.open.append(tag)
-
-  def handle_startendtag(self, tag, attrs):
-    self.handle_starttag(tag, attrs)
-    if tag not in _VOID:
-      self.open.pop()
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, data):
-    if not self.open or self.open[-1] != "style":
-      self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +31,6 @@ def run(tmp_path_factory):
   return directory, report.build([directory], directory)
 
 
-def read(path):
-  return Page(path.read_text(encoding="utf-8"))
-
-
 def test_outputs_are_named_after_the_samples(run):
   directory, page = run
   assert page == directory / "report.html"
@@ -74,11 +39,21 @@ def test_outputs_are_named_after_the_samples(run):
   assert not list(directory.glob(".*"))  # nothing temporary is left
 
 
-def test_the_page_needs_nothing_outside_of_itself_and_no_script(run):
+def test_the_page_needs_nothing_outside_of_itself(run):
   page = read(run[1])
-  assert "script" not in page.tags
-  assert all(link.startswith(("data:image/png", "#")) for link in page.links)
-  assert {link[1:] for link in page.links if link.startswith("#")} <= page.ids
+  assert all(attrs["src"].startswith("data:image/png") for attrs in page.named("img"))
+  assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+  assert "src" not in page.named("script")[0]
+  anchors = {link[1:] for link in page.links if link.startswith("#")}
+  assert anchors <= {attrs.get("id") for _, attrs in page.tags}
+
+
+def test_links_lead_to_the_rows_the_results_and_every_figure(run):
+  directory, path = run
+  linked = {link for link in read(path).links if not link.startswith(("data:", "#"))}
+  figures = {f"figures/{figure.name}" for figure in directory.glob("figures/*.png")}
+  stamp = "2025-01-02T03-04-05"
+  assert linked == figures | {f"samples_{stamp}.jsonl", f"results_{stamp}.json", "config.json"}
 
 
 def test_the_page_shows_the_numbers_of_the_results(run):
@@ -89,11 +64,15 @@ def test_the_page_shows_the_numbers_of_the_results(run):
     assert f"{cell['score']:.3f} ± {cell['stderr']:.3f}" in page.text
 
 
-def test_the_findings_name_the_control_and_the_number_of_comparisons(run):
-  text = read(run[1]).text
-  assert re.search(r"qTTT differs from qTTT on another context \(control\) by [+-]0\.\d{3} ±", text)
-  assert "3 comparisons made" in text
-  assert "What this gains is general adaptation" in text
+def test_the_page_opens_with_the_result_and_the_main_figure(run):
+  page = read(run[1])
+  assert page.text.index("The accuracy of in-context") < page.text.index("Accuracy against context")
+  assert page.text.index("Accuracy against context") < page.text.index("p, corrected")
+  assert page.text.index("p, corrected") < page.text.index("3 comparisons made")
+
+
+def test_strategies_describe_themselves(run):
+  assert "gains is general adaptation" in read(run[1]).text
 
 
 def test_failures_and_fallbacks_are_listed_and_escaped(run):
@@ -106,7 +85,7 @@ def test_failures_and_fallbacks_are_listed_and_escaped(run):
 def test_examples_begin_with_the_context_that_failed(run):
   text = read(run[1]).text
   examples = text[text.index("bank log, embedded, 512 tokens: 3 of 6 contexts") :]
-  assert examples.index("context 4") < examples.index("context 0")
+  assert re.search(r"Seed 0, context (\d)", examples)[1] == "4"
 
 
 def test_examples_show_text_as_text(run):
@@ -115,10 +94,12 @@ def test_examples_show_text_as_text(run):
   assert "<b>00</b>" not in text
 
 
-def test_examples_draw_loss_and_spans(run):
+def test_examples_draw_loss_and_spans_those_of_another_context_apart(run):
   page = read(run[1])
-  assert page.tags.count("polyline") > 0
-  assert page.tags.count("svg") == 2 * page.tags.count("polyline")
+  kinds = [attrs["class"] for attrs in page.named("svg")]
+  others = page.text.count("in another context")
+  assert kinds.count("curve") == len(page.named("polyline")) > 0
+  assert others > 0 and kinds.count("strip") == kinds.count("curve") - others
 
 
 def test_building_again_changes_nothing(run, capsys):

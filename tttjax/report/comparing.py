@@ -19,7 +19,7 @@ from tttjax.report.statistics import PairedDifference, holm
 from tttjax.report.summary import Baselines, paired
 from tttjax.rows import primary
 
-_ALPHA = 0.05
+ALPHA = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,17 +129,17 @@ def statement(comparison: Comparison, number: int) -> str:
     return f"{head} on a single context: no error can be given, and nothing follows from it."
   corrected = f", {p_text(comparison.holm_p)} after correction" if number > 1 else ""
   head += f" (p = {p_text(p)}{corrected}; {count(gain.clusters, 'context')})".replace("= <", "< ")
-  if difference.smallest_p > _ALPHA:
+  if difference.smallest_p > ALPHA:
     return f"{head}: too few contexts to tell; p cannot be below {difference.smallest_p:.2g}."
   direction = "higher" if gain.mean > 0 else "lower"
-  if comparison.holm_p <= _ALPHA:
+  if comparison.holm_p <= ALPHA:
     return f"{head}: {direction} by more than chance explains."
-  if p <= _ALPHA and number * difference.smallest_p > _ALPHA:
+  if p <= ALPHA and number * difference.smallest_p > ALPHA:
     return (
       f"{head}: {direction}; so few contexts can hardly pass the correction for {number}"
       " comparisons, so treat it as a hint."
     )
-  if p <= _ALPHA:
+  if p <= ALPHA:
     return (
       f"{head}: {direction}, but not beyond doubt once all {number} comparisons are corrected"
       " for; treat it as a hint."
@@ -221,6 +221,6 @@ def decline_statement(fall: Decline, unit: str) -> str:
     f" {fall.shortest:,} {unit} and {fall.long:.3f} on the same questions at {fall.longest:,}"
     f" (difference {plus_minus(gain, sign='+')}, p = {p_text(p)})"
   ).replace("= <", "< ")
-  if math.isnan(p) or p > _ALPHA:
+  if math.isnan(p) or p > ALPHA:
     return f"{text}: these lengths show no decline beyond noise."
   return f"{text}: it {'falls' if gain.mean < 0 else 'rises'} with length."

@@ -23,6 +23,7 @@ class QTTTOtherContext(Adapting):
   name: ClassVar[str] = "qttt_other_context"
   label: ClassVar[str] = "qTTT on another context (control)"
   role: ClassVar[Role] = Role.CONTROL
+  trains_elsewhere: ClassVar[bool] = True
   description: ClassVar[str] = (
     "The same training as qTTT, but on a different context of the same length. What this "
     "gains is general adaptation to such texts; only what qTTT gains beyond it is owed to "

@@ -171,6 +171,7 @@ class Strategy(Protocol):
     role: in comparisons.
     compared_with: names of strategies that it is compared with, of the same options, beside the
       reference. Optional.
+    trains_elsewhere: whether it trains on another context than the one of the questions. Optional.
   """
 
   name: ClassVar[str]

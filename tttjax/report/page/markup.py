@@ -1,62 +1,125 @@
-"""Small pieces of HTML: escaping, tables, inline drawings."""
+"""Values for the templates, and the one environment that renders them.
 
+Everything is escaped by the templates: what comes from a model, a file or a path is text.
+"""
+
+import base64
 from collections.abc import Iterable, Sequence
-import html
+import dataclasses
+import hashlib
 import math
+import re
+from typing import Any
+
+import jinja2
+
+from tttjax.report.labels import p_text, plus_minus, scientific
+from tttjax.report.statistics import Estimate
 
 _CURVE = (150, 34)  # pixels
 _STRIP = (260, 16)
 _LONGEST_CURVE = 200  # points drawn
+# The marks of chat templates, with the roles they name, and of thoughts, as models of several
+# families write them.
+_CHAT = re.compile(
+  r"(<\|im_start\|>\w*|<\|[^|<>\s]{1,40}\|>|</?(?:think|s|bos|eos|start_of_turn|end_of_turn)>|\[/?INST\])"
+)
+# HTML has no control characters; what a model wrote of them is shown by their pictures.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
+  0x7F: 0x2421,
+  **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+  **dict.fromkeys(range(0xD800, 0xE000), 0xFFFD),  # halves of pairs, which UTF-8 cannot write
+}
 
 
-def text(value: object) -> str:
-  """Escaped for HTML; +- as one sign."""
-  return html.escape(str(value)).replace("+-", "&plusmn;")
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """Attributes: head, short; about, what it holds; text, or else numbers; main, never scrolled."""
+
+  head: str
+  about: str = ""
+  text: bool = False
+  main: bool = False
 
 
-def table(
-  head: Sequence[str],
-  rows: Iterable[Sequence[str]],
-  left: Sequence[int] = (0,),
-  breaks: Sequence[int] = (),
-) -> str:
-  """A table that scrolls sideways where it is too wide.
+@dataclasses.dataclass(frozen=True)
+class Value:
+  """What a table shows, with the number that it is sorted by, or None to sort by the text."""
 
-  Args:
-    head: of the columns; HTML.
-    rows: HTML.
-    left: columns of text; the others are numbers, set to the right.
-    breaks: rows with a rule above them.
+  text: str
+  key: float | None = None
+  code: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Attributes: columns; rows of as many values; breaks, rows with a rule above them."""
+
+  columns: Sequence[Column]
+  rows: Sequence[Sequence[Value]]
+  breaks: frozenset[int] = frozenset()
+
+
+EMPTY = Value("")
+
+
+def signed(text: str) -> str:
+  """+- as one sign, in what this package writes itself."""
+  return text.replace("+-", "±")
+
+
+def minus(text: str) -> str:
+  """A number with the sign for minus, as wide as a plus."""
+  return text.replace("-", "−")
+
+
+def estimate(value: Estimate | None, sign: str = "", places: int = 3) -> Value:
+  """'0.812 ± 0.031', sorted by the mean."""
+  if value is None:
+    return EMPTY
+  return Value(minus(signed(plus_minus(value, sign, places))), _key(value.mean))
+
+
+def number(value: float, form: str = ",") -> Value:
+  """A number in a format; nothing where there is none."""
+  return Value(minus(format(value, form)), float(value)) if math.isfinite(value) else EMPTY
+
+
+def power(value: float) -> Value:
+  """'1.23e9'."""
+  return Value(scientific(value), _key(value))
+
+
+def p_value(value: float) -> Value:
+  return Value(p_text(value), _key(value))
+
+
+def _key(value: float) -> float | None:
+  return value if math.isfinite(value) else None
+
+
+def pieces(value: str, limit: int) -> list[tuple[str, str]]:
+  """(kind, text) of a text's parts: 'text', 'chat' marks, and 'cut' for what is left out.
+
+  A longer text keeps its head and its tail, where the answer stands.
   """
-  cell = lambda tag, i, value: (
-    f'<{tag} class="l">{value}</{tag}>' if i in left else f"<{tag}>{value}</{tag}>"
-  )
-  lines = ["".join(cell("th", i, value) for i, value in enumerate(head))]
-  out = [f"<thead><tr>{lines[0]}</tr></thead><tbody>"]
-  for number, row in enumerate(rows):
-    rule = ' class="b"' if number in breaks else ""
-    out.append(f"<tr{rule}>{''.join(cell('td', i, v) for i, v in enumerate(row))}</tr>")
-  return f'<div class="scroll"><table>{"".join(out)}</tbody></table></div>'
+  if len(value) <= limit:
+    return _marked(value)
+  head, tail = value[: 2 * limit // 3], value[-(limit // 3) :]
+  left_out = f"{len(value) - len(head) - len(tail):,}"
+  return [*_marked(head), ("cut", left_out), *_marked(tail)]
 
 
-def details(summary: str, body: str, shown: bool = False) -> str:
-  """A section that opens on a click, without script."""
-  return f"<details{' open' if shown else ''}><summary>{summary}</summary>{body}</details>"
+def _marked(value: str) -> list[tuple[str, str]]:
+  parts = _CHAT.split(value)
+  return [("chat" if i % 2 else "text", part) for i, part in enumerate(parts) if part]
 
 
-def shortened(value: str, characters: int) -> str:
-  """Escaped; a longer text keeps its head and its tail, where the answer stands."""
-  if len(value) <= characters:
-    return text(value)
-  head, tail = value[: 2 * characters // 3], value[-(characters // 3) :]
-  return f"{text(head)}<i> … {len(value) - len(head) - len(tail):,} characters … </i>{text(tail)}"
-
-
-def curve(values: Sequence[float | None], label: str) -> str:
-  """A loss curve; values that are None are gaps."""
+def curve(values: Sequence[float | None]) -> dict[str, Any] | None:
+  """A loss curve's size and lines; values that are None are gaps. None with fewer than two."""
   finite = [v for v in values if v is not None and math.isfinite(v)]
   if len(finite) < 2:
-    return ""
+    return None
   stride = -(-len(values) // _LONGEST_CURVE)
   width, height = _CURVE
   low, high = min(finite), max(finite)
@@ -71,29 +134,47 @@ def curve(values: Sequence[float | None], label: str) -> str:
       lines.append([])
     else:
       lines[-1].append(place(i, value))
-  drawn = "".join(f'<polyline points="{" ".join(line)}"/>' for line in lines if len(line) > 1)
-  return (
-    f'<svg class="curve" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    f' role="img" aria-label="{text(label)}">{drawn}</svg>'
-  )
+  drawn = [" ".join(line) for line in lines if len(line) > 1]
+  return {"width": width, "height": height, "lines": drawn, "steps": len(values)}
 
 
 def strip(
-  length: float, marks: Sequence[tuple[float, float]], starts: Sequence[float], span: float
-) -> str:
-  """The context as a bar: evidence (wide marks above) and training spans (below)."""
+  length: float, evidence: Iterable[Sequence[float]], starts: Sequence[float], span: float
+) -> dict[str, Any]:
+  """The context as a bar: (x, width) of the evidence, drawn above, and of training spans, below."""
   width, height = _STRIP
   scale = width / max(length, 1)
-  top = "".join(
-    f'<rect class="e" x="{s * scale:.1f}" width="{max((e - s) * scale, 2):.1f}" y="0" height="7"/>'
-    for s, e in marks
+  above = [(f"{s * scale:.1f}", f"{max((e - s) * scale, 2):.1f}") for s, e in evidence]
+  below = [(f"{s * scale:.1f}", f"{max(span * scale, 1.5):.1f}") for s in starts]
+  return {"width": width, "height": height, "above": above, "below": below}
+
+
+def render(template: str, **values: Any) -> str:
+  """A template of this package with its values."""
+  return _environment().get_template(template).render(**values)
+
+
+def _environment() -> jinja2.Environment:
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("tttjax.report.page"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    finalize=_printable,
+    trim_blocks=True,
+    lstrip_blocks=True,
   )
-  bottom = "".join(
-    f'<rect class="s" x="{s * scale:.1f}" width="{max(span * scale, 1.5):.1f}" y="9" height="7"/>'
-    for s in starts
-  )
-  return (
-    f'<svg class="strip" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    f' role="img" aria-label="evidence and training spans in the context">'
-    f'<rect class="c" width="{width}" height="{height}"/>{top}{bottom}</svg>'
-  )
+  environment.filters["pieces"] = pieces
+  environment.filters["sha256"] = _sha256
+  environment.globals["source"] = lambda name: environment.loader.get_source(environment, name)[0]
+  return environment
+
+
+def _printable(value: Any) -> Any:
+  if hasattr(value, "__html__") or not isinstance(value, str):
+    return value
+  return value.translate(_PICTURES)
+
+
+def _sha256(source: str) -> str:
+  """The hash by which a content security policy admits an inline script or style."""
+  return "sha256-" + base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode()

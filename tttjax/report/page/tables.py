@@ -1,28 +1,31 @@
-"""The report's tables: cells, comparisons, failures, configuration."""
+"""The report's tables of numbers: scores, slices, costs, comparisons."""
 
-import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import math
 
 from tttjax.report.comparing import Comparison
-from tttjax.report.labels import (
-  count,
-  metric_label,
-  p_text,
-  plus_minus,
-  reference,
-  scientific,
-  strategy_label,
-  task_label,
+from tttjax.report.labels import metric_label, reference, strategy_label, task_label
+from tttjax.report.page.markup import (
+  EMPTY,
+  Column,
+  Table,
+  Value,
+  estimate,
+  number,
+  p_value,
+  power,
 )
-from tttjax.report.page.markup import details, table, text
-from tttjax.report.printed import extra_flops, thought
-from tttjax.report.runs import Run
+from tttjax.report.printed import extra_flops, shows_chance, sliced_by, thought
 from tttjax.report.statistics import holm
 from tttjax.report.summary import Cell
 
-_PHASES = ("prefill", "adapt", "generate")
-_MAX_MESSAGES = 40
+Line = tuple[Column, Callable[[Cell], Value]]
+
+_PHASES = {
+  "prefill": "seconds to read the context",
+  "adapt": "seconds of training on it",
+  "generate": "seconds to answer its questions, all in one batch",
+}
 
 
 def corrected(cells: Sequence[Cell]) -> dict[int, float]:
@@ -32,7 +35,7 @@ def corrected(cells: Sequence[Cell]) -> dict[int, float]:
   return {id(cell): p for cell, p in zip(compared, values)}
 
 
-def scores_table(cells: Sequence[Cell], holm_p: dict[int, float], runs: bool) -> str:
+def scores(cells: Sequence[Cell], holm_p: dict[int, float], runs: bool) -> Table:
   """Metrics, gains and attention mass, one line per cell of a task and model.
 
   Args:
@@ -40,189 +43,186 @@ def scores_table(cells: Sequence[Cell], holm_p: dict[int, float], runs: bool) ->
     holm_p: of `corrected`, over all groups.
     runs: whether a column names the run.
   """
-  others = [
-    n
-    for n in dict.fromkeys(n for c in cells for n in (*c.metrics, *c.corpus))
-    if n != cells[0].metric
+  metric, base = metric_label(cells[0].metric), strategy_label(reference())
+  names = dict.fromkeys(n for cell in cells for n in (*cell.metrics, *cell.corpus))
+  others = [name for name in names if name != cells[0].metric]
+  lines: list[Line] = [
+    (
+      Column(metric, f"mean {metric} over the questions, ± one standard error"),
+      lambda c: estimate(c.score),
+    ),
+    *_if(
+      shows_chance(cells),
+      Column("chance", f"{metric} of guessing"),
+      lambda c: number(c.chance, ".3f"),
+    ),
+    *(
+      (
+        Column(metric_label(name), f"the task's score {name}, ± one standard error"),
+        lambda c, name=name: estimate(c.metrics.get(name) or c.corpus.get(name)),
+      )
+      for name in others
+    ),
+    (
+      Column("gain", f"{metric} minus that of {base} on the same questions, ± one standard error"),
+      lambda c: estimate(c.gain.gain, sign="+") if c.gain else EMPTY,
+    ),
+    (
+      Column("p", "how often chance alone makes a difference at least as large as the gain"),
+      lambda c: p_value(c.gain.p_value) if c.gain else EMPTY,
+    ),
+    (
+      Column("p, corrected", "p, allowing for the number of comparisons in these tables (Holm)"),
+      lambda c: p_value(holm_p[id(c)]) if c.gain else EMPTY,
+    ),
+    *_if(
+      any("mass" in cell.mechanism for cell in cells),
+      Column("mass", "share of the attention on the places with the answer, ± one standard error"),
+      lambda c: estimate(c.mechanism.get("mass")),
+    ),
+    (Column("contexts", "how many"), lambda c: number(c.score.clusters)),
+    (Column("questions", "how many, all contexts together"), lambda c: number(c.score.n)),
+    *_endings(cells),
   ]
-  masses = any("mass" in cell.mechanism for cell in cells)
-  trouble = any(cell.failures or cell.fallbacks for cell in cells)
-  head = [
-    text(metric_label(cells[0].metric)),
-    *map(text, others),
-    f"gain over<br>{text(strategy_label(reference()))}",
-    "p",
-    "p, Holm",
-    *(["attention<br>mass"] if masses else []),
-    "contexts",
-    "questions",
-    *(["failed", "on base<br>weights"] if trouble else []),
+  return _by_cell(cells, lines, runs)
+
+
+def _endings(cells: Sequence[Cell]) -> list[Line]:
+  """What went wrong, where anything did."""
+  return [
+    *_if(
+      any(cell.truncated > 0 for cell in cells),
+      Column("cut off", "share of the answers that reached the longest output allowed"),
+      lambda c: _positive(c.truncated, ".1%"),
+    ),
+    *_if(
+      any(cell.unclosed > 0 for cell in cells),
+      Column("unclosed", "share of the thoughts that did not end by themselves"),
+      lambda c: _positive(c.unclosed, ".1%"),
+    ),
+    *_if(
+      any(cell.failures for cell in cells),
+      Column("failed", "questions that raised an error; they count as wrong"),
+      lambda c: _positive(c.failures),
+    ),
+    *_if(
+      any(cell.fallbacks for cell in cells),
+      Column("fell back", "questions answered with the unchanged weights: the training diverged"),
+      lambda c: _positive(c.fallbacks),
+    ),
   ]
 
-  def line(cell: Cell) -> list[str]:
-    gain, mass = cell.gain, cell.mechanism.get("mass")
-    return [
-      text(plus_minus(cell.score)),
-      *(_metric(cell, name) for name in others),
-      text(plus_minus(gain.gain, sign="+")) if gain else "",
-      text(p_text(gain.p_value)) if gain else "",
-      text(p_text(holm_p[id(cell)])) if gain else "",
-      *([text(plus_minus(mass)) if mass else ""] if masses else []),
-      f"{cell.score.clusters:,}",
-      f"{cell.score.n:,}",
-      *([f"{cell.failures or ''}", f"{cell.fallbacks or ''}"] if trouble else []),
+
+def _positive(value: float, form: str = ",") -> Value:
+  return number(value, form) if value > 0 else EMPTY
+
+
+def slices(cells: Sequence[Cell], runs: bool) -> dict[str, Table]:
+  """The primary metric by the values of each slice of which there are several, by its name."""
+  found = {}
+  for name in sliced_by(cells):
+    values = sorted({value for cell in cells for value in cell.slices.get(name, ())})
+    lines: list[Line] = [
+      (
+        Column(value, f"{metric_label(cells[0].metric)} where {name} is {value}"),
+        lambda c, name=name, value=value: estimate(c.slices.get(name, {}).get(value)),
+      )
+      for value in values
     ]
+    found[name.replace("_", " ")] = _by_cell(cells, lines, runs)
+  return found
 
-  return _by_cell(cells, head, line, runs)
 
-
-def costs_table(cells: Sequence[Cell], runs: bool) -> str:
+def costs(cells: Sequence[Cell], runs: bool) -> Table:
   """What was given and what was used, one line per cell of a task and model."""
-  head = [
-    "FLOPs<br>used",
-    "after<br>prefill",
-    "given",
-    "shared",
-    "steps",
-    "span",
-    "rate",
-    "thinking tokens",
-    *(f"seconds,<br>{phase}" for phase in _PHASES),
+  lines: list[Line] = [
+    (
+      Column("FLOPs used", "of one question that pays for its whole context"),
+      lambda c: power(c.flops),
+    ),
+    (Column("after reading", "of these, after the prefill"), lambda c: power(extra_flops(c))),
+    (
+      Column("given", "FLOPs allowed after the prefill; strategies are matched on it"),
+      lambda c: power(c.budget.flops),
+    ),
+    (
+      Column("shared", "FLOPs used, reading and training divided among the context's questions"),
+      lambda c: power(c.amortised_flops),
+    ),
+    (Column("steps", "training steps"), lambda c: _trained(c, c.budget.steps)),
+    (Column("span", "tokens of a training step"), lambda c: _trained(c, c.budget.span)),
+    (Column("rate", "learning rate"), lambda c: _trained(c, c.budget.learning_rate, "g")),
+    (
+      Column("thought", "thinking tokens used, of those allowed; × samples"),
+      lambda c: Value(thought(c).replace(" x", " × "), c.thinking_tokens) if thought(c) else EMPTY,
+    ),
+    *(
+      (Column(f"{phase}, s", about), lambda c, p=phase: number(c.seconds.get(p, math.nan), ".2f"))
+      for phase, about in _PHASES.items()
+      if any(phase in cell.seconds for cell in cells)
+    ),
   ]
-
-  def line(cell: Cell) -> list[str]:
-    budget = cell.budget
-    given = budget.steps if budget.steps > 0 else 0.0  # nan where every example failed
-    return [
-      scientific(cell.flops),
-      scientific(extra_flops(cell)),
-      scientific(budget.flops),
-      scientific(cell.amortised_flops),
-      *(
-        (f"{given:.4g}", f"{budget.span:.4g}", f"{budget.learning_rate:g}")
-        if given
-        else ("", "", "")
-      ),
-      thought(cell),
-      *(f"{cell.seconds[p]:.2f}" if p in cell.seconds else "" for p in _PHASES),
-    ]
-
-  return _by_cell(cells, head, line, runs)
+  return _by_cell(cells, lines, runs)
 
 
-def _by_cell(cells: Sequence[Cell], head: list[str], line, runs: bool) -> str:
-  breaks = [i for i in range(1, len(cells)) if cells[i].length != cells[i - 1].length]
-  rows = [
-    [
-      f"{cell.length:,}",
-      *([text(cell.run)] if runs else []),
-      text(strategy_label(cell.strategy)),
-      *line(cell),
-    ]
-    for cell in cells
+def _trained(cell: Cell, value: float, form: str = ".4g") -> Value:
+  # nan where every example failed
+  return number(value, form) if cell.budget.steps > 0 else EMPTY
+
+
+def _if(shown: bool, column: Column, value: Callable[[Cell], Value]) -> list[Line]:
+  return [(column, value)] if shown else []
+
+
+def _by_cell(cells: Sequence[Cell], lines: Sequence[Line], runs: bool) -> Table:
+  names: list[Line] = [
+    (Column("length", "of the context"), lambda c: number(c.length)),
+    *_if(runs, Column("run", text=True), lambda c: Value(c.run)),
+    (Column("strategy", text=True, main=True), lambda c: Value(c.label)),
   ]
-  names = ["length", *(["run"] if runs else []), "strategy"]
-  return table([*names, *head], rows, left=range(1, len(names)), breaks=breaks)
+  every = [*names, *lines]
+  return Table(
+    [column for column, _ in every],
+    [[value(cell) for _, value in every] for cell in cells],
+    frozenset(i for i in range(1, len(cells)) if cells[i].length != cells[i - 1].length),
+  )
 
 
-def _metric(cell: Cell, name: str) -> str:
-  estimate = cell.metrics.get(name) or cell.corpus.get(name)
-  return text(plus_minus(estimate)) if estimate else ""
-
-
-def comparisons_table(compared: Sequence[Comparison], models: dict[str, str], runs: bool) -> str:
-  """Every comparison of the report with its p-values."""
-  tasks, named = (len({getattr(c, name) for c in compared}) > 1 for name in ("task", "model"))
-  head = [
-    *(["task"] if tasks else []),
-    *(["model"] if named else []),
-    *(["run"] if runs else []),
-    "strategy",
-    "compared with",
-    "difference",
-    "contexts",
-    "questions",
-    "p",
-    "p, Holm",
+def comparisons(compared: Sequence[Comparison], models: dict[str, str], runs: bool) -> Table:
+  """Every comparison of the report with its interval and p-values."""
+  several = lambda name: len({getattr(c, name) for c in compared}) > 1
+  columns = [
+    *([Column("task", text=True)] if several("task") else []),
+    *([Column("model", text=True)] if several("model") else []),
+    *([Column("run", text=True)] if runs else []),
+    Column("strategy", text=True, main=True),
+    Column("compared with", text=True),
+    Column("difference", "on the same questions, all lengths together, ± one standard error"),
+    Column("from", "lower end of the difference's 95 % interval"),
+    Column("to", "upper end of the difference's 95 % interval"),
+    Column("p", "how often chance alone makes a difference at least as large"),
+    Column("p, corrected", "p, allowing for the number of lines of this table (Holm)"),
+    Column("contexts", "how many, each with its questions at every length"),
+    Column("questions", "how many, all lengths together"),
   ]
   rows = []
   for c in compared:
     gain = c.difference.gain
+    low, high = gain.interval()
     rows.append(
       [
-        *([text(task_label(c.task))] if tasks else []),
-        *([text(models[c.model])] if named else []),
-        *([text(c.run)] if runs else []),
-        text(strategy_label(c.treatment)),
-        text(strategy_label(c.baseline)),
-        text(plus_minus(gain, sign="+")),
-        f"{gain.clusters:,}",
-        f"{gain.n:,}",
-        text(p_text(c.difference.p_value)),
-        text(p_text(c.holm_p)),
+        *([Value(task_label(c.task))] if several("task") else []),
+        *([Value(models[c.model])] if several("model") else []),
+        *([Value(c.run)] if runs else []),
+        Value(strategy_label(c.treatment)),
+        Value(strategy_label(c.baseline)),
+        estimate(gain, sign="+"),
+        number(low, "+.3f"),
+        number(high, "+.3f"),
+        p_value(c.difference.p_value),
+        p_value(c.holm_p),
+        number(gain.clusters),
+        number(gain.n),
       ]
     )
-  return table(head, rows, left=range(len(head) - 5))
-
-
-def failures(runs: Sequence[Run]) -> str:
-  """Failed examples and fallbacks by cell and message; '' where there are none."""
-  groups: collections.Counter = collections.Counter()
-  for run in runs:
-    for row in run.rows:
-      for kind in ("error", "fallback"):
-        if row.get(kind):
-          place = row["task"], row["model"], row["length"], row["strategy"], run.label
-          groups[kind, str(row[kind]), place] += 1
-  if not groups:
-    return ""
-  words = {"error": "failed, counted wrong", "fallback": "answered with the base weights"}
-  rows = [
-    [
-      words[kind],
-      f"{number:,}",
-      f"{place[2]:,}",
-      text(strategy_label(place[3])),
-      text(f"{task_label(place[0])}, {place[1]}" + (f", {place[4]}" if place[4] else "")),
-      f"<code>{text(message[:400])}</code>",
-    ]
-    for (kind, message, place), number in groups.most_common(_MAX_MESSAGES)
-  ]
-  left_out = len(groups) - len(rows)
-  more = f"<p>{count(left_out, 'more message')} not shown.</p>" if left_out else ""
-  return (
-    table(
-      ["what", "questions", "length", "strategy", "task, model", "message"], rows, left=(0, 3, 4, 5)
-    )
-    + more
-  )
-
-
-def configuration(runs: Sequence[Run]) -> str:
-  """All fields of one run; of several, those that differ side by side and then the others."""
-  code = lambda value: f"<code>{text(value)}</code>"
-  names = list(dict.fromkeys(name for run in runs for name in run.config))
-  shown = lambda run, name: _value(run.config[name]) if name in run.config else "(absent)"
-  same = [name for name in names if len({shown(run, name) for run in runs}) == 1]
-  different = [name for name in names if name not in same]
-  common = table(["field", "value"], [[code(n), code(shown(runs[0], n))] for n in same], (0, 1))
-  if len(runs) == 1:
-    return details(count(len(same), "field"), common)
-  if not different:
-    return "<p>All runs have the same configuration.</p>" + details("Fields", common)
-  side = table(
-    ["run", *map(code, different)],
-    [[text(run.label), *(code(shown(run, n)) for n in different)] for run in runs],
-    range(len(different) + 1),
-  )
-  return f"<p>The runs differ in {count(len(different), 'field')}:</p>{side}" + details(
-    f"{count(len(same), 'field')} that all runs share", common
-  )
-
-
-def _value(value) -> str:
-  if isinstance(value, (list, tuple)):
-    return ", ".join(map(_value, value))
-  if isinstance(value, float) and math.isfinite(value):
-    return f"{value:g}"
-  return str(value)
+  return Table(columns, rows)
