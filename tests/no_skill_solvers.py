@@ -198,3 +198,79 @@ def log_guesses(context: str) -> dict[str, list[int]]:
     visible_anomaly(transfers) or isolated[-2:][:1]
   )
   return guesses
+
+
+# Code.
+
+_CODE_LINE = re.compile(r"(\d+):(?: (.*))?")
+# What a careless edit may leave behind, as regular expressions for a line.
+ODDITIES = {
+  "a factor of 1": r"(?<![\w.])1(\.0)? \*|\* 1(\.0)?(?![\w.])|/ 1(\.0)?(?![\w.])",
+  "a sum with 0": r"(?<![\w.])0(\.0)? [+-]|[+-] 0(\.0)?(?![\w.])",
+  "two signs": r"[+-] ?[+-]|\* ?-|/ ?-",
+  "two negations": r"not not|not \w+ (not )?in |not \w+ is ",
+  "two spaces": r"\S  +[^\s#]",
+  "a space before a bracket": r" [)\],:;]|[(\[] ",
+  "parentheses around a name": r"(?<![\w)\]])\(\w+\)|\(\(",
+  "no spaces around an operator": r"\w[+/%<>]\w|\w==\w",
+  "an empty call": r"\(\)",
+  "a constant condition": r"if (True|False|0|1)\b|and (True|False)|or (True|False)",
+  "a keyword that is False": r"=False",
+  "a keyword that is True": r"=True",
+  "an index that is not 0": r"\[-?[1-9]\]",
+  "a negative axis": r"(axis|dim)=-",
+  "an axis": r"(axis|dim)=",
+  "a count that is at least 0": r">= 0|< 0",
+  "not": r"\bnot\b",
+  "a division": r" / ",
+  "a comparison": r" [<>]=? ",
+  "no letters": r"^[^A-Za-z]+$",
+}
+
+
+def read_code(context: str) -> list[tuple[str, str]]:
+  """(place, text) of the lines of a context; a place is what the question asks for."""
+  lines, path = [], ""
+  for line in context.split("[CONTEXT]\n")[1].splitlines():
+    if line.startswith("# "):
+      path = line[2:]
+    elif match := _CODE_LINE.fullmatch(line):
+      lines.append((f"{path}:{match[1]}", match[2] or ""))
+  return lines
+
+
+def code_guesses(context: str) -> dict[str, list[int]]:
+  """Name of a solver to the lines (by number) that it thinks may have the bug."""
+  lines = [text for _, text in read_code(context)]
+  # Comments and blank lines hold no bug: none of the solvers looks at them.
+  shown = [i for i, text in enumerate(lines) if text.strip() and not text.strip().startswith("#")]
+  texts = [lines[i].strip() for i in shown]
+  words_of = [re.findall(r"\w+|[^\w\s]+", text) for text in texts]
+  words = collections.Counter(word for found in words_of for word in found)
+  pairs = collections.Counter(pair for found in words_of for pair in zip(found, found[1:]))
+  copies = collections.Counter(texts)
+  keys: dict[str, Key] = {
+    "length": lambda i: len(texts[i]),
+    "indentation": lambda i: len(lines[shown[i]]) - len(texts[i]),
+    "width": lambda i: len(lines[shown[i]]),
+    "words": lambda i: len(words_of[i]),
+    "different words": lambda i: len(set(words_of[i])),
+    "frequent rarest word": lambda i: min(words[word] for word in words_of[i]),
+    "frequent words": lambda i: sum(words[word] for word in words_of[i]) / len(words_of[i]),
+    "new words": lambda i: sum(words[word] == 1 for word in words_of[i]),
+    "new pairs of words": lambda i: sum(
+      pairs[pair] == 1 for pair in zip(words_of[i], words_of[i][1:])
+    ),
+    "copies": lambda i: copies[texts[i]],
+    "numbers": lambda i: len(re.findall(r"(?<!\w)\d", texts[i])),
+    "signs": lambda i: len(re.findall(r"[^\w\s]", texts[i])),
+    "operators": lambda i: len(re.findall(r" [-+*/%@<>]+=? ", texts[i])),
+    "parentheses": lambda i: texts[i].count("("),
+    "unequal parentheses": lambda i: abs(texts[i].count("(") - texts[i].count(")")),
+    "words that repeat in the line": lambda i: len(words_of[i]) - len(set(words_of[i])),
+  }
+  guesses = _places(len(texts)) | extremes(len(texts), keys)
+  for name, pattern in ODDITIES.items():
+    found = [i for i, text in enumerate(texts) if re.search(pattern, text)]
+    guesses[f"a line with {name}"] = found or list(range(len(texts)))
+  return {name: [shown[i] for i in found] for name, found in guesses.items()}

@@ -33,6 +33,8 @@ _RUN = {
   "term_dropped": [
     ("def f(x, bias):\n  return 2 * x + bias", (3, 4)),
     ("def f(x, mean, w):\n  return (x - mean) * w", (3, 1, 5)),
+    ("def f(x, decay):\n  return (1 - decay) * x", (3, 0.5)),
+    ("def f(x, decay):\n  return x / (1 - decay)", (3, 0.5)),
   ],
   "sign_flipped": [
     ("def f(x, y):\n  return x * 2 + y", (3, 4)),
@@ -160,7 +162,13 @@ _RUN = {
 # Operator: lines that it must leave alone, for what it would do there is nothing, or no bug.
 _LEFT_ALONE = {
   "scale_dropped": ["y = x * 3", "y = prefix * count", "y = x * other"],
-  "term_dropped": ["y = x * 2 + 0", "y = a + b", "y = prefix + str(a)"],
+  "term_dropped": [
+    "y = (1 - a) / 2",
+    "y = (1 - a) ** 2",
+    "y = x * 2 + 0",
+    "y = a + b",
+    "y = prefix + str(a)",
+  ],
   "sign_flipped": ["y = a + b", "y = x * 2 + 0", "y = -1", "y = abs(-a)", "y = (-a) ** 2"],
   "wrong_operator": [
     "y = a / 1",
@@ -169,6 +177,7 @@ _LEFT_ALONE = {
     'y = "%s" % a',
     "y = [0] * a",
     "y = 0 / a",
+    "y = 1 / a",
     "y = folder / a",
   ],
   "operands_swapped": [
@@ -178,6 +187,7 @@ _LEFT_ALONE = {
     "y = abs(a - b)",
     "y = jnp.square(a - b)",
     "y = a - b == 0",
+    "y = 1 / a",
     'y = "%s" % a',
   ],
   "wrong_initial_value": ["unread = 0", "y = jnp.zeros(0)", "y = 7", "y = os.ones(a)"],
@@ -210,6 +220,8 @@ _LEFT_ALONE = {
     'y = getattr(a, "b")',
     "y = jax.vmap(a, b)",
     "y = zip(a, b)",
+    "y = jnp.zeros([], jnp.int32)",
+    "y = jnp.full(a, b, dtype)",
   ],
   "comparison_flipped": ["y = a < a", "y = a < b < c", "y = a == b"],
   "boundary_shifted": ["y = a < 0.5", "y = len(a) < len(a)"],
@@ -226,6 +238,19 @@ class Layer:
 
   def pre_norm(self, x):
     return x / np.linalg.norm(x)
+
+
+# What a mutant says where the plain edit would leave a trace that no programmer leaves.
+_LEAVES_NO_TRACE = [
+  ("term_dropped", "y = b * m + (1 - b) * g", "y = b * m + g"),
+  ("term_dropped", "y = x / (1 - b)", "y = x"),
+  ("scale_dropped", "y = (1 / scale) * g", "y = g"),
+  ("keepdims_flipped", "y = x.sum(axis=1, keepdims=True)", "y = x.sum(axis=1)"),
+  ("keepdims_flipped", "y = x.sum(keepdims=True)", "y = x.sum()"),
+  ("wrong_axis", "y = x.sum(axis=-1)", "y = x.sum(axis=0)"),
+  ("off_by_one", "y = x[-1]", "y = x[0]"),
+  ("boundary_shifted", "y = len(x) > 0", "y = len(x) > 1"),
+]
 
 
 def sites_of(name, text):
@@ -512,6 +537,13 @@ def test_question_names_the_kind_of_fault_but_nothing_of_the_line(task, tokenize
     asked = question.text.partition("<|im_end|>")[0]
     path, _, number = question.references[0].rpartition(":")
     assert path not in asked and not re.search(r"[0-9]", asked)
+
+
+@pytest.mark.parametrize("name, before, after", _LEAVES_NO_TRACE)
+def test_mutant_leaves_no_trace_of_the_edit(name, before, after):
+  lines = f"import jax.numpy as jnp\ndef f(b, m, g, x, scale):\n  {before}".split("\n")
+  texts = [mutate(lines, site)[-1].strip() for site in sites_of(name, "\n".join(lines))]
+  assert after in texts
 
 
 def test_files_that_do_not_belong_are_left_out(folder):

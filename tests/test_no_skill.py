@@ -1,12 +1,13 @@
 """No generated task is solved without the skill that it measures (tests.no_skill_solvers).
 
-The aim is that no such solver is right more often than 3/n, for n lines to choose from. What is
-tested is that the number of hits on 200 examples is one that this rate explains: the largest that
-comes up with probability 1e-4.
+The aim is that no such solver is right more often than 3/n, for n lines to choose from (of code:
+the lines that some operator could change). What is tested is that the number of hits on 200
+examples is one that this rate explains: the largest that comes up with probability 1e-4.
 """
 
 import collections
 import itertools
+import re
 
 import pytest
 from scipy import stats
@@ -14,6 +15,9 @@ from scipy import stats
 from tests import no_skill_solvers
 from tttjax.embedded.vocabulary import build_tokenizer
 from tttjax.tasks.synthetic.bank_log import BankLog
+from tttjax.tasks.synthetic.code_bugs import CodeBugs
+from tttjax.tasks.synthetic.code_bugs.task import draw_bug
+from tttjax.tasks.synthetic.code_bugs.tree import load_tree
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 EXAMPLES = 200
@@ -122,3 +126,53 @@ def test_lines_after_the_anomaly_vary_and_use_its_accounts(length, tokenizer):
     mine = set(transfers[right].accounts)
     later.append(sum(bool(mine & set(t.accounts)) for t in transfers[right + 1 :]))
   assert len(set(later)) > 5 and max(later) > 8
+
+
+def changeable(tree):
+  """Places of a tree's lines that some operator could change."""
+  return {(file, site.line) for sites in tree.sites.values() for file, site in sites}
+
+
+def check_code(length, tokenizer):
+  task = CodeBugs()
+  tree = load_tree(task.source)
+  candidates = {f"{tree.files[file].path}:{line}" for file, line in changeable(tree)}
+  hits, chance = collections.Counter(), 0
+  for seed in range(EXAMPLES):
+    example = task.at(seed, length, tokenizer, False)
+    places = [place for place, _ in no_skill_solvers.read_code(example.context)]
+    assert len(places) == length
+    right = places.index(example.questions[0].references[0])
+    chance += 1 / sum(place in candidates for place in places) / EXAMPLES
+    for name, guesses in no_skill_solvers.code_guesses(example.context).items():
+      hits[name] += share(guesses, right)
+  allowed = most_hits(EXAMPLES, 3 * chance)
+  assert not {name: count for name, count in hits.items() if count > allowed}
+
+
+@pytest.mark.parametrize("length", [100])
+def test_bugs_are_hidden_from_solvers_without_skill(length, tokenizer):
+  check_code(length, tokenizer)
+
+
+@pytest.mark.slow
+def test_bugs_are_hidden_in_long_code(tokenizer):
+  check_code(500, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def mutants():
+  """(line, line with the bug) of 300 bugs."""
+  tree = load_tree(CodeBugs().source)
+  bugs = [draw_bug(tree, seed) for seed in range(300)]
+  return [(tree.files[b.file].lines[b.site.line - 1].strip(), b.text.strip()) for b in bugs]
+
+
+@pytest.mark.parametrize("name", list(no_skill_solvers.ODDITIES))
+def test_mutants_have_no_oddity_that_real_lines_lack(name, mutants):
+  """A trace may be three times as common in mutants as in real lines of the same kind, or .2 %."""
+  has = lambda text: bool(re.search(no_skill_solvers.ODDITIES[name], text))
+  tree = load_tree(CodeBugs().source)
+  real = [has(tree.files[file].lines[line - 1].strip()) for file, line in changeable(tree)]
+  new = sum(has(after) and not has(before) for before, after in mutants)
+  assert new <= most_hits(len(mutants), max(3 * sum(real) / len(real), 0.002))

@@ -36,6 +36,28 @@ def _sides(node: ast.BinOp, code: Code) -> tuple[str, str] | None:
   return code.operands(node, node.left, node.right, _SYMBOLS[type(node.op)])
 
 
+def _drop(node: ast.BinOp, kept: ast.AST, text: str, code: Code):
+  """The edit that leaves one operand, `kept`; None where its trace would show.
+
+  Where a 1 is left of a factor or divisor, all of it goes: nobody writes `1 * x`.
+  """
+  if number(kept) not in (0, 1):
+    return code.drop(node, text)
+  product = code.parent[node]
+  if not isinstance(product, ast.BinOp):
+    return code.drop(node, text)
+  sides = _sides(product, code)
+  if number(kept) == 0 or not sides:
+    return None
+  if isinstance(product.op, ast.Mult):
+    other = sides[1] if node is product.left else sides[0]
+  elif isinstance(product.op, ast.Div) and node is product.right:
+    other = sides[0]
+  else:
+    return None
+  return None if other.startswith("-") else code.drop(product, other)
+
+
 def _symbol(node: ast.BinOp, code: Code):
   return code.between(node.left, node.right, _SYMBOLS[type(node.op)])
 
@@ -52,9 +74,13 @@ def scale_dropped(node, code):
   if not sides or is_text(node.left) or is_text(node.right):
     return
   if _SCALES.search(last_name(node.right).lower()):
-    yield code.drop(node, sides[0])
+    edit = _drop(node, node.left, sides[0], code)
   elif isinstance(node.op, ast.Mult) and _SCALES.search(last_name(node.left).lower()):
-    yield code.drop(node, sides[1])
+    edit = _drop(node, node.right, sides[1], code)
+  else:
+    return
+  if edit:
+    yield edit
 
 
 @operator(
@@ -64,7 +90,10 @@ def scale_dropped(node, code):
   after="update = step * grad",
 )
 def term_dropped(node, code):
-  """Drops the right operand of + or - between numbers; one that is 0 or 1 is left alone."""
+  """Drops the right operand of + or - between numbers; one that is 0 or 1 is left alone.
+
+  Of (1 - decay) * x it leaves x.
+  """
   if not isinstance(node.op, (ast.Add, ast.Sub)) or number(node.right) in (0, 1):
     return
   if is_text(node.left) or is_text(node.right):
@@ -72,7 +101,9 @@ def term_dropped(node, code):
   sure = is_numeric(node.left, code) or is_numeric(node.right, code)
   sides = _sides(node, code)
   if sides and (sure or isinstance(node.op, ast.Sub)):
-    yield code.drop(node, sides[0])
+    edit = _drop(node, node.left, sides[0], code)
+    if edit:
+      yield edit
 
 
 @operator(
@@ -117,14 +148,14 @@ def sign_flipped(node, code):
 def wrong_operator(node, code):
   """/ and * take each other's place, // becomes /, % becomes //, ** becomes *.
 
-  Left alone: text and lists, factors of 1 or -1, exponent 1, and 2 ** 2.
+  Left alone: text and lists, factors of 1 or -1, 1 / x, exponent 1, and 2 ** 2.
   """
   others = {ast.Div: "*", ast.Mult: "/", ast.FloorDiv: "/", ast.Mod: "//", ast.Pow: "*"}
   if type(node.op) not in others or is_text(node.left) or is_text(node.right):
     return
   if number(node.right) in (1, -1) or (number(node.right) == 2 == number(node.left)):
     return
-  if number(node.left) == 0:
+  if number(node.left) in (0, 1, -1):
     return
   position = _symbol(node, code)
   if position:
@@ -140,7 +171,8 @@ def wrong_operator(node, code):
 def operands_swapped(node, code):
   """Swaps the sides of -, /, //, %, ** and @; both are names, calls or in parentheses.
 
-  A difference stays where only its size counts, such as in abs(a - b).
+  A difference stays where only its size counts, such as in abs(a - b), and 1 / a, which nobody
+  would write as a / 1.
   """
   kinds = (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.MatMult)
   if not isinstance(node.op, kinds) or same(node.left, node.right):
@@ -148,6 +180,8 @@ def operands_swapped(node, code):
   if is_text(node.left) or is_text(node.right):
     return
   if isinstance(node.op, ast.Sub) and not sign_matters(node, code):
+    return
+  if not isinstance(node.op, ast.Sub) and number(node.left) == 1:
     return
   sides = _sides(node, code)
   pairs = sides and tuple(zip((node.left, node.right), sides))
@@ -212,7 +246,10 @@ def _is_read_later(name: str, node: ast.stmt, code: Code) -> bool:
   after="for i in range(len(layers) - 1):",
 )
 def off_by_one(node, code):
-  """Moves the end of a range, a slice's bound or an index by one, or drops a + 1 or - 1."""
+  """Moves the end of a range, a slice's bound or an index by one, or drops a + 1 or - 1.
+
+  Indices move to the more common neighbour: 1 and -1 to 0, 0 to 1.
+  """
   if isinstance(node, ast.BinOp):
     sides = (
       isinstance(node.op, (ast.Add, ast.Sub))
@@ -232,8 +269,9 @@ def off_by_one(node, code):
   else:
     items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     for item in items:
-      if integer(item) is not None:
-        yield from _move(item, 1, code)
+      index = integer(item)
+      if index is not None and code.span(item):
+        yield code.span(item), str(index + (1 if index <= 0 else -1))
 
 
 def _move(node: ast.AST, by: int, code: Code):

@@ -132,6 +132,16 @@ _SYMMETRIC = re.compile(
 _TAKES_FUNCTION = re.compile(
   r"map|filter|partial|reduce|loop|scan|cond|jit|grad|apply|call|with_path|eval_shape|defvjp"
 )
+_TYPES = re.compile(r"(^|_)dtype$|^u?int\d*$|^b?float\d*$|^complex\d*$|^bool_?$")
+_UNLIKE_OTHERS = (
+  ast.Starred,
+  ast.Lambda,
+  ast.NamedExpr,
+  ast.JoinedStr,
+  ast.List,
+  ast.Tuple,
+  ast.Dict,
+)
 _OPERATIONS = (
   ast.BinOp,
   ast.UnaryOp,
@@ -148,10 +158,10 @@ _OPERATIONS = (
   ast.Call,
   symptom="An operation runs over the wrong axis",
   before="mean = x.mean(axis=-1)",
-  after="mean = x.mean(axis=-2)",
+  after="mean = x.mean(axis=0)",
 )
 def wrong_axis(node, code):
-  """Moves an axis or dim that is a number to its neighbour (0 to 1, 1 to 0, -1 to -2)."""
+  """Moves an axis or dim that is a number to its neighbour (0 to 1, 1 and -1 to 0)."""
   values = [keyword.value for keyword in node.keywords if keyword.arg in _AXES]
   receiver, name = code.callee(node)
   if name in _WITH_AXIS and receiver is not None and not values:
@@ -160,20 +170,34 @@ def wrong_axis(node, code):
   for value in values:
     axis = integer(value)
     if axis is not None and code.span(value):
-      yield code.span(value), str(axis - 1 if axis else 1)
+      yield code.span(value), str(axis + (1 if axis <= 0 else -1))
 
 
 @operator(
   ast.keyword,
   symptom="A reduction returns the wrong shape",
   before="x.sum(-1, keepdims=True)",
-  after="x.sum(-1, keepdims=False)",
+  after="x.sum(-1)",
 )
 def keepdims_flipped(node, code):
-  """Turns keepdims or keepdim from True into False and back."""
-  if node.arg in ("keepdims", "keepdim") and isinstance(node.value, ast.Constant):
-    if isinstance(node.value.value, bool) and code.span(node.value):
-      yield code.span(node.value), str(not node.value.value)
+  """Takes keepdims or keepdim away where it is True, and turns False into True."""
+  if node.arg not in ("keepdims", "keepdim") or not isinstance(node.value, ast.Constant):
+    return
+  span = code.span(node)
+  if span is None or not isinstance(node.value.value, bool):
+    return
+  if not node.value.value:
+    yield code.span(node.value), "True"
+    return
+  call = code.parent[node]
+  before = call.args + call.keywords[: call.keywords.index(node)]
+  if not before and len(call.keywords) == 1 and code.span(call):
+    yield span, ""
+  elif before and before[-1].end_lineno == span[0]:
+    line = code.lines[span[0] - 1]
+    comma = line.rindex(",", 0, span[1])
+    if line[comma : span[1]].strip() == ",":
+      yield (span[0], comma, span[2]), ""
 
 
 @operator(
@@ -348,7 +372,8 @@ def _order_matters(outer: ast.Call, inner: ast.Call, code: Code) -> bool:
 def arguments_swapped(node, code):
   """Swaps the last two of two or three positional arguments.
 
-  Left alone: functions that are symmetric or sound so, functions passed to functions, text.
+  Left alone: functions that are symmetric or sound so, functions passed to functions, text, and
+  what shows at first sight to be no other argument: lists, tuples, types.
   """
   if not 2 <= len(node.args) <= 3 or code.span(node) is None or same(*node.args[-2:]):
     return
@@ -359,9 +384,9 @@ def arguments_swapped(node, code):
     return
   first, second = node.args[-2:]
   for arg in (first, second):
-    if isinstance(arg, (ast.Starred, ast.Lambda, ast.NamedExpr, ast.JoinedStr)) or (
-      isinstance(arg, ast.Constant) and number(arg) is None
-    ):
+    if isinstance(arg, _UNLIKE_OTHERS) or _TYPES.search(last_name(arg)):
+      return
+    if isinstance(arg, ast.Constant) and number(arg) is None:
       return
   (line, start, middle), (_, middle_end, end) = code.span(first), code.span(second)
   yield (

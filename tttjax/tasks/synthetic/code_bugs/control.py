@@ -3,7 +3,7 @@
 import ast
 
 from tttjax.tasks.synthetic.code_bugs.mutation import operator
-from tttjax.tasks.synthetic.code_bugs.syntax import Code, last_name, same
+from tttjax.tasks.synthetic.code_bugs.syntax import Code, integer, last_name, same
 
 _FLIPPED = {ast.Lt: ("<", ">"), ast.LtE: ("<=", ">="), ast.Gt: (">", "<"), ast.GtE: (">=", "<=")}
 _SHIFTED = {ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">")}
@@ -72,10 +72,14 @@ def comparison_flipped(node, code):
 def boundary_shifted(node, code):
   """Turns < into <=, > into >=, and back, where a side counts something.
 
-  Between real numbers equality hardly occurs: there the operator keeps away.
+  Between real numbers equality hardly occurs: there the operator keeps away. A count `> 0` becomes
+  `> 1`, since `>= 0` always holds.
   """
-  if any(last_name(side) in _COUNTS for side in (node.left, node.comparators[0])):
+  right = node.comparators[0]
+  if any(last_name(side) in _COUNTS for side in (node.left, right)):
     edit = _comparison(node, code, _SHIFTED)
+    if isinstance(node.ops[0], ast.Gt) and integer(right) == 0 and code.span(right):
+      edit = edit and (code.span(right), "1")
     if edit:
       yield edit
 
