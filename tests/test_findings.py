@@ -39,8 +39,8 @@ def test_the_best_strategy_its_control_and_the_decline_are_said_in_numbers():
     {"in_context": (9, 0), "qttt": (10, 10), "qttt_other_context": (9, 1), "thinking": (9, 0)}
   )
   assert best.startswith("qTTT is best over all lengths: its accuracy is above that of in-context")
-  assert "by +0.550 (95 % interval +0.437 to +0.663; corrected p = 0.010)" in best
-  assert control.startswith("qTTT differs from qTTT on another context (control) by +0.500 (95 %")
+  assert "by +0.550 (95% interval +0.437 to +0.663; corrected p = 0.010)" in best
+  assert control.startswith("qTTT differs from qTTT on another context (control) by +0.500 (95%")
   assert fall == (
     "The accuracy of in-context falls from 0.900 at 256 tokens to 0.000 on the same questions at"
     " 512 (p = 0.004)."
@@ -57,7 +57,7 @@ def test_a_control_that_is_best_is_said_to_be_and_the_best_method_beside_it():
     }
   )
   assert best.startswith("Log-length temperature (control) is best over all lengths")
-  assert method.startswith("qTTT differs from in-context by +0.150 (95 % interval")
+  assert method.startswith("qTTT differs from in-context by +0.150 (95% interval")
   assert ", and from qTTT on another context (control) by +0.050" in method
 
 
@@ -80,7 +80,7 @@ def test_no_gain_is_said_plainly():
 
 def test_a_single_strategy_is_not_called_the_best():
   best, *_ = sentences({"in_context": (9, 0), "thinking": (10, 9)})
-  assert best.startswith("Thinking changes the accuracy by +0.500 (95 % interval")
+  assert best.startswith("Thinking changes the accuracy by +0.500 (95% interval")
 
 
 def test_too_few_contexts_are_said_once_for_the_whole_report():

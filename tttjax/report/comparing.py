@@ -149,7 +149,7 @@ def statement(comparison: Comparison, number: int) -> str:
     return f"{head}: {direction}, but chance is not excluded; treat it as a hint."
   return (
     f"{head}: not distinguishable from noise; differences from {low:+.3f} to {high:+.3f}"
-    " (95 % interval) agree with these data."
+    " (95% interval) agree with these data."
   )
 
 

@@ -90,7 +90,9 @@ def _context(cluster, labelled: Labelled, ranks: dict[int, int], limits) -> dict
     name = strategy_label(row["strategy"]) + (f" [{run}]" if several else "")
     by_strategy.setdefault(name, []).append(row)
   shown = dict(list(by_strategy.items())[: limits[2]])
-  questions = sorted(ranks, key=lambda question: (ranks[question], question))[: limits[1]]
+  questions = sorted(ranks, key=lambda question: (ranks[question], question))
+  # What all answered right says little beside anything else.
+  questions = [q for q in questions if ranks[q] < _RIGHT][: limits[1]] or questions[:1]
   asked = [
     [(name, row) for name, rows in shown.items() for row in rows if row["question"] == question]
     for question in questions

@@ -161,12 +161,12 @@ def _fall(fall: Decline, unit: str, runs: bool) -> str:
 
 
 def _amount(comparison: Comparison) -> str:
-  """'+0.083 (95 % interval +0.051 to +0.115; corrected p < 0.001)'."""
+  """'+0.083 (95% interval +0.051 to +0.115; corrected p < 0.001)'."""
   gain = comparison.difference.gain
   mean, low, high = (minus(f"{value:+.3f}") for value in (gain.mean, *gain.interval()))
   if math.isnan(gain.stderr):
     return f"{mean} (of a single context, so without an error)"
-  return f"{mean} (95 % interval {low} to {high}; corrected {_p(comparison.holm_p)})"
+  return f"{mean} (95% interval {low} to {high}; corrected {_p(comparison.holm_p)})"
 
 
 def _doubt(comparison: Comparison) -> str:

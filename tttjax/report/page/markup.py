@@ -34,7 +34,14 @@ _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """Attributes: head, short; about, what it holds; text, or else numbers; main, never scrolled."""
+  """A column of a table.
+
+  Attributes:
+    head: short.
+    about: what it holds, in words for those who do not know the head; '' where it needs none.
+    text: set to the left; numbers are set to the right.
+    main: what the line is about, which stays in sight when the table is scrolled sideways.
+  """
 
   head: str
   about: str = ""
@@ -44,7 +51,13 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-  """What a table shows, with the number that it is sorted by, or None to sort by the text."""
+  """What stands in a table.
+
+  Attributes:
+    text: of any origin.
+    key: the number that it is sorted by; None to sort by the text.
+    code: whether it is set as code.
+  """
 
   text: str
   key: float | None = None
@@ -53,7 +66,7 @@ class Value:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Attributes: columns; rows of as many values; breaks, rows with a rule above them."""
+  """Rows of as many values as there are columns; `breaks` are rows with a rule above them."""
 
   columns: Sequence[Column]
   rows: Sequence[Sequence[Value]]

@@ -10,7 +10,7 @@ from tttjax.tasks import TASKS
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-  """Attributes: label; description; options, the descriptions of those that occur."""
+  """A strategy's or a task's label and description, and those of its options that occur."""
 
   label: str
   description: str
