@@ -44,7 +44,7 @@ def strategy_label(strategy: str) -> str:
 
 
 def task_label(task: str) -> str:
-  """'bank log, kind amount' of 'bank_log(kind=amount)'."""
+  """'bank log, amount' of 'bank_log(kind=amount)'."""
   return spec.label(TASKS, *spec.taken_apart(task))
 
 

@@ -1,4 +1,4 @@
-"""Tasks: contexts with questions whose evidence is known. A new one is a line here."""
+"""Tasks: contexts with questions whose evidence is known. A new one is a file and its line here."""
 
 from tttjax.tasks.protocol import SyntheticTask
 from tttjax.tasks.synthetic.bank_log import BankLog
@@ -6,7 +6,10 @@ from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 TASKS: dict[str, type[SyntheticTask]] = {
-  "bank_log": BankLog,
-  "transaction_log": TransactionLog,
-  "code_bugs": CodeBugs,
+  kind.name: kind
+  for kind in (
+    BankLog,
+    TransactionLog,
+    CodeBugs,
+  )
 }

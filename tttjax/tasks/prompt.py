@@ -1,35 +1,40 @@
 """Prompts as a context part that many questions share and a suffix for each question.
 
-The chat template of the tokenizer renders the whole conversation; the cut is in front of the
-`[QUESTION]` header, after a newline. The embedded tokenizer never joins a newline with what
-follows it, so tokens(context) + tokens(suffix) == tokens(context + suffix).
+The chat template of the tokenizer renders the whole conversation; without one the prompt is plain
+text under the same headers. The cut is in front of the `[QUESTION]` header, after a newline. Where
+a tokenizer splits text before it merges bytes, as those of the Qwen, Llama 3 and GPT families do,
+no token holds both a newline and the bracket behind it, so tokens(context) + tokens(suffix) ==
+tokens(context + suffix). Where one does not, the prompt is the two encodings in a row: the same
+text in other tokens than usual at that one place.
 """
 
 from tttjax.errors import UserError
 
 QUESTION_HEADER = "[QUESTION]"
+ANSWER_HEADER = "[ANSWER]"  # where no chat template says whose turn it is
 
 
 def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
   """Renders a one-question conversation and cuts it in front of the question.
 
   Args:
-    tokenizer: transformers tokenizer with a chat template.
+    tokenizer: transformers tokenizer, with or without a chat template.
     context: body of the user message up to the question; ends with a newline.
     question: text of the question, without its header.
 
   Returns:
     (prefix, suffix, thinking_suffix): prefix + suffix is the prompt that asks for the answer
-    at once, prefix + thinking_suffix the one that has just opened the thinking section.
+    at once, prefix + thinking_suffix the one that has just opened the thinking section. They are
+    the same where there is neither a chat template nor a token `</think>`.
 
   Raises:
-    UserError: the tokenizer has no chat template, or the template alters the user's text.
+    UserError: the template alters the user's text.
   """
-  if not getattr(tokenizer, "chat_template", None):
-    raise UserError(
-      "tokenizer_config.json has no chat_template: use an instruction-tuned checkpoint"
-    )
   body = f"{context}{QUESTION_HEADER} {question}"
+  if not getattr(tokenizer, "chat_template", None):
+    suffix = f"{body[len(context) :]}\n{ANSWER_HEADER}\n"
+    thinks = "</think>" in tokenizer.get_vocab()
+    return context, suffix, suffix + "<think>\n" if thinks else suffix
   messages = [{"role": "user", "content": body}]
   plain, thinking = (
     tokenizer.apply_chat_template(

@@ -9,8 +9,17 @@ class Task(Protocol):
   """A source of examples: a frozen dataclass whose fields, all with defaults, are its options.
 
   A config names it by its registered name and the options that differ from the defaults, such as
-  `bank_log(kind=amount)` (tttjax.spec).
+  `bank_log(kind=amount)` (tttjax.spec). Options say how reports call them by spec.option.
+
+  Attributes:
+    name: how configs and rows name it.
+    label: what tables and figures call it.
+    description: what is asked and how far a guess gets, in sentences, for the report.
   """
+
+  name: ClassVar[str]
+  label: ClassVar[str]
+  description: ClassVar[str]
 
   def extract(self, text: str) -> str | None:
     """The answer in an output in one canonical form, so that equal answers are equal texts."""
@@ -44,7 +53,7 @@ class SyntheticTask(Task, Protocol):
     Args:
       seed: names the example; examples of different seeds are independent.
       length: the context's limit in tokens of `tokenizer`, chat header included, or in `unit`s.
-      tokenizer: transformers fast tokenizer with a chat template.
+      tokenizer: transformers fast tokenizer.
       in_tokens: how `length` counts.
 
     Returns:

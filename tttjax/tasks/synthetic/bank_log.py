@@ -10,7 +10,7 @@ import dataclasses
 from typing import ClassVar
 
 from tttjax.tasks.synthetic.ledger import Entry, Operation
-from tttjax.tasks.synthetic.log_task import LogTask
+from tttjax.tasks.synthetic.log_task import VISIBLE, LogTask
 
 HEADER = "[SYSTEM] Bank auditor\n[TASK] Reply with the answer only\n[CONTEXT]\n"
 FORCED_STOP = "\nThinking budget used up.\n</think>"
@@ -52,6 +52,11 @@ class BankLog(LogTask):
   """The task `bank_log`; see LogTask for its options."""
 
   name: ClassVar[str] = "bank_log"
+  label: ClassVar[str] = "bank log"
+  description: ClassVar[str] = (
+    "A log of transfers in a compact dialect, asked for an account's last balance, a transaction's "
+    f"amount, or the one line that breaks a rule. {VISIBLE}"
+  )
   open_share: ClassVar[float] = 0.3
   id_digits: ClassVar[int] = 4
   answer_tokens: ClassVar[int] = 16

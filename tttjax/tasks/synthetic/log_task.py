@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from tttjax.errors import UserError
+from tttjax.spec import option
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.synthetic import auditor as audit
@@ -24,7 +25,22 @@ KINDS = ("balance", "amount", "anomaly")
 
 _TRANSFERS = {"balance": MOST_UPDATES, "amount": 1, "anomaly": FEWEST_TRANSFERS}
 
+VISIBLE = (
+  "Among anomalies DUPLICATE_TXN and NEGATIVE_BAL are visible by nature, by an id that stands "
+  "twice and a minus sign; CALC_ERROR takes arithmetic and LOST_UPDATE the order of an account's "
+  "lines."
+)
+
 _Lines = list[tuple[str, Operation | None]]  # (text with its newline, what it says)
+
+
+def kind_option(default: str):
+  """The option `kind` with the default of a dialect."""
+  return option(
+    default,
+    {kind: kind for kind in KINDS},
+    "A balance or an amount stands in one line; an anomaly has to be found, by its type and id.",
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +57,16 @@ class LogTask:
       probability for 'balance'.
   """
 
-  kind: str = "balance"
-  depth: float = -1.0
-  needles: int = 6
+  kind: str = kind_option("balance")
+  depth: float = option(
+    -1.0, "answers at depth {}", "The lines that hold the answers stand at one depth of the log."
+  )
+  needles: int = option(6, "{} lookups")
 
   unit: ClassVar[str] = "operations"  # transfers
   name: ClassVar[str]
+  label: ClassVar[str]
+  description: ClassVar[str]
   open_share: ClassVar[float]  # of the operations open an account
   id_digits: ClassVar[int]  # of a transaction id
   answer_tokens: ClassVar[int]  # longest answer
@@ -116,7 +136,7 @@ class LogTask:
       seed: names the example; examples of different seeds are independent.
       length: most tokens of the context, chat header included, or transfers (exactly so many); in
         tokens the next line of the haystack would not fit.
-      tokenizer: transformers fast tokenizer with a chat template.
+      tokenizer: transformers fast tokenizer.
       in_tokens: how `length` counts.
 
     Raises:

@@ -9,7 +9,7 @@ import dataclasses
 from typing import ClassVar
 
 from tttjax.tasks.synthetic.ledger import Entry, Operation
-from tttjax.tasks.synthetic.log_task import LogTask
+from tttjax.tasks.synthetic.log_task import VISIBLE, LogTask, kind_option
 
 _RULES = """\
 [SYSTEM] You are a careful auditor of bank transaction logs.
@@ -43,9 +43,14 @@ reason first, write the answer after `Final:`.
 class TransactionLog(LogTask):
   """The task `transaction_log`; see LogTask for its options."""
 
-  kind: str = "anomaly"
+  kind: str = kind_option("anomaly")
 
   name: ClassVar[str] = "transaction_log"
+  label: ClassVar[str] = "transaction log"
+  description: ClassVar[str] = (
+    "A log of transfers in English, with the rules in front of it, asked for the one line that "
+    f"breaks one, or for a balance or an amount. {VISIBLE}"
+  )
   open_share: ClassVar[float] = 0.1
   id_digits: ClassVar[int] = 5
   answer_tokens: ClassVar[int] = 128  # with a sentence around it

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from tttjax.errors import UserError
+from tttjax.spec import option
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.synthetic.code_bugs import places, window
@@ -71,8 +72,14 @@ class CodeBugs:
       (fetched before). Nothing of it is imported. Another version is another haystack.
   """
 
-  source: str = "optax"
+  source: str = option("optax", "source {}", "The Python package or directory whose code is shown.")
 
+  name: ClassVar[str] = "code_bugs"
+  label: ClassVar[str] = "code bugs"
+  description: ClassVar[str] = (
+    "Real Python source with a logical bug in one line, asked for its file and line number; the "
+    "question names the kind of fault."
+  )
   unit: ClassVar[str] = "lines"
   most_questions: ClassVar[int] = 1  # there is one bug
   answer_tokens: ClassVar[int] = 128  # longest answer, with a sentence around it
@@ -101,7 +108,7 @@ class CodeBugs:
       seed: names the bug, its depth and the order of the other files.
       length: most tokens of the context, chat header included, or lines of code; paths do not
         count as lines.
-      tokenizer: transformers fast tokenizer with a chat template.
+      tokenizer: transformers fast tokenizer.
       in_tokens: how `length` counts.
 
     Raises:
