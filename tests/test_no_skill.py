@@ -128,6 +128,27 @@ def test_lines_after_the_anomaly_vary_and_use_its_accounts(length, tokenizer):
   assert len(set(later)) > 5 and max(later) > 8
 
 
+@pytest.mark.parametrize("kind", ["balance", "amount"])
+@pytest.mark.parametrize("task", [BankLog, TransactionLog])
+def test_lookups_that_ignore_the_asked_name_are_one_of_the_needles_at_best(task, kind, tokenizer):
+  hits = trials = 0
+  for seed in range(60):
+    example = task(kind).at(seed, 100, tokenizer, False)
+    transfers, openings = no_skill_solvers.read_log(example.context)
+    balances = dict(openings)
+    for transfer in transfers:
+      balances |= zip(transfer.accounts, map(int, transfer.news))
+    needles = min(no_skill_solvers.components([t.accounts for t in transfers]), key=len)
+    if kind == "amount":
+      guesses = [int(transfers[i].amount) for i in needles]
+    else:
+      guesses = [balances[a] for a in {a for i in needles for a in transfers[i].accounts}]
+    for question in example.questions:
+      hits += guesses.count(int(question.references[0])) / len(guesses)
+      trials += 1
+  assert trials == 360 and hits <= most_hits(trials, 1 / 6)
+
+
 def changeable(tree):
   """Places of a tree's lines that some operator could change."""
   return {(file, site.line) for sites in tree.sites.values() for file, site in sites}

@@ -9,6 +9,10 @@ around them. A place is the share of the haystack's lines in front, 0 to 1.
 
 The other side of their transfers is one of four accounts that all of them share. An anomaly stands
 in another kind of log (log_branches).
+
+These lines meet no other account of the log. Who sees that, but does not look for the asked name,
+still has to guess which of the needles is meant: 16 % to 21 % right for the amount with 6 needles,
+7 % to 9 % for the balance (chance: 6 % to 9 %, 2 % to 6 %). Who looks for it needs nothing else.
 """
 
 from collections.abc import Iterable, Sequence
