@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from tests import hf
 from tests.errors import user_error
 from tttjax.checkpoint import export, from_pretrained, load_tokenizer, restore_fast, save_fast
+from tttjax.errors import UserError
 from tttjax.sharding import make_mesh
 
 # The package exports the function of the same name.
@@ -302,6 +303,24 @@ def test_restore_puts_the_state_on_the_mesh_of_like(tmp_path):
   for x in jax.tree.leaves((fast, opt_state)):
     assert x.sharding.is_equivalent_to(sharding if x.ndim else whole, x.ndim)
   jax.tree.map(np.testing.assert_array_equal, (fast, opt_state), saved)
+
+
+def test_a_damaged_state_is_one_line_or_restored_whole(tmp_path):
+  saved = fast_state(2)
+  save_fast(tmp_path, *saved, step=2)
+  refused = 0
+  for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    try:
+      fast, opt_state, _ = restore_fast(tmp_path, fast_state(0))
+      jax.tree.map(np.testing.assert_array_equal, (fast, opt_state), saved)
+    except UserError as error:
+      refused += 1
+      message = str(error)
+      assert "\n" not in message and message.startswith(f"{tmp_path}: step 2 cannot be restored")
+    path.write_bytes(content)
+  assert refused >= 3  # the data itself, their index and their description
 
 
 def test_fast_weight_faults_are_named(tmp_path):

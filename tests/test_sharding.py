@@ -106,3 +106,32 @@ def test_arrays_are_sharded_by_the_rules(on_mesh):
     assert {shard.data.shape for shard in array.addressable_shards} == {piece}
     distinct = {str(shard.index) for shard in array.addressable_shards}
     assert len(distinct) == np.prod(sizes)
+
+
+def test_a_state_restored_on_the_mesh_goes_on_as_the_one_that_was_saved(on_mesh, tmp_path):
+  _, mesh, params, results = on_mesh
+  model = tt.Decoder(mesh_flow.CONFIG, mesh=mesh)
+  contexts, _, _ = mesh_flow.numbers()
+  state = results["fast"], results["opt_state"]
+  tt.save_fast(tmp_path, *state, step=3)
+  # A new process knows the state by its initialisation, whose step counts are on one device.
+  zero = tt.init_fast(model, params)
+  *restored, step = tt.restore_fast(tmp_path, (zero, tt.init_optimizer(mesh_flow.TTT, zero)))
+  assert all(len(x.sharding.device_set) == 8 for x in jax.tree.leaves(restored))
+  cache, _ = tt.prefill(model, params, contexts[:1], capacity=mesh_flow.CAPACITY)
+  further = [
+    tt.adapt(
+      model,
+      params,
+      cache,
+      contexts[:1],
+      jax.random.key(1),
+      mesh_flow.TTT,
+      None,
+      *s,
+      first_step=step,
+    )[2]
+    for s in (state, restored)
+  ]
+  assert further[0].ok.all()
+  jax.tree.map(np.testing.assert_array_equal, *further)

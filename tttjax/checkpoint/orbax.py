@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 import orbax.checkpoint as ocp
 
 from tttjax.errors import UserError
@@ -41,13 +42,14 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
   Args:
     directory: the directory given to `save_fast`.
     like: (fast, opt_state) of arrays or jax.ShapeDtypeStruct with the expected structure, shapes
-      and dtypes; what is restored gets their shardings, whatever the mesh at saving was.
+      and dtypes; what is restored gets their shardings, whatever the mesh at saving was. Scalars,
+      such as an optimizer's step counts, are replicated on the mesh of the fast weights.
 
   Returns:
     (fast, opt_state, step): step is the number of steps taken, for `adapt(..., first_step=step)`.
 
   Raises:
-    UserError: nothing is saved there, or it does not fit `like`.
+    UserError: nothing is saved there, it is damaged, or it does not fit `like`.
   """
   if not pathlib.Path(directory).is_dir():
     raise UserError(f"{directory}: no such directory; give one that fast weights were saved in")
@@ -57,14 +59,13 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
       raise UserError(
         f"{directory}: holds no saved fast weights; give a directory that they were saved in"
       )
-    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(*like))
     try:
-      state = manager.restore(step, args=ocp.args.StandardRestore(target))
-    except (ValueError, KeyError, TypeError, OSError) as error:
-      reason = str(error).strip().split("\n")[0]
+      state = manager.restore(step, args=ocp.args.StandardRestore(_target(*like)))
+    except Exception as error:  # of a damaged file Orbax raises a bare Exception
+      reason = (str(error).strip() or type(error).__name__).split("\n")[0]
       raise UserError(
-        f"{directory}: step {step} cannot be restored ({reason}); use the model and"
-        " the optimizer that it was saved with"
+        f"{directory}: step {step} cannot be restored ({reason}); use the model and the optimizer"
+        " that it was saved with, or adapt again if the files are damaged"
       ) from error
   return state["fast"], state["opt_state"], step
 
@@ -73,6 +74,19 @@ def _manager(directory, create: bool) -> ocp.CheckpointManager:
   # Orbax wants absolute paths.
   options = ocp.CheckpointManagerOptions(max_to_keep=1, create=create)
   return ocp.CheckpointManager(pathlib.Path(directory).absolute(), options=options)
+
+
+def _target(fast: Any, opt_state: Any) -> dict[str, Any]:
+  """Shape, dtype and sharding of everything that is to be restored."""
+  target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(fast, opt_state))
+  shardings = [x.sharding for x in jax.tree.leaves(target["fast"])]
+  mesh = next((s.mesh for s in shardings if isinstance(s, NamedSharding)), None)
+  if mesh is None:
+    return target
+  # A scalar that was made without the mesh sits on one device: a program would refuse the two.
+  whole = NamedSharding(mesh, PartitionSpec())
+  place = lambda x: x if x.ndim else jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole)
+  return jax.tree.map(place, target)
 
 
 def _tree(fast: Any, opt_state: Any) -> dict[str, Any]:
