@@ -24,6 +24,7 @@ from tttjax.models import tensor_layout
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.families import FAMILIES
+from tttjax.ttt.weights import check_fast, has_delta
 
 # The host holds the tensors of one file while it is written.
 MAX_SHARD_BYTES = 2_000_000_000
@@ -91,7 +92,7 @@ def export(
     raise UserError(f"source: {error}") from None
   config_json = write_config(model.config, dtype) | _source_token_ids(source)
   _check_target(path_out)
-  _check_fast(params, fast)
+  _check_fast(model, fast)
   _barrier("checked")  # No process may find the directory that the first one makes.
 
   temporary = path_out.with_name(f".{path_out.name}.{os.getpid()}.partial")
@@ -140,15 +141,12 @@ def _check_target(path_out: pathlib.Path) -> None:
     )
 
 
-def _check_fast(params: Params, fast: Params | None) -> None:
-  if fast is None:
-    return
-  expected = _leaf(params, tensor_layout.QUERY).shape
-  found = _delta(fast).shape
-  if found != expected:
+def _check_fast(model: Decoder, fast: Params | None) -> None:
+  check_fast(model, fast)
+  if fast is not None and not has_delta(fast):
     raise UserError(
-      f"fast weights have shape {list(found)} but the model's query kernels have"
-      f" {list(expected)}; export one context's fast weights of this model"
+      "these fast weights hold no Delta to export (scaled_queries): give those of init_fast or of"
+      " adapt"
     )
 
 

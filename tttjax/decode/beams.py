@@ -16,6 +16,7 @@ from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import constrain
+from tttjax.ttt.weights import check_fast
 
 
 @struct.dataclass
@@ -100,6 +101,7 @@ def beam_search(
       f"SamplingConfig.temperature is {sampling.temperature} but beam search does not sample:"
       " set it to 0"
     )
+  check_fast(model, fast)
   sampling.check_vocabulary(model.config.vocab_size)
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   penalty = jnp.asarray(length_penalty, jnp.float32)
@@ -141,12 +143,15 @@ def _beam_search(model, size, num_beams, params, fast, cache, prompt, lengths, p
   state = _extend(log_probabilities(hidden[:, -1:]), state, penalty, sampling)
   state = lax.while_loop(lambda state: state.open.any(), body, state)
   best = jax.tree.map(lambda x: x[:, 0], state.finished)
+  scores = state.scores[:, 0]
+  # A search whose logits are NaN finishes no hypothesis: one token -1, as in `generate`.
+  none = scores == -jnp.inf
   return BeamGeneration(
     tokens=best.tokens,
-    lengths=best.lengths,
-    logprobs=best.logprobs,
+    lengths=jnp.where(none, 1, best.lengths),
+    logprobs=best.logprobs.at[:, 0].set(jnp.where(none, jnp.nan, best.logprobs[:, 0])),
     thinking_lengths=best.thinking_lengths,
-    scores=state.scores[:, 0],
+    scores=jnp.where(none, jnp.nan, scores),
     steps=state.steps,
   )
 

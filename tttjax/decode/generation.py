@@ -15,6 +15,7 @@ from tttjax.decode.sampling import choose, log_probability
 from tttjax.decode.sampling_config import Sampling, SamplingConfig
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
+from tttjax.ttt.weights import check_fast
 
 
 @struct.dataclass
@@ -23,7 +24,9 @@ class Generation:
 
   Attributes:
     tokens: int32 [R, max_new_tokens], -1 beyond the row's length.
-    lengths: int32 [R], tokens generated, thinking and stop token included.
+    lengths: int32 [R], tokens generated, thinking and stop token included. A row whose logits
+      become NaN (fast weights that are not finite, under tracing) ends there: its last token is -1,
+      of log-probability NaN.
     logprobs: float32 [R, max_new_tokens], the model's log-probability of each token
       (temperature 1, no filter; of inserted tokens too), 0 beyond the length.
     thinking_lengths: int32 [R], how many of them are thinking: up to and with the token that
@@ -71,8 +74,10 @@ def generate(
       as if it had been read before the adaptation.
 
   Raises:
-    UserError: an empty prompt, ids outside the vocabulary, positions beyond the model's range.
+    UserError: an empty prompt, ids outside the vocabulary, positions beyond the model's range, fast
+      weights that are not this model's or not finite.
   """
+  check_fast(model, fast)
   sampling.check_vocabulary(model.config.vocab_size)
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   return _generate(
@@ -101,6 +106,7 @@ def stream(
   every: int = 8,
 ) -> Iterator[Generation]:
   """As `generate`, yielding everything so far after each `every` tokens; the last is the whole."""
+  check_fast(model, fast)
   sampling.check_vocabulary(model.config.vocab_size)
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
   size, traced = sampling.max_new_tokens, sampling.traced()
@@ -168,6 +174,9 @@ def _emit(model, params, hidden, state: _State, key, sampling: Sampling) -> _Sta
 
   forced, insert = thinking_budget.insertion(state.progress, sampling)
   token = jnp.where(forced, insert, token)
+  logprob = log_probability(logits, token)
+  broken = jnp.isnan(logprob)
+  token = jnp.where(broken, -1, token)
 
   live = ~state.done
   progress = thinking_budget.advance(state.progress, token, sampling)
@@ -176,8 +185,8 @@ def _emit(model, params, hidden, state: _State, key, sampling: Sampling) -> _Sta
   out = Generation(
     tokens=state.out.tokens.at[:, at].set(jnp.where(live, token, -1)),
     lengths=state.out.lengths + live,
-    logprobs=state.out.logprobs.at[:, at].set(jnp.where(live, log_probability(logits, token), 0.0)),
+    logprobs=state.out.logprobs.at[:, at].set(jnp.where(live, logprob, 0.0)),
     thinking_lengths=progress.thought,
   )
-  done = state.done | thinking_budget.ends(state.progress, token, sampling)
+  done = state.done | broken | thinking_budget.ends(state.progress, token, sampling)
   return state.replace(step=at + 1, last=token, progress=progress, done=done, out=out)

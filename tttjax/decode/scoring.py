@@ -11,6 +11,7 @@ from tttjax.checks import as_array, crop
 from tttjax.decode.sampling import log_probability
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
+from tttjax.ttt.weights import check_fast
 
 # Columns whose logits [R, columns, V] are held at once.
 _COLUMNS = 32
@@ -37,6 +38,7 @@ def score(
     encoded before adaptation. To score it too give cache.rewind(1) and that token first.
     Columns beyond a row's length are 0.
   """
+  check_fast(model, fast)
   tokens = as_array("tokens", tokens)
   padded, lengths = check_suffix(model, cache, tokens, lengths, 0)
   return crop(_score(model, params, fast, cache, padded, lengths), tokens.shape[1])

@@ -13,6 +13,7 @@ from tttjax.checks import as_array, crop
 from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
 from tttjax.models.decoder import Decoder, Params
+from tttjax.ttt.weights import check_fast
 
 
 @struct.dataclass
@@ -80,6 +81,7 @@ def attention_statistics(
   Raises:
     UserError: a suffix that `score` would refuse, or evidence of another shape.
   """
+  check_fast(model, fast)
   tokens = as_array("tokens", tokens)
   padded, lengths, evidence = check_rows(model, cache, tokens, lengths, evidence)
   statistics = _statistics(model, params, fast, cache, padded, lengths, evidence)

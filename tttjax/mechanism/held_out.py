@@ -12,6 +12,7 @@ from tttjax.checks import crop, pad_to
 from tttjax.models.decoder import Decoder, Params
 from tttjax.ttt.spans import check_context, check_starts
 from tttjax.ttt.step import span_loss
+from tttjax.ttt.weights import check_fast
 
 # Results have room for at least this many spans, then powers of two: the number is traced.
 _MIN_SPANS = 16
@@ -41,6 +42,7 @@ def span_losses(
   Raises:
     UserError: a span that is not in the context, ids outside the vocabulary, several contexts.
   """
+  check_fast(model, fast)
   padded = check_context(model, cache, tokens, span)
   starts = check_starts(cache, starts, span)
   count = starts.shape[0]

@@ -15,6 +15,7 @@ from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
 from tttjax.models.decoder import Decoder, Params
+from tttjax.ttt.weights import check_fast
 
 
 @struct.dataclass
@@ -78,6 +79,7 @@ def query_step_check(
     UserError: a suffix or evidence that `attention_statistics` would refuse, a layer the model
       does not have, etas of another shape.
   """
+  check_fast(model, fast)
   tokens, lengths, evidence = check_rows(model, cache, tokens, lengths, evidence)
   layers = model.config.num_hidden_layers
   if is_concrete(layer) and not 0 <= int(layer) < layers:

@@ -15,7 +15,7 @@ from tttjax.ttt.history import StepMetrics, room_for, run_steps
 from tttjax.ttt.hyperparameters import TTTConfig
 from tttjax.ttt.spans import check_context, check_starts, sample_start
 from tttjax.ttt.step import one_step
-from tttjax.ttt.weights import init_fast, merge
+from tttjax.ttt.weights import check_fast, init_fast, merge
 
 
 def ttt_step(
@@ -49,6 +49,7 @@ def ttt_step(
   """
   tokens = check_context(model, cache, tokens, cfg.span)
   start = check_starts(cache, start, cfg.span, scalar=True)
+  check_fast(model, fast, finite=False)
   return _step(model, params, fast, opt_state, cache, tokens, start, cfg.traced())
 
 
@@ -83,6 +84,7 @@ def adapt(
     UserError: a span longer than the context, starts outside it, ids outside the vocabulary.
   """
   tokens = check_context(model, cache, tokens, cfg.span)
+  check_fast(model, fast, finite=False)
   steps = cfg.steps
   if starts is not None:
     starts = check_starts(cache, starts, cfg.span)

@@ -4,9 +4,11 @@ A tree of fast weights holds either or both of
 
   layers/attention/query/delta     float32 [L, D, H, d], what test-time training learns
   layers/attention/query_scale     float32 [L], a factor on the queries, learned by nothing
-"""
 
-import functools
+Whatever takes fast weights checks them (`check_fast`). Values that are not finite are refused where
+they can be seen; under tracing they show in the results: NaN log-probabilities and losses, a row of
+`generate` that ends with token -1, a step that is not ok.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +35,61 @@ def has_delta(fast: Params | None) -> bool:
   return fast is not None and "query" in fast["layers"]["attention"]
 
 
+def check_fast(model: Decoder, fast: Params | None, finite: bool = True) -> None:
+  """Raises UserError unless `fast` is None or fast weights of this model, whose path it names.
+
+  Structure, shapes and dtypes are static, so this works under tracing too.
+
+  Args:
+    finite: concrete values must be finite as well; one reduction over each array.
+  """
+  if fast is None:
+    return
+  c = model.config
+  declared = {
+    "layers/attention/query/delta": (
+      c.num_hidden_layers,
+      c.hidden_size,
+      c.num_attention_heads,
+      c.head_dim,
+    ),
+    "layers/attention/query_scale": (c.num_hidden_layers,),
+  }
+  leaves = jax.tree_util.tree_leaves_with_path(fast)
+  found = {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+  remedy = "give what init_fast, adapt or scaled_queries returned, or None for none"
+  if not found:
+    raise UserError(f"the fast weights are empty: {next(iter(declared))} is missing; {remedy}")
+  for path, leaf in found.items():
+    if path not in declared:
+      raise UserError(
+        f"the fast weights hold {path or type(fast).__name__}, which is no fast weight; {remedy}"
+      )
+    shape, dtype = np.shape(leaf), getattr(leaf, "dtype", type(leaf).__name__)
+    if shape != declared[path] or dtype != np.float32:
+      raise UserError(
+        f"the fast weights' {path} is {dtype} {list(shape)} but this model's is float32"
+        f" {list(declared[path])}; {remedy}"
+      )
+    if finite and is_concrete(leaf) and not _finite(leaf):
+      raise UserError(
+        f"the fast weights' {path} is not finite (NaN or infinity): adapt again with a lower"
+        " learning rate, or give None"
+      )
+
+
+def _finite(x: jax.Array | np.ndarray) -> bool:
+  if isinstance(x, np.ndarray):
+    return bool(np.isfinite(x).all())  # nothing compiles
+  with jax.ensure_compile_time_eval():  # also where a caller's jit closes over the weights
+    return bool(_all_finite(x))
+
+
+@jax.jit
+def _all_finite(x: jax.Array) -> jax.Array:
+  return jnp.isfinite(x).all()
+
+
 def init_fast(model: Decoder, params: Params) -> Params:
   """Delta = 0 for every layer: float32 [L, D, H, d], sharded as W_Q is."""
   del model
@@ -55,8 +112,9 @@ def scaled_queries(model: Decoder, scale: float | jax.Array, fast: Params | None
     Fast weights for `generate`, `score` and the measurements; not for test-time training.
 
   Raises:
-    UserError: a concrete scale that is not a finite number above 0.
+    UserError: a concrete scale that is not a finite number above 0, fast weights that are none.
   """
+  check_fast(model, fast)
   shape = (model.config.num_hidden_layers,)
   if is_concrete(scale):
     if np.ndim(scale) or not 0 < float(scale) < np.inf:
@@ -78,14 +136,21 @@ def merged_queries(params: Params, fast: Params) -> Params:
   return jax.tree.map(lambda w, d: w.astype(jnp.float32) + d, query_kernels(params), fast)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def merge(model: Decoder, params: Params, fast: Params) -> Params:
   """Params whose query kernels are W_Q + Delta in float32; all others are the caller's arrays.
 
   The kernels stay float32 whatever the model's dtype: bfloat16 would round most of
   Delta away. They may be used wherever params are.
+
+  Raises:
+    UserError: fast weights that are not this model's Delta, or not finite.
   """
-  del model
+  check_fast(model, fast)
+  return _merge(params, fast)
+
+
+@jax.jit
+def _merge(params: Params, fast: Params) -> Params:
   attention = params["layers"]["attention"]
   merged = {"kernel": delta(merged_queries(params, fast))}
   layers = params["layers"] | {"attention": attention | {"query": merged}}
