@@ -122,7 +122,7 @@ def test_interrupt_while_it_compiles(tmp_path):
 @pytest.mark.slow
 def test_interrupts_while_it_compiles_cold_at_many_moments(tmp_path):
   for i in range(20):
-    interrupt_before_the_first_row(tmp_path / str(i), 0.1 * i)
+    interrupt_before_the_first_row(tmp_path / str(i), 0.5 + 0.1 * i)
 
 
 def test_termination_while_it_runs_keeps_the_rows(tmp_path):
