@@ -11,9 +11,9 @@ import scipy.stats
 from tests import reference
 from tests.reference import norm_error, random_tokens, relative_error, repeating_tokens
 import tttjax as tt
+from tttjax.models.fast_weights import delta
 from tttjax.ttt.adamw import optimizer
 from tttjax.ttt.spans import sample_start
-from tttjax.ttt.weights import delta
 
 _T, _SPAN = 200, 16
 _CFG = tt.TTTConfig(steps=6, span=_SPAN, learning_rate=1e-3)

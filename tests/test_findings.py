@@ -4,7 +4,7 @@ import pathlib
 
 from tests import synthetic_rows
 from tttjax.report import comparing, summary
-from tttjax.report.page.findings import caveat, findings, tuning
+from tttjax.report.page.conclusions import caveat, findings, tuning
 from tttjax.report.runs import Run
 
 LENGTHS = (256, 512)

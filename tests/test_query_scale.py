@@ -12,8 +12,9 @@ from tests import reference
 from tests.reference import random_tokens
 import tttjax as tt
 from tttjax.models.decoder import Attention
+from tttjax.models.fast_weights import delta, has_delta
 from tttjax.models.rope import no_rotations, rotate, rotations
-from tttjax.ttt.weights import delta, has_delta, scaled_queries
+from tttjax.ttt.weights import scaled_queries
 
 _SCALE, _T, _S = 1.6, 150, 12
 

@@ -192,6 +192,20 @@ def test_thinking_ends_within_its_budget_by_force(plan, session, unit):
     assert output.ending == Ending("limit", "forced")
 
 
+def test_a_forced_stop_may_go_on_after_the_token_that_closes(model):
+  plan = run_config.check(
+    tiny_run.config(model, strategies=("thinking",), thinking__forced_stop="\nStop.\n</think>\n\n")
+  )
+  unit = unit_of(Work(plan, model))
+  session = Session.open(plan.models[model])
+  result = run(plan, session, unit, "thinking")
+  for prediction in result.predictions:
+    (output,) = prediction.outputs
+    if output.ending.thought == "forced":
+      assert output.text.count("</think>\n\n") == 1
+      assert prediction.thinking_tokens == unit.allowances["thinking"].thinking_tokens
+
+
 def test_endings_say_whether_an_answer_was_cut_off(results, unit):
   stops = unit.case.decoding.answer.stop_ids
   for prediction in results["in_context"].predictions:

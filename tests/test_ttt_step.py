@@ -10,8 +10,8 @@ import pytest
 from tests import reference
 from tests.reference import norm_error
 import tttjax as tt
+from tttjax.models.fast_weights import delta
 from tttjax.ttt.step import span_loss
-from tttjax.ttt.weights import delta
 
 _T, _SPAN = 200, 16
 _STARTS = [0, 91, _T - _SPAN - 1, 40, 91, 0, 133, 91]

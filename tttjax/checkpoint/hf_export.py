@@ -24,7 +24,7 @@ from tttjax.models import tensor_layout
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.families import FAMILIES
-from tttjax.ttt.weights import check_fast, has_delta
+from tttjax.models.fast_weights import check_fast, has_delta
 
 # The host holds the tensors of one file while it is written.
 MAX_SHARD_BYTES = 2_000_000_000

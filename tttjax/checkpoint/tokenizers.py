@@ -1,19 +1,10 @@
 """The tokenizer of a checkpoint directory."""
 
-import os
-
 from tttjax.checkpoint.paths import checkpoint_directory
 from tttjax.errors import UserError
+from tttjax.lazy_imports import transformers_library
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
-
-
-def transformers_library():
-  """transformers, without its advice to install PyTorch: here it only tokenizes."""
-  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-  import transformers  # takes seconds; the model needs none of it
-
-  return transformers
 
 
 def load_tokenizer(path):

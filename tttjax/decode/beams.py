@@ -15,8 +15,8 @@ from tttjax.decode.sampling_config import Sampling, SamplingConfig
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
+from tttjax.models.fast_weights import check_fast
 from tttjax.sharding import constrain
-from tttjax.ttt.weights import check_fast
 
 
 @struct.dataclass

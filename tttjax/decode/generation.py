@@ -15,7 +15,7 @@ from tttjax.decode.sampling import choose, log_probability
 from tttjax.decode.sampling_config import Sampling, SamplingConfig
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
-from tttjax.ttt.weights import check_fast
+from tttjax.models.fast_weights import check_fast
 
 
 @struct.dataclass

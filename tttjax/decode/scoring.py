@@ -11,7 +11,7 @@ from tttjax.checks import as_array, crop
 from tttjax.decode.sampling import log_probability
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
-from tttjax.ttt.weights import check_fast
+from tttjax.models.fast_weights import check_fast
 
 # Columns whose logits [R, columns, V] are held at once.
 _COLUMNS = 32

@@ -11,7 +11,7 @@ import string
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from tttjax.checkpoint.tokenizers import transformers_library
+from tttjax.lazy_imports import transformers_library
 
 VOCAB_SIZE = 512
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -13,7 +13,7 @@ from tttjax.checks import as_array, crop
 from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
 from tttjax.models.decoder import Decoder, Params
-from tttjax.ttt.weights import check_fast
+from tttjax.models.fast_weights import check_fast
 
 
 @struct.dataclass

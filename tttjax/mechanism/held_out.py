@@ -10,9 +10,9 @@ import numpy as np
 from tttjax.attention.caches import PrefixCache
 from tttjax.checks import crop, pad_to
 from tttjax.models.decoder import Decoder, Params
+from tttjax.models.fast_weights import check_fast
 from tttjax.ttt.spans import check_context, check_starts
 from tttjax.ttt.step import span_loss
-from tttjax.ttt.weights import check_fast
 
 # Results have room for at least this many spans, then powers of two: the number is traced.
 _MIN_SPANS = 16

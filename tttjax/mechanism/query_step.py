@@ -15,7 +15,7 @@ from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
 from tttjax.models.decoder import Decoder, Params
-from tttjax.ttt.weights import check_fast
+from tttjax.models.fast_weights import check_fast
 
 
 @struct.dataclass

@@ -22,6 +22,7 @@ from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.decode.scoring import score
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
+from tttjax.models.fast_weights import has_delta
 from tttjax.rows import CLOSED, FORCED, LIMIT, STOP
 from tttjax.session import measuring
 from tttjax.session.batches import padded
@@ -37,7 +38,6 @@ from tttjax.sharding import axis_size
 from tttjax.ttt.adaptation import adapt
 from tttjax.ttt.full_parameters import full_ttt
 from tttjax.ttt.hyperparameters import TTTConfig
-from tttjax.ttt.weights import has_delta
 
 Ids = Sequence[int]
 

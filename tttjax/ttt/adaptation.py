@@ -10,12 +10,13 @@ from tttjax.attention.caches import PrefixCache
 from tttjax.checks import crop, pad_to
 from tttjax.decode.prefilling import prefill
 from tttjax.models.decoder import Decoder, Params
+from tttjax.models.fast_weights import check_fast
 from tttjax.ttt.adamw import init_optimizer
 from tttjax.ttt.history import StepMetrics, room_for, run_steps
 from tttjax.ttt.hyperparameters import TTTConfig
 from tttjax.ttt.spans import check_context, check_starts, sample_start
 from tttjax.ttt.step import one_step
-from tttjax.ttt.weights import check_fast, init_fast, merge
+from tttjax.ttt.weights import init_fast, merge
 
 
 def ttt_step(

@@ -14,8 +14,8 @@ from tttjax.report.comparing import Comparison, Decline
 from tttjax.report.figures import Figure
 from tttjax.report.labels import model_labels, reference, strategy_label, task_label
 from tttjax.report.page import configuration, failures, prose, tables
+from tttjax.report.page.conclusions import caveat, findings, tuning
 from tttjax.report.page.drilldown import examples
-from tttjax.report.page.findings import caveat, findings, tuning
 from tttjax.report.page.markup import Column, Table, Value, number, render
 from tttjax.report.runs import Run
 from tttjax.report.summary import Cell
