@@ -14,7 +14,7 @@ from tttjax.experiment import default_config
 def get_config():
   config = default_config()
   config.workdir = "runs/honest"
-  config.tasks = ("bank_log",)
+  config.tasks = ("bank_log(needles=4)",)
   config.lengths = (256, 512, 1024, 2048, 4096, 8192)
   config.contexts = (50, 50, 50, 50, 30, 30)
   config.questions = 4

@@ -8,8 +8,9 @@ the embedded model for the anomaly (which it has not learned: docs/embedded/READ
 balance (which it has) in its own compact log; the second asks Qwen3-4B in prose logs of 25 .. 500
 operations.
 
-A minute and a quarter on two idle cores, the embedded model. Expected: the anomaly never right, its
-type in two thirds of the logs; balances .96, .81, .67 in context at 512, 1,024 and 2,048 tokens.
+A minute and a quarter on two idle cores, the embedded model. Expected, from logs of version 0.1,
+whose anomalies stood apart from the other lines: the anomaly never right, its type in two thirds of
+the logs; balances .96, .81, .67 in context at 512, 1,024 and 2,048 tokens.
 """
 
 from tttjax.experiment.paper import sandbox_config
