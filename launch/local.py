@@ -10,8 +10,7 @@ import signal
 import subprocess
 import time
 
-# A process inside a long compilation or device call notices Ctrl-C only after it; and one that
-# Python raises within a callback, such as JAX's of the garbage collector, is lost.
+# A signal is lost between a process's start and its own handler, or while a device hangs.
 _INTERRUPTS, _SECONDS_BETWEEN = 6, 10.0
 
 

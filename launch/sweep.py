@@ -25,6 +25,7 @@ from launch.backend import Backend
 from launch.cells import Cell
 from launch.local import Local
 from tttjax import flags as command_line
+from tttjax import interrupts
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 
@@ -41,6 +42,7 @@ _COLLECT = flags.DEFINE_bool("collect", False, "write runs/NAME/report, start no
 
 def main(config: ml_collections.ConfigDict) -> int:
   """Plans and checks all cells, then shows, runs or collects them."""
+  interrupts.uninstall()  # it has processes to stop
   directory = pathlib.Path("runs") / _checked_flags()
   config_file = _config_file(sys.argv)
   base = _differences(config, config_file)

@@ -1,6 +1,8 @@
 """The house: imports only go down, names are given once, rooms that must not meet do not."""
 
 import ast
+import importlib
+import importlib.util
 import pathlib
 
 import pytest
@@ -39,6 +41,25 @@ def imports(path):
         yield from (f"tttjax.{alias.name}" for alias in node.names)
       else:
         yield node.module
+
+
+EVERY_FILE = [
+  path
+  for room in ("tttjax", "launch", "benchmarks", "configs")
+  for path in sorted((ROOT / room).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=name_of)
+def test_every_name_that_is_imported_from_the_repository_exists(path):
+  """Also by files that no test runs, and by imports within functions."""
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("tttjax", "launch"):
+      module = importlib.import_module(node.module)
+      for alias in node.names:
+        assert hasattr(module, alias.name) or importlib.util.find_spec(
+          f"{node.module}.{alias.name}"
+        ), f"{node.module} has no {alias.name}"
 
 
 def room_of(path):

@@ -289,6 +289,14 @@ def test_saved_state_is_restored_and_the_newest_wins(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, (fast, opt_state), saved)
 
 
+def test_the_home_directory_is_expanded(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  save_fast("~/fast", *fast_state(1), step=1)
+  assert (tmp_path / "fast").is_dir() and not (tmp_path / "~").exists()
+  assert restore_fast("~/fast", like=fast_state(0))[2] == 1
+
+
 def test_restore_puts_the_state_on_the_mesh_of_like(tmp_path):
   saved = fast_state(2)
   save_fast(tmp_path, *saved, step=2)

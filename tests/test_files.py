@@ -54,6 +54,7 @@ def test_mode_follows_the_umask(tmp_path, umask):
 def test_home_directory_is_expanded(monkeypatch):
   monkeypatch.setenv("HOME", "/home/somebody")
   assert files.user_path("~/runs", "--workdir") == pathlib.Path("/home/somebody/runs")
+  assert files.user_path(pathlib.Path("~/runs"), "--workdir") == pathlib.Path("/home/somebody/runs")
   assert files.user_path("runs/~", "--workdir") == pathlib.Path("runs/~")
 
 

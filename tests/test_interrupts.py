@@ -97,6 +97,8 @@ def start_until_import(tmp_path, module, *command):
     ("orbax", "tttjax.main", "tttjax.main"),
     ("matplotlib.pyplot", "tttjax.main", "main.py"),
     ("jax", "tttjax.report", "tttjax.report"),
+    ("jax", "launch.sweep", "launch.sweep"),
+    ("launch.cells", "launch.sweep", "sweep.py"),
   ],
 )
 def test_interrupt_during_the_imports(tmp_path, module, program, name):

@@ -15,6 +15,7 @@ import jax
 import pytest
 
 from tests import tiny_run
+import tttjax as tt
 from tttjax import flags
 from tttjax import main as job
 from tttjax.experiment import config as run_config
@@ -130,6 +131,19 @@ def test_rows_are_one_per_prediction_with_the_harness_fields(finished):
   for row in rows:
     by_doc.setdefault((row["context"], row["question"]), set()).add(row["doc_hash"])
   assert all(len(hashes) == 1 for hashes in by_doc.values())  # all strategies, same questions
+
+
+def test_rows_of_beams_say_that_they_did_not_sample(checkpoint, tmp_path):
+  config = tiny_run.config(
+    checkpoint,
+    strategies=("beam(n=2)", "thinking"),
+    contexts=(1,),
+    questions=1,
+    thinking__temperature=0.6,
+  )
+  rows = tt.run(config, tmp_path / "run").rows
+  temperatures = {row["family"]: row["arguments"][0][1]["temperature"] for row in rows}
+  assert temperatures == {"beam": 0.0, "thinking": 0.6}
 
 
 def test_results_have_the_harness_shape_and_the_cells(finished):

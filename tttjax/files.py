@@ -72,19 +72,19 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def user_path(text: str, argument: str) -> pathlib.Path:
-  """`text` as a path, with ~ and ~user expanded.
+def user_path(path: str | os.PathLike, argument: str) -> pathlib.Path:
+  """`path` with ~ and ~user expanded.
 
   Args:
-    text: what the user wrote.
+    path: what the user gave.
     argument: what it was given for, named in errors.
 
   Raises:
     UserError: it is empty, or names a user that does not exist.
   """
-  if not text.strip():
+  if not os.fspath(path).strip():
     raise UserError(f"{argument} is empty; give a path")
   try:
-    return pathlib.Path(text).expanduser()
+    return pathlib.Path(path).expanduser()
   except RuntimeError:
-    raise UserError(f"{argument}={text}: no such user; write the home directory out") from None
+    raise UserError(f"{argument}={path}: no such user; write the home directory out") from None

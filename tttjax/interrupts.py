@@ -17,7 +17,11 @@ from tttjax import files
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _VERBS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-_DEFAULTS = (signal.default_int_handler, signal.SIG_DFL)
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+def _heard(number, frame) -> None:
+  """Does nothing: only a signal that has a handler in Python reaches the thread that waits."""
 
 
 def _nothing() -> str:
@@ -41,15 +45,21 @@ def install(name: Callable[[], str]) -> None:
   signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
   threading.Thread(target=_watch, args=(read_end, name), name="interrupts", daemon=True).start()
   for number in EXIT_CODES:
-    if signal.getsignal(number) in _DEFAULTS:
-      # Only a signal that has a handler in Python reaches the pipe.
-      signal.signal(number, lambda number, frame: None)
+    if signal.getsignal(number) == _DEFAULTS[number]:
+      signal.signal(number, _heard)
+
+
+def uninstall() -> None:
+  """From here on Ctrl-C is a KeyboardInterrupt: for programs that have processes to stop first."""
+  for number in EXIT_CODES:
+    if signal.getsignal(number) == _heard:
+      signal.signal(number, _DEFAULTS[number])
 
 
 def _watch(read_end: int, name: Callable[[], str]) -> None:
   while True:
     for number in os.read(read_end, 64):
-      if number in EXIT_CODES and signal.getsignal(number) not in _DEFAULTS:
+      if number in EXIT_CODES and signal.getsignal(number) == _heard:
         _leave(number, name)
 
 

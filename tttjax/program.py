@@ -3,8 +3,8 @@
 Exit codes: 0; 1 where a run has no result; 2 for what the user can mend, with one line on stderr;
 130 after Ctrl-C, 143 after SIGTERM, 141 where the reader of its output went away.
 
-Imported before everything else: `python -m tttjax.NAME` imports the package, which takes seconds,
-before NAME, and Ctrl-C must be heard by then.
+Imported before everything else: `python -m tttjax.NAME` (or launch.NAME) imports the package, which
+takes seconds, before NAME, and Ctrl-C must be heard by then.
 """
 
 from collections.abc import Callable
@@ -94,11 +94,11 @@ def _open_standard_streams() -> None:
 
 
 def _module_being_started() -> str | None:
-  """NAME while `python -m NAME` looks for it, if it is one of this package's."""
+  """NAME while `python -m NAME` looks for it, if it is one of the repository's programs."""
   if sys.argv[:1] != ["-m"]:
     return None
   last = sys.orig_argv[len(sys.orig_argv) - len(sys.argv)]
-  match = re.fullmatch(r"(?:-\w*m)?(tttjax(?:\.\w+)*)", last)
+  match = re.fullmatch(r"(?:-\w*m)?((?:tttjax|launch)(?:\.\w+)*)", last)
   return match and match[1]
 
 

@@ -17,9 +17,10 @@ from safetensors.numpy import save_file
 
 from tttjax.checkpoint.config_json import write_config
 from tttjax.checkpoint.fields import read_json
-from tttjax.checkpoint.paths import checkpoint_directory, user_path
+from tttjax.checkpoint.paths import checkpoint_directory
 from tttjax.checkpoint.safetensors_index import DTYPES, INDEX_FILE, SINGLE_FILE, format_code
 from tttjax.errors import UserError
+from tttjax.files import user_path
 from tttjax.models import tensor_layout
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.decoder_config import DecoderConfig
@@ -84,7 +85,7 @@ def export(
     UserError: path_out is in use or cannot be written, source is no directory, a value does not
       fit dtype, or the fast weights are of another model.
   """
-  path_out = user_path(path_out).absolute()
+  path_out = user_path(path_out, "path_out").absolute()
   code = format_code(dtype)
   try:
     source = None if source is None else checkpoint_directory(source)

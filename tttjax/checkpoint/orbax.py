@@ -8,6 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import orbax.checkpoint as ocp
 
 from tttjax.errors import UserError
+from tttjax.files import user_path
 
 
 def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
@@ -17,7 +18,7 @@ def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
   in a multi-process program every process calls this.
 
   Args:
-    directory: made if absent.
+    directory: made if absent; `~` is home.
     fast: fast weights, Delta float32 [L, D, H, d].
     opt_state: optimizer state of `fast`.
     step: number of steps taken.
@@ -25,6 +26,7 @@ def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
   Raises:
     UserError: the directory already holds this step or a later one.
   """
+  directory = user_path(directory, "directory")
   with _manager(directory, create=True) as manager:
     latest = manager.latest_step()
     if latest is not None and latest >= step:
@@ -51,7 +53,8 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
   Raises:
     UserError: nothing is saved there, it is damaged, or it does not fit `like`.
   """
-  if not pathlib.Path(directory).is_dir():
+  directory = user_path(directory, "directory")
+  if not directory.is_dir():
     raise UserError(f"{directory}: no such directory; give one that fast weights were saved in")
   with _manager(directory, create=False) as manager:
     step = manager.latest_step()
@@ -70,10 +73,10 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
   return state["fast"], state["opt_state"], step
 
 
-def _manager(directory, create: bool) -> ocp.CheckpointManager:
+def _manager(directory: pathlib.Path, create: bool) -> ocp.CheckpointManager:
   # Orbax wants absolute paths.
   options = ocp.CheckpointManagerOptions(max_to_keep=1, create=create)
-  return ocp.CheckpointManager(pathlib.Path(directory).absolute(), options=options)
+  return ocp.CheckpointManager(directory.absolute(), options=options)
 
 
 def _target(fast: Any, opt_state: Any) -> dict[str, Any]:

@@ -1,21 +1,14 @@
-"""Paths that a user gives: `~` means home, and what is in a checkpoint directory can be read."""
+"""The directory of a checkpoint: what is in it can be read."""
 
 import os
 import pathlib
 import stat
 
 from tttjax.errors import UserError
+from tttjax.files import user_path
 
 # Of the files that this package or transformers' tokenizers read.
 _SUFFIXES = (".json", ".jinja", ".safetensors", ".txt")
-
-
-def user_path(path) -> pathlib.Path:
-  """`path` with a leading `~` expanded; raises UserError where there is no such home."""
-  try:
-    return pathlib.Path(path).expanduser()
-  except RuntimeError:
-    raise UserError(f"{path}: no such home directory; write the path out") from None
 
 
 def checkpoint_directory(path) -> pathlib.Path:
@@ -26,7 +19,7 @@ def checkpoint_directory(path) -> pathlib.Path:
   Raises:
     UserError: there is no directory at `path`, or an entry that would be read is no regular file.
   """
-  directory = user_path(path)
+  directory = user_path(path, "the path of the checkpoint")
   if not os.path.isdir(directory):
     raise UserError(
       f"{directory}: no such directory; give the local directory of a Hugging Face "

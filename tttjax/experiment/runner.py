@@ -199,10 +199,9 @@ def _sampling(strategy: Strategy, unit: Unit, allowed: Allowance | None) -> dict
     sampling = strategy.sampling(unit.case, allowed)
   except UserError:
     return {}
-  own = getattr(strategy, "temperature", None)
   return {
     "max_gen_toks": sampling.max_new_tokens,
-    "temperature": sampling.temperature if own is None else own,  # a beam search's is 0
+    "temperature": sampling.temperature,
     "top_k": sampling.top_k,
     "top_p": sampling.top_p,
   }

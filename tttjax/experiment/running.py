@@ -69,7 +69,7 @@ def run(
   directory = (
     user_path(plan.config.workdir, "config.workdir")
     if workdir is None
-    else user_path(str(workdir), "workdir")
+    else user_path(workdir, "workdir")
   )
   if plan.config.tensorboard:
     tensorboard.check()

@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-from tttjax import backend, files
+from tttjax import devices, files
 from tttjax import flags as command_line
 from tttjax.pretrain import loop
 
@@ -34,7 +34,7 @@ _DESCRIPTIONS = {
 
 
 def main(config):
-  backend.check()
+  devices.check()
   given = config.workdir if _WORKDIR.value is None else _WORKDIR.value
   workdir = files.user_path(given, "--workdir")
   run = loop.Run(config, workdir)

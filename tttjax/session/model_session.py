@@ -210,8 +210,7 @@ class Session:
     arguments = context.model, self.params, fast, context.cache
     with timed() as clock:
       if beams:
-        search = dataclasses.replace(sampling, temperature=0.0)  # it does not sample
-        out = beam_search(*arguments, tokens, search, beams, prompt_lengths=lengths)
+        out = beam_search(*arguments, tokens, sampling, beams, prompt_lengths=lengths)
       else:
         out = generate(
           *arguments,

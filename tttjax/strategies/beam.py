@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax
 
 from tttjax import flops
+from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.session import Session
 from tttjax.spec import option
@@ -31,8 +32,6 @@ class Beam(Sharing):
 
   n: int = option(8, "{} beams")
 
-  temperature: ClassVar[float] = 0.0  # it does not sample
-
   def __post_init__(self):
     super().__post_init__()
     if self.n < 2:
@@ -47,6 +46,10 @@ class Beam(Sharing):
       self.n,
       lambda n, delta: flops.beam(*lengths.shape, n + lengths.answer, self.n, delta),
     )
+
+  def sampling(self, case: Case, allowance: Allowance) -> SamplingConfig:
+    """Of thoughts as of every strategy, but a search does not sample."""
+    return dataclasses.replace(super().sampling(case, allowance), temperature=0.0)
 
   def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:
     span_key, decode_key = jax.random.split(key)
