@@ -190,14 +190,24 @@ def test_names_of_lines_that_end_at_one_place_share_a_bracket():
 
 def test_chance_is_a_dotted_line_where_it_is_not_next_to_0(drawn):
   rows = synthetic_rows.rows(("in_context", "qttt"), (256, 512), contexts=2, mechanism=False)
+  captions = []
   for chance in (0.25, 0.001):
     cells = cells_of([{**r, "chance": chance} for r in rows])
-    lengths.accuracy(cells, pathlib.Path("unused"), scheme_of(cells))
+    captions.append(lengths.accuracy(cells, pathlib.Path("unused"), scheme_of(cells)).caption)
   dotted = [
     [line for line in figure.axes[0].lines if line.get_linestyle() == ":"] for figure in drawn
   ]
   assert [set(line.get_ydata()) for line in dotted[0]] == [{0.25}]
   assert not dotted[1]
+  assert ["dotted" in caption for caption in captions] == [True, False]
+
+
+def test_dollars_in_names_are_dollars(tmp_path):
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256, 512), contexts=2)
+  models = (r"cost$\frac$", "$x$")  # the first is no mathematics, the second would be
+  every = [{**row, "model": model} for model in models for row in rows]
+  drawn = names(cells_of(every), tmp_path)
+  assert {"accuracy_bank_log_cost_frac", "accuracy_bank_log_x"} <= drawn
 
 
 def test_axes_and_titles_name_the_primary_metric(drawn):

@@ -88,11 +88,11 @@ def share_limits(axes: plt.Axes) -> None:
   axes.set_ylim(-_AIR, 1 + _AIR)
 
 
-def chance_line(axes: plt.Axes, cells: Sequence[Cell]) -> None:
-  """Dotted, the score of guessing at each length; nothing where that is next to 0."""
+def chance_line(axes: plt.Axes, cells: Sequence[Cell]) -> bool:
+  """Dotted, the score of guessing at each length; False, and none, where that is next to 0."""
   known = [cell for cell in cells if not math.isnan(cell.chance)]
   if not shows_chance(known):
-    return
+    return False
   lengths = sorted({cell.length for cell in known})
   means = [float(np.mean([c.chance for c in known if c.length == n])) for n in lengths]
   # Over the whole width: a single length has to have a line too.
@@ -115,6 +115,7 @@ def chance_line(axes: plt.Axes, cells: Sequence[Cell]) -> None:
     ha="left",
     va="bottom",
   )
+  return True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ def accuracy(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figur
   first, last = axes[0, 0], axes[0, -1]
   length_panel(first, series, lambda cell: cell.score, scheme.metric, scheme)
   share_limits(first)
-  chance_line(first, cells)
+  dotted = chance_line(first, cells)
   if compared:
     length_panel(last, compared, lambda cell: cell.gain and cell.gain.gain, scheme.gain, scheme)
     last.axhline(0, color="#000000", linewidth=1.3, zorder=2)
@@ -50,14 +50,15 @@ def accuracy(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figur
     if number
     else ""
   )
+  guessing = "; dotted: what guessing would score" if dotted else ""
   return Figure(
     path,
     f"{scheme.metric.capitalize()} against context length",
-    f"Left: mean {scheme.metric} of all questions; dotted: what guessing would score, where that is"
-    f" not next to 0. Right: the difference from {strategy_label(reference())} on the same"
-    " questions; above the line is better. Bars: one standard error, clustered by context. Points"
-    " at one length are shifted a little so that bars do not overlap. A bracket holds the names of"
-    f" lines that end at the same place.{more}",
+    f"Left: mean {scheme.metric} of all questions{guessing}. Right: the difference from"
+    f" {strategy_label(reference())} on the same questions; above the line is better."
+    " Bars: one standard error, clustered by context. Points at one length are shifted a little so"
+    " that bars do not overlap. A bracket holds the names of lines that end at the same"
+    f" place.{more}",
   )
 
 

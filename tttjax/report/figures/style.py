@@ -29,6 +29,7 @@ RC = {
   "axes.titlesize": 11,
   "axes.axisbelow": True,
   "legend.frameon": False,
+  "text.parse_math": False,  # names of models and runs are text, $ and all
 }
 
 
