@@ -1,6 +1,7 @@
 """Test setup: CPU, eight forced devices (for the sharding tests), one torch thread."""
 
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _DEVICES = "--xla_force_host_platform_device_count=8"
@@ -26,6 +27,20 @@ jax.monitoring.register_event_duration_secs_listener(
     _compiled.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
   )
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+  """Forgets the compiled programs after a file where there are too many of them.
+
+  XLA maps memory for each program (a hundred times for one of eight devices), and Linux gives a
+  process 65,530 maps: with the programs of the whole suite the compiler ends in a segmentation
+  fault.
+  """
+  yield
+  maps = pathlib.Path("/proc/self/maps")
+  if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+    jax.clear_caches()
 
 
 @pytest.fixture
