@@ -1,10 +1,10 @@
 """Solvers of the generated tasks that have not the skill a task measures.
 
-A solver of logs compares no balance with another one and computes nothing; a solver of code does
-not understand a line. Each looks at one thing that may tell a line from the others (where it
-stands, how long it is, how often its accounts, ids, amounts, balances or tokens occur, how it is
-written) and points at all lines where that thing is extreme: a guess among them is right with
-probability 1 / their number.
+A solver of needles does not read the question; a solver of logs compares no balance with another
+one and computes nothing; a solver of code does not understand a line. Each looks at one thing that
+may tell a line from the others (where it stands, how long it is, how often its accounts, ids,
+amounts, balances or tokens occur, how it is written) and points at all lines where that thing is
+extreme: a guess among them is right with probability 1 / their number.
 """
 
 import collections
@@ -274,3 +274,87 @@ def code_guesses(context: str) -> dict[str, list[int]]:
     found = [i for i, text in enumerate(texts) if re.search(pattern, text)]
     guesses[f"a line with {name}"] = found or list(range(len(texts)))
   return {name: [shown[i] for i in found] for name, found in guesses.items()}
+
+
+# Needles.
+
+_STATEMENTS = (
+  re.compile(r"(?:The|One) magic (?:number|code) for (?P<key>\S+) is (?P<value>\S+)\."),
+  re.compile(r"VAR (?P<value>\w+) = (?:VAR )?(?P<key>\w+)"),
+  re.compile(r'\{"(?P<key>\S+)": "(?P<value>\S+)"\}'),
+)
+
+
+def read_statements(lines: Sequence[str]) -> list[tuple[str, str, str]]:
+  """(line, key, value) of the lines that state a value; a variable's key is what it is set to."""
+  found = []
+  for line in lines:
+    for form in _STATEMENTS:
+      if match := form.fullmatch(line):
+        found.append((line, match["key"], match["value"]))
+  return found
+
+
+def needle_guesses(context: str, answers: int) -> dict[str, list[str]]:
+  """Name of a solver to the values that it writes, `answers` of them or all of one key or chain."""
+  lines = context.split("[CONTEXT]\n")[1].splitlines()
+  stated = read_statements(lines)
+  texts, names, values = zip(*stated)
+  where = [lines.index(text) for text in texts]
+  tally = collections.Counter
+  characters = tally("".join(values))
+  words = tally(word for name in names for word in name.split("-"))
+  bigrams = tally(a + b for value in values for a, b in zip(value, value[1:]))
+  keys = tally(names)
+  number = lambda i: int(re.sub(r"\W", "", values[i]), 36)
+  ends = [-1, *where, len(lines)]
+  keys_of: dict[str, Key] = {
+    "place": lambda i: i,
+    "distance from the middle": lambda i: abs(where[i] - len(lines) / 2),
+    "distance from the needle above": lambda i: where[i] - ends[i],
+    "distance from the needle below": lambda i: ends[i + 2] - where[i],
+    "length": lambda i: len(texts[i]),
+    "value": number,
+    "sum of digits": lambda i: sum(int(c, 36) for c in re.sub(r"\W", "", values[i])),
+    "last digit": lambda i: number(i) % 36,
+    "different characters of the value": lambda i: len(set(values[i])),
+    "frequent characters of the value": lambda i: sum(characters[c] for c in values[i]),
+    "frequent rarest character": lambda i: min(characters[c] for c in values[i]),
+    "frequent pairs of characters": lambda i: sum(
+      bigrams[a + b] for a, b in zip(values[i], values[i][1:])
+    ),
+    "name": lambda i: sorted(names).index(names[i]),
+    "length of the name": lambda i: len(names[i]),
+    "frequent name": lambda i: keys[names[i]],
+    "frequent words of the name": lambda i: sum(words[word] for word in names[i].split("-")),
+    "mentions of the value": lambda i: context.count(values[i]),
+    "mentions of the name's words": lambda i: sum(
+      context.count(word) for word in names[i].split("-")
+    ),
+    "length of the line above": lambda i: len(lines[where[i] - 1]) if where[i] else 0,
+    "length of the line below": lambda i: len((*lines, "")[where[i] + 1]),
+  }
+  guesses = {}
+  for name, key in keys_of.items():
+    order = sorted(range(len(stated)), key=key)
+    guesses[f"least {name}"] = [values[i] for i in order[:answers]]
+    guesses[f"most {name}"] = [values[i] for i in order[::-1][:answers]]
+  middle = (len(stated) - answers) // 2
+  guesses["the middle ones"] = list(values[middle : middle + answers])
+  groups: dict[str, list[int]] = {}
+  chain: dict[str, str] = {}  # variable to the number that it holds
+  for i, (_, key, value) in enumerate(stated):
+    chain[value] = chain.get(key, key)
+    groups.setdefault(chain[value], []).append(i)
+  whole = [group for group in groups.values() if len(group) == max(map(len, groups.values()))]
+  for name, key in {
+    "begins": lambda group: group[0],
+    "ends": lambda group: group[-1],
+    "spread": lambda group: group[-1] - group[0],
+    "mean place": lambda group: sum(group) / len(group),
+    "largest": lambda group: max(map(number, group)),
+    "smallest": lambda group: min(map(number, group)),
+  }.items():
+    guesses[f"the group of least {name}"] = [values[i] for i in min(whole, key=key)]
+    guesses[f"the group of most {name}"] = [values[i] for i in max(whole, key=key)]
+  return guesses

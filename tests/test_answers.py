@@ -14,6 +14,7 @@ from tttjax.tasks.example import Question
 from tttjax.tasks.synthetic import log_answers
 from tttjax.tasks.synthetic.bank_log import BankLog
 from tttjax.tasks.synthetic.code_bugs import CodeBugs, places
+from tttjax.tasks.synthetic.needles.kinds import KINDS as NEEDLES
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 
@@ -64,9 +65,10 @@ def examples(name, tree):
   """One example of every kind of question of a registered task."""
   if name == "code_bugs":
     return [(CodeBugs(tree), CodeBugs(tree).at(0, 60, build_tokenizer(), False))]
+  kinds = NEEDLES if name == "needles" else ("balance", "amount", "anomaly")
   return [
     (task, task.at(3, 40, build_tokenizer(), False))
-    for task in (TASKS[name](kind=kind) for kind in ("balance", "amount", "anomaly"))
+    for task in (TASKS[name](kind=kind) for kind in kinds)
   ]
 
 
@@ -87,7 +89,18 @@ def test_a_reference_is_right_in_every_fair_decoration(name, frame, tree):
     asked = example.questions[0]
     output = frame.replace("{}", asked.references[0])
     assert task.score(output, asked)[asked.metrics[0]] == 1, output
-    assert task.extract(output) == asked.references[0]
+    assert task.extract(output) == task.extract(asked.references[0])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_reference_is_written_as_the_answers_that_are_compared(name, tree):
+  """Several values to an answer are compared whatever their order."""
+  for task, example in examples(name, tree):
+    for asked in example.questions:
+      (reference,) = asked.references
+      if name == "needles":
+        reference = ", ".join(sorted(reference.split(", ")))
+      assert task.extract(asked.references[0]) == reference
 
 
 @pytest.mark.parametrize("separator", [",", "'", "\u2009", "\u202f", "\u00a0"])

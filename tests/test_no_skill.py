@@ -18,6 +18,7 @@ from tttjax.tasks.synthetic.bank_log import BankLog
 from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.tasks.synthetic.code_bugs.task import draw_bug
 from tttjax.tasks.synthetic.code_bugs.tree import load_tree
+from tttjax.tasks.synthetic.needles import Needles
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 EXAMPLES = 200
@@ -197,3 +198,85 @@ def test_mutants_have_no_oddity_that_real_lines_lack(name, mutants):
   real = [has(tree.files[file].lines[line - 1].strip()) for file, line in changeable(tree)]
   new = sum(has(after) and not has(before) for before, after in mutants)
   assert new <= most_hits(len(mutants), max(3 * sum(real) / len(real), 0.002))
+
+
+NEEDLES = [
+  Needles("multikey"),
+  Needles("multikey", depth=0.5, haystack="noise"),
+  Needles("single", haystack="needles"),
+  Needles("multikey", haystack="needles", values="uuids"),
+  Needles("multivalue", answers=2),
+  Needles("multivalue", answers=2, haystack="needles"),
+  Needles("multiquery", answers=2),
+  Needles("tracking"),
+  Needles("tracking", depth=0.5, haystack="noise"),
+  Needles("kv"),
+]
+
+
+def check_needles(task, length, tokenizer, examples):
+  """The guesses are about each question by itself: where it stands may not tell its answer."""
+  scores, chance = collections.Counter(), collections.Counter()
+  for seed in range(examples):
+    example = task.at(seed, length, tokenizer, False)
+    wanted = [question.references[0].split(", ") for question in example.questions]
+    for name, guess in no_skill_solvers.needle_guesses(example.context, len(wanted[0])).items():
+      assert 0 < len(guess) <= len(wanted[0])
+      for j, right in enumerate(wanted):
+        scores[name, j] += len(set(guess) & set(right)) / len(right)
+    for j, question in enumerate(example.questions):
+      chance[j] += question.chance / examples
+  assert len(scores) >= 50 * task.most_questions
+  # Groups that would not fit whole are no candidates: a little better than the chance.
+  allowed = {j: most_hits(examples, 1.2 * chance[j]) for j in chance}
+  assert not {key: count for key, count in scores.items() if count > allowed[key[1]]}
+
+
+def needles_id(task):
+  return f"{task.kind}-{task.haystack}-{task.depth:g}"
+
+
+@pytest.mark.parametrize("task", NEEDLES, ids=needles_id)
+def test_needles_are_not_found_without_the_question(task, tokenizer):
+  check_needles(task, 32, tokenizer, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [32, 200])
+@pytest.mark.parametrize("task", NEEDLES, ids=needles_id)
+def test_needles_are_not_found_without_the_question_in_200_texts(task, length, tokenizer):
+  check_needles(task, length, tokenizer, EXAMPLES)
+
+
+@pytest.mark.parametrize("haystack", ["prose", "noise"])
+def test_a_single_needle_is_visible_by_nature_and_its_chance_says_so(haystack, tokenizer):
+  for seed in range(20):
+    example = Needles("single", haystack=haystack).at(seed, 32, tokenizer, False)
+    (question,) = example.questions
+    assert question.chance == 1
+    assert no_skill_solvers.needle_guesses(example.context, 1)["least place"] == [
+      question.references[0]
+    ]
+
+
+@pytest.mark.parametrize("kind", ["multikey", "multivalue", "tracking", "kv"])
+def test_no_solver_finds_a_needle_that_is_left_out(kind, tokenizer):
+  for seed in range(20):
+    example = Needles(kind, absent=True).at(seed, 32, tokenizer, False)
+    (question,) = example.questions
+    right = question.references[0].split(", ")
+    for guess in no_skill_solvers.needle_guesses(example.context, len(right)).values():
+      assert not set(guess) & set(right)
+
+
+def test_the_battery_finds_needles_that_stand_in_the_order_of_the_questions(tokenizer):
+  """The solvers can fail a task: here the first question's sentence is moved to the front."""
+  hits = 0
+  for seed in range(30):
+    example = Needles("multikey").at(seed, 32, tokenizer, False)
+    head, lines = example.context.split("[CONTEXT]\n")
+    right = example.questions[0].references[0]
+    lines = sorted(lines.splitlines(), key=lambda line: right not in line)
+    changed = "\n".join([f"{head}[CONTEXT]", *lines])
+    hits += no_skill_solvers.needle_guesses(changed, 1)["least place"] == [right]
+  assert hits > most_hits(30, 1.2 / 4)

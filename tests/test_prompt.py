@@ -9,6 +9,7 @@ from tttjax.errors import UserError
 from tttjax.tasks import prompt
 from tttjax.tasks.synthetic.bank_log import BankLog
 from tttjax.tasks.synthetic.code_bugs import CodeBugs
+from tttjax.tasks.synthetic.needles import Needles
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 _TURN = "{{- '<|im_start|>user\\n' + messages[-1].content + '<|im_end|>\\n' }}"
@@ -28,7 +29,7 @@ SPLITS = {
   r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
   "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 }
-TASKS = (BankLog("anomaly"), BankLog(), TransactionLog(), CodeBugs())
+TASKS = (BankLog("anomaly"), BankLog(), TransactionLog(), CodeBugs(), Needles(), Needles("kv"))
 
 
 def build(split, template):

@@ -3,6 +3,7 @@
 from tttjax.tasks.protocol import SyntheticTask
 from tttjax.tasks.synthetic.bank_log import BankLog
 from tttjax.tasks.synthetic.code_bugs import CodeBugs
+from tttjax.tasks.synthetic.needles import Needles
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
 TASKS: dict[str, type[SyntheticTask]] = {
@@ -11,5 +12,6 @@ TASKS: dict[str, type[SyntheticTask]] = {
     BankLog,
     TransactionLog,
     CodeBugs,
+    Needles,
   )
 }

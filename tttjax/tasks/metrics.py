@@ -54,6 +54,8 @@ METRICS: dict[str, Metric] = {
     Metric("type_acc", "accuracy of the type"),
     Metric("id_acc", "accuracy of the id"),
     Metric("within_3_acc", "accuracy within 3 lines"),
+    Metric("recall", "recall"),
+    Metric("all", "all found"),
     Metric("rouge1", "ROUGE-1"),
     Metric("rouge2", "ROUGE-2"),
     Metric("rougeL", "ROUGE-L"),

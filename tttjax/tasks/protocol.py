@@ -25,10 +25,7 @@ class Task(Protocol):
     """The answer in an output in one canonical form, so that equal answers are equal texts."""
 
   def score(self, text: str, question: Question) -> dict[str, float]:
-    """Value in [0, 1] of each of `question.metrics` for one output, its thoughts left out.
-
-    tttjax.tasks.metrics.scores where they all have a rule of their own.
-    """
+    """Value in [0, 1] of each of `question.metrics` for one output, its thoughts left out."""
 
 
 class SyntheticTask(Task, Protocol):

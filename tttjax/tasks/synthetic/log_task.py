@@ -5,7 +5,7 @@ a seed is that seed's growing log (LookupLog, AnomalyLog), as long as it fits: a
 the shorter one's lines, and more.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import dataclasses
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from tttjax.spec import option
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.synthetic import auditor as audit
-from tttjax.tasks.synthetic import log_answers
+from tttjax.tasks.synthetic import fitting, log_answers
 from tttjax.tasks.synthetic.ledger import ANOMALIES, Entry, Operation, check_transactions
 from tttjax.tasks.synthetic.log_branches import FEWEST_TRANSFERS, AnomalyLog, check_branches
 from tttjax.tasks.synthetic.log_needles import MOST_NEEDLES, MOST_UPDATES, LookupLog, Needle
@@ -157,7 +157,7 @@ class LogTask:
         break
     else:
       raise UserError(self._too_short(length, in_tokens, fewest))
-    count = _longest(lambda count: size(self._lines(log.operations(count))), length)
+    count = fitting.longest(lambda count: size(self._lines(log.operations(count))), length)
     lines = self._lines(log.operations(count))
     anomalies = [needle.operation for needle in log.needles if needle.operation.anomaly]
     audit.verify(_join(lines), *(audit.Finding(o.anomaly, o.transaction) for o in anomalies))
@@ -173,7 +173,7 @@ class LogTask:
         self._question(needle, tokenizer, lines, starts, offsets) for needle in log.needles
       ),
       num_tokens=len(offsets),
-      line_starts=tuple(_tokens(offsets, start, start + 1)[0] for start in starts[:-1]),
+      line_starts=tuple(fitting.token_span(offsets, start, start + 1)[0] for start in starts[:-1]),
       key=f"{self.name}/{self.kind}/{self.depth:g}/{length} "
       f"{'tokens' if in_tokens else self.unit}/{seed}",
     )
@@ -217,7 +217,7 @@ class LogTask:
     for part_of, part in parts:
       i = next(i for i, (_, written) in enumerate(lines) if written is part_of)
       start = starts[i] + lines[i][0].index(part)
-      span = _tokens(offsets, start, start + len(part))
+      span = fitting.token_span(offsets, start, start + len(part))
       if spans and span[0] < spans[-1][1]:  # one token holds parts of both lines
         span = spans.pop()[0], span[1]
       spans.append(span)
@@ -301,36 +301,3 @@ class LogTask:
 
 def _join(lines: _Lines) -> str:
   return "".join(text for text, _ in lines)
-
-
-def _tokens(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
-  """Span [start, end) of the tokens that overlap the characters [start, end).
-
-  Args:
-    offsets: int [T, 2], the characters [start, end) of each token, in the order of the text.
-  """
-  return (
-    int(np.searchsorted(offsets[:, 1], start, side="right")),
-    int(np.searchsorted(offsets[:, 0], end, side="left")),
-  )
-
-
-def _longest(count: Callable[[int], int], limit: int) -> int:
-  """The largest m with count(m) <= limit; count grows in about even steps, and count(0) fits."""
-  sizes = {0: count(0)}
-  low, high, step = 0, None, 8
-  while high is None:
-    m = low + step
-    sizes[m] = count(m)
-    if sizes[m] > limit:
-      high = m
-    else:
-      low = m
-      missing = (limit - sizes[m]) / max(sizes[m] - sizes[0], 1) * m
-      step = max(1, min(m, int(0.98 * missing)))  # Rather from below: counting costs its length.
-  while high - low > 1:
-    share = (limit - sizes[low]) / (sizes[high] - sizes[low])
-    m = min(max(low + int(share * (high - low)), low + 1), high - 1)
-    sizes[m] = count(m)
-    low, high = (m, high) if sizes[m] <= limit else (low, m)
-  return low

@@ -16,6 +16,7 @@ from tttjax.errors import UserError
 from tttjax.spec import option
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
+from tttjax.tasks.synthetic import fitting
 from tttjax.tasks.synthetic.code_bugs import places, window
 from tttjax.tasks.synthetic.code_bugs.mutation import OPERATORS, Site, mutate
 from tttjax.tasks.synthetic.code_bugs.tree import Tree, load_tree
@@ -151,7 +152,7 @@ class CodeBugs:
           references=(f"{path}:{bug.site.line}",),
           metrics=("acc", "within_3_acc"),
           max_new_tokens=self.answer_tokens,
-          evidence=(_tokens(offsets, first, starts[where + 1] - 1),),
+          evidence=(fitting.token_span(offsets, first, starts[where + 1] - 1),),
           chance=1 / len(lines),  # of any line that is shown
           slices={"kind": bug.site.operator},
         ),
@@ -211,12 +212,4 @@ def _lines_off(found: str | None, reference: str) -> float:
 def _bytes(tree: Tree) -> int:
   return sum(len(line.encode()) + 16 for file in tree.files for line in file.lines) + sum(
     len(file.path) for file in tree.files
-  )
-
-
-def _tokens(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
-  """Span of all tokens that overlap the characters [start, end)."""
-  return (
-    int(np.searchsorted(offsets[:, 1], start, side="right")),
-    int(np.searchsorted(offsets[:, 0], end, side="left")),
   )
