@@ -335,6 +335,7 @@ def test_a_folder_without_texts_is_refused(tmp_path):
     (dict(needles=0), "choose 1 to 64"),
     (dict(depth=1.5), "choose 0 to 1, or -1"),
     (dict(kind="tracking", answers=1), "choose 2 to 16"),
+    (dict(kind="single", needles=2), "leave needles out: a text has one"),
     (dict(kind="multikey", answers=2), "leave answers out: a question has one answer"),
     (dict(kind="tracking", values="uuids"), "leave values out"),
     (dict(kind="kv", values="uuids"), "leave values out"),

@@ -25,7 +25,8 @@ from tttjax.tasks.synthetic.needles.words import Words
 
 SEPARATOR = ", "  # between the values of one reference
 _MOST_NEEDLES, _MOST_ANSWERS = 64, 16
-_SENTENCE_TOKENS = 24  # of an answer, beside the values
+# Of an answer: of a sentence around it, and of what is said with each of several values.
+_SENTENCE_TOKENS, _WITH_EACH_TOKENS = 24, 6
 # Independent random streams of one seed.
 _WORDS, _HAYSTACK, _PLACES = range(3)
 
@@ -55,7 +56,7 @@ class Needles:
       variables of a chain of assignments ('tracking'), the value of a key among JSON pairs of UUIDs
       ('kv').
     needles: questions that can be asked of a text, each about a needle of its own, 1 to 64; the
-      needles of the others are its distractors. A text of 'single' has one.
+      needles of the others are its distractors. Not of 'single', whose texts have one.
     answers: values that one question of 'multivalue', 'multiquery' or 'tracking' asks for.
     values: 'numbers' of 7 digits or 'uuids'; of 'tracking' names of variables, of 'kv' UUIDs.
     haystack: 'prose', 'noise' (one sentence again and again) or 'needles' (others of the same
@@ -106,6 +107,7 @@ class Needles:
     if not 2 <= self.answers <= _MOST_ANSWERS:
       raise UserError(f"needles: answers={self.answers}: choose 2 to {_MOST_ANSWERS}")
     for field, has_no, why in (
+      ("needles", self.kind == "single", "a text has one"),
       ("answers", self.kind not in SEVERAL, "a question has one answer"),
       ("values", self.kind == "tracking", "values are names of variables"),
       ("values", self.kind == "kv", "values are UUIDs"),
@@ -135,8 +137,10 @@ class Needles:
     RULER's score counts an output that lists candidates; this bound on its length is what keeps
     it from listing all of many.
     """
-    count = self.answers if self.kind in SEVERAL else 1
-    return _SENTENCE_TOKENS + count * (self._form.value_length + len(SEPARATOR))
+    value = self._form.value_length + len(SEPARATOR)
+    if self.kind in SEVERAL:
+      value = self.answers * (value + _WITH_EACH_TOKENS)
+    return _SENTENCE_TOKENS + value
 
   def check(self, length: int, in_tokens: bool) -> None:
     """Raises UserError for a source that cannot be used and for a length that cannot be filled."""
