@@ -4,9 +4,9 @@ python -m tttjax.main --config=configs/sandbox.py
 python -m tttjax.main --config=configs/sandbox.py --config.smoke=True        # that it runs
 
 The embedded model can look up balances and amounts; it has not learned the anomaly and has never
-seen prose logs or code, so its rows there show the machinery, not the method. Five and a half
-minutes on two idle cores, in smoke size one. Expected on balances: .75 in context at 1,200 tokens,
-.63 at 2,400.
+seen prose logs or code, so its rows there show the machinery, not the method. In smoke size five
+minutes on two idle cores, most of it compilation; in this size not measured since version 0.1.
+Expected on balances: .75 in context at 1,200 tokens, .63 at 2,400.
 """
 
 from tttjax.experiment import default_config

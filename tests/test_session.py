@@ -71,7 +71,8 @@ def test_samples_and_beams_run_over_adapted_queries_and_are_charged_for_them(
     assert cost.flops(i) == sum(
       flops.decode(*shape, prompt, len(output.ids), adapted) for output in own
     )
-  beams, cost = session.generate(context, fast, QUESTIONS, sampling, jax.random.key(0), beams=2)
+  greedy = tt.SamplingConfig(max_new_tokens=4)
+  beams, cost = session.generate(context, fast, QUESTIONS, greedy, jax.random.key(0), beams=2)
   for i, (best,) in enumerate(beams):
     prompt = len(session.encode(QUESTIONS[i]))
     assert cost.flops(i) == flops.beam(*shape, prompt, best.steps, 2, adapted)
