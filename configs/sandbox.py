@@ -1,11 +1,11 @@
-"""The paper's controlled study in small: every sandbox task and strategy on the embedded model.
+"""The paper's controlled study in small: every strategy on logs and code, with the embedded model.
 
 python -m tttjax.main --config=configs/sandbox.py
 python -m tttjax.main --config=configs/sandbox.py --config.smoke=True        # that it runs
 
 The embedded model can look up balances and amounts; it has not learned the anomaly and has never
 seen prose logs or code, so its rows there show the machinery, not the method. In smoke size five
-minutes on two idle cores, most of it compilation; in this size not measured since version 0.1.
+minutes on two idle cores, most of it compilation; in full size not measured since version 0.1.
 Expected on balances: .75 in context at 1,200 tokens, .63 at 2,400.
 """
 

@@ -58,7 +58,7 @@ def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
   check_rows(f"paper/{name}", smoke(monkeypatch, f"paper/{name}", tmp_path / "run"))
 
 
-@pytest.mark.slow  # five minutes: fifty cells, each with programs of its own
+@pytest.mark.slow  # five minutes, most of it compilation
 def test_sandbox_runs_every_task_and_strategy_in_smoke_size(monkeypatch, tmp_path):
   check_rows("sandbox.py", smoke(monkeypatch, "sandbox.py", tmp_path / "run"))
 
