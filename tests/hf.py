@@ -1,4 +1,4 @@
-"""Random small Qwen3 checkpoints written by transformers, and its float32 logits as reference."""
+"""Random small checkpoints written by transformers, and its float32 logits as reference."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 # Every size differs from every other, so that swapped axes cannot pass unnoticed;
 # hidden_size != heads x head_dim as in the 0.6B, 4B and 32B models.
@@ -30,9 +30,10 @@ def make_checkpoint(
   rope: dict[str, Any] | None = None,
   seed: int = 0,
   shard_size: str | None = None,
+  model_type: str = "qwen3",
   **sizes,
 ) -> pathlib.Path:
-  """Saves a random Qwen3 with transformers and returns its directory.
+  """Saves a random model with transformers and returns its directory.
 
   Args:
     directory: made if absent.
@@ -41,14 +42,16 @@ def make_checkpoint(
     rope: rope_parameters; rope_theta 1e4 without scaling if None.
     seed: of the weights. Norm scales are random too: ones would hide a mix-up.
     shard_size: e.g. '20KB' writes several files and an index.
+    model_type: the family.
     **sizes: replace entries of SIZES.
   """
-  config = Qwen3Config(
+  config = AutoConfig.for_model(
+    model_type,
     **(SIZES | sizes),
     tie_word_embeddings=tied,
     rope_parameters=rope or {"rope_type": "default", "rope_theta": 1e4},
   )
-  model = Qwen3ForCausalLM(config)
+  model = AutoModelForCausalLM.from_config(config)
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for name, parameter in model.named_parameters():
@@ -75,7 +78,7 @@ def rewrite(directory, drop=(), **changes) -> None:
 
 def reference_logits(directory, tokens: np.ndarray) -> np.ndarray:
   """float32 logits [B, T, V] that transformers computes for int tokens [B, T]."""
-  model = Qwen3ForCausalLM.from_pretrained(
+  model = AutoModelForCausalLM.from_pretrained(
     directory, dtype=torch.float32, attn_implementation="eager", local_files_only=True
   )
   with torch.no_grad():

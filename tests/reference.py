@@ -1,4 +1,4 @@
-"""Outside references: transformers' Qwen3, and Algorithm 1 of the paper in torch.
+"""Outside references: transformers' models, and Algorithm 1 of the paper in torch.
 
 The conversion of weights here is written apart from the project's loader, so that
 the two can be compared.
@@ -11,16 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import nn
-from transformers import DynamicCache, Qwen3ForCausalLM
-from transformers import Qwen3Config as HFConfig
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb, repeat_kv
 
 import tttjax as tt
 
+# What config.json does not say and transformers' model classes do.
+DIFFERENCES = {
+  "qwen3": dict(qk_norm=True, qkv_bias=False),
+  "qwen2": dict(qk_norm=False, qkv_bias=True),
+  "llama": dict(qk_norm=False, qkv_bias=False),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """A small Qwen3: the numbers that tests vary."""
+  """A small model: the numbers that tests vary."""
 
   hidden: int = 40
   heads: int = 6
@@ -31,18 +37,20 @@ class Shape:
   vocab: int = 97
   theta: float = 1e6
   tied: bool = False
-  yarn: dict | None = None
+  rope_scaling: dict | None = None
   positions: int = 4096
+  family: str = "qwen3"
 
 
-def hf_model(shape: Shape, seed: int = 0, attention: str = "sdpa") -> Qwen3ForCausalLM:
+def hf_model(shape: Shape, seed: int = 0, attention: str = "sdpa") -> PreTrainedModel:
   """A random float32 transformers model whose attention is far from uniform.
 
   transformers initialises with a standard deviation of 0.02: every score would be
   close to 0, and no error in RoPE or the masks would show.
   """
   rope = {"rope_theta": shape.theta, "rope_type": "default"}
-  config = HFConfig(
+  config = AutoConfig.for_model(
+    shape.family,
     vocab_size=shape.vocab,
     hidden_size=shape.hidden,
     intermediate_size=shape.mlp,
@@ -52,10 +60,10 @@ def hf_model(shape: Shape, seed: int = 0, attention: str = "sdpa") -> Qwen3ForCa
     head_dim=shape.head_dim,
     max_position_embeddings=shape.positions,
     tie_word_embeddings=shape.tied,
-    rope_parameters=rope | (shape.yarn or {}),
+    rope_parameters=rope | (shape.rope_scaling or {}),
     attn_implementation=attention,
   )
-  model = Qwen3ForCausalLM(config).eval()
+  model = AutoModelForCausalLM.from_config(config).eval()
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for name, weight in model.named_parameters():
@@ -65,6 +73,8 @@ def hf_model(shape: Shape, seed: int = 0, attention: str = "sdpa") -> Qwen3ForCa
         weight.copy_(middle + 0.2 * noise)
       elif "embed_tokens" in name:
         weight.copy_(noise)
+      elif name.endswith("bias"):
+        weight.copy_(0.5 * noise)
       else:
         weight.copy_(noise * weight.shape[1] ** -0.5)
   return model.requires_grad_(False)
@@ -72,10 +82,10 @@ def hf_model(shape: Shape, seed: int = 0, attention: str = "sdpa") -> Qwen3ForCa
 
 def model_config(shape: Shape) -> tt.DecoderConfig:
   """The same architecture as a tttjax config."""
-  yarn = None
-  if shape.yarn is not None:
-    fields = {name: value for name, value in shape.yarn.items() if name != "rope_type"}
-    yarn = tt.YarnConfig(**fields)
+  scaling = None
+  if shape.rope_scaling is not None:
+    fields = dict(shape.rope_scaling)
+    scaling = {"yarn": tt.YarnConfig, "llama3": tt.Llama3Config}[fields.pop("rope_type")](**fields)
   return tt.DecoderConfig(
     vocab_size=shape.vocab,
     hidden_size=shape.hidden,
@@ -87,11 +97,13 @@ def model_config(shape: Shape) -> tt.DecoderConfig:
     rope_theta=shape.theta,
     max_position_embeddings=shape.positions,
     tie_word_embeddings=shape.tied,
-    yarn=yarn,
+    rope_scaling=scaling,
+    model_type=shape.family,
+    **DIFFERENCES[shape.family],
   )
 
 
-def to_params(hf: Qwen3ForCausalLM, dtype=jnp.float32) -> dict:
+def to_params(hf: PreTrainedModel, dtype=jnp.float32) -> dict:
   """A transformers model's weights as tttjax params."""
   c = hf.config
 
@@ -103,7 +115,7 @@ def to_params(hf: Qwen3ForCausalLM, dtype=jnp.float32) -> dict:
 
   def heads_in(projection, heads):  # torch [heads * d, D] -> [D, heads, d]
     return lambda layer: numpy(getattr(layer.self_attn, projection).weight).T.reshape(
-      -1, heads, c.head_dim
+      -1, heads, layer.self_attn.head_dim
     )
 
   def matrix(name):
@@ -117,12 +129,10 @@ def to_params(hf: Qwen3ForCausalLM, dtype=jnp.float32) -> dict:
         "query": {"kernel": stack(heads_in("q_proj", c.num_attention_heads))},
         "key": {"kernel": stack(heads_in("k_proj", c.num_key_value_heads))},
         "value": {"kernel": stack(heads_in("v_proj", c.num_key_value_heads))},
-        "query_norm": {"scale": stack(lambda layer: numpy(layer.self_attn.q_norm.weight))},
-        "key_norm": {"scale": stack(lambda layer: numpy(layer.self_attn.k_norm.weight))},
         "output": {
           "kernel": stack(
             lambda layer: numpy(layer.self_attn.o_proj.weight).T.reshape(
-              c.num_attention_heads, c.head_dim, -1
+              c.num_attention_heads, layer.self_attn.head_dim, -1
             )
           )
         },
@@ -136,6 +146,16 @@ def to_params(hf: Qwen3ForCausalLM, dtype=jnp.float32) -> dict:
     },
     "final_norm": {"scale": jnp.asarray(numpy(hf.model.norm.weight), dtype)},
   }
+  attention = params["layers"]["attention"]
+  if hasattr(hf.model.layers[0].self_attn, "q_norm"):
+    for name, norm in (("query_norm", "q_norm"), ("key_norm", "k_norm")):
+      attention[name] = {
+        "scale": stack(lambda x, norm=norm: numpy(getattr(x.self_attn, norm).weight))
+      }
+  for name, projection in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
+    if getattr(hf.model.layers[0].self_attn, projection).bias is not None:
+      bias = lambda x, name=projection: numpy(getattr(x.self_attn, name).bias)
+      attention[name]["bias"] = stack(lambda x: bias(x).reshape(-1, x.self_attn.head_dim))
   if not c.tie_word_embeddings:
     params["lm_head"] = {"kernel": jnp.asarray(numpy(hf.lm_head.weight).T, dtype)}
   return params
@@ -147,7 +167,7 @@ def pair(shape: Shape, seed: int = 0, attention: str = "sdpa"):
   return hf, tt.Decoder(model_config(shape), jnp.float32), to_params(hf)
 
 
-def cast(hf: Qwen3ForCausalLM, dtype: torch.dtype) -> Qwen3ForCausalLM:
+def cast(hf: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
   """A copy with its parameters in `dtype`. The RoPE frequencies, buffers, stay float32 as when
   transformers loads a checkpoint; `Module.to` would round them too."""
   hf = copy.deepcopy(hf)
@@ -227,8 +247,10 @@ def span_loss(hf, frozen, tokens, start: int, span: int, recomputed: bool = Fals
     attention = layer.self_attn
     heads = (1, span, -1, attention.head_dim)
     h = layer.input_layernorm(x)
-    q = attention.q_norm(attention.q_proj(h).view(heads)).transpose(1, 2)
-    k = attention.k_norm(attention.k_proj(h).view(heads)).transpose(1, 2)
+    q, k = attention.q_proj(h).view(heads), attention.k_proj(h).view(heads)
+    if hasattr(attention, "q_norm"):
+      q, k = attention.q_norm(q), attention.k_norm(k)
+    q, k = q.transpose(1, 2), k.transpose(1, 2)
     q, k = apply_rotary_pos_emb(q, k, cos, sin)
     if recomputed:
       v = attention.v_proj(h).view(heads).transpose(1, 2)
@@ -252,7 +274,7 @@ def query_weights(hf) -> list[nn.Parameter]:
 def query_array(hf, tensors) -> np.ndarray:
   """Tensors shaped as the query weights, as [L, D, H, d]."""
   c = hf.config
-  shape = (c.hidden_size, c.num_attention_heads, c.head_dim)
+  shape = (c.hidden_size, c.num_attention_heads, -1)
   return np.stack([t.detach().numpy().T.reshape(shape) for t in tensors])
 
 

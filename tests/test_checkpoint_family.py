@@ -96,7 +96,7 @@ def test_its_head_may_be_stored_though_tied(tmp_path, monkeypatch):
 
 
 def test_family_that_is_not_registered_is_refused(tmp_path):
-  with user_error("'toy'", "only 'qwen3' is implemented", "dense Qwen3"):
+  with user_error("'toy'", "only 'qwen3', 'qwen2', 'llama'", "dense Qwen3"):
     open_checkpoint(make_toy(tmp_path))
 
 

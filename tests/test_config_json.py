@@ -10,7 +10,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from tests.errors import user_error
 from tttjax.checkpoint import read_config, write_config
-from tttjax.models.decoder_config import DecoderConfig, YarnConfig
+from tttjax.models.decoder_config import DecoderConfig, Llama3Config, YarnConfig
 
 # As Qwen3-8B was released, by transformers 4.
 RELEASED = {
@@ -106,7 +106,7 @@ def test_yarn_is_resolved_as_in_transformers(tmp_path, place, settings):
   write(tmp_path, **{place: YARN | settings})
   theirs = AutoConfig.from_pretrained(tmp_path)
   inv_freq, attention_factor = ROPE_INIT_FUNCTIONS["yarn"](theirs)
-  yarn = read_config(tmp_path).yarn
+  yarn = read_config(tmp_path).rope_scaling
   ours = yarn.attention_factor or 0.1 * math.log(yarn.factor) + 1
   assert ours == pytest.approx(attention_factor, rel=1e-12)
   # The slowest frequency is interpolated by the whole factor.
@@ -118,7 +118,7 @@ def test_yarn_is_resolved_as_in_transformers(tmp_path, place, settings):
 
 def test_old_type_key_and_default_original_length(tmp_path):
   write(tmp_path, rope_scaling={"type": "yarn", "factor": 4.0})
-  assert read_config(tmp_path).yarn == YarnConfig(4.0, RELEASED["max_position_embeddings"])
+  assert read_config(tmp_path).rope_scaling == YarnConfig(4.0, RELEASED["max_position_embeddings"])
 
 
 @pytest.mark.parametrize(
@@ -126,27 +126,31 @@ def test_old_type_key_and_default_original_length(tmp_path):
   [
     EXPECTED,
     replaced(tie_word_embeddings=True, head_dim=64, rope_theta=1e7, rms_norm_eps=1e-5),
-    replaced(yarn=YarnConfig(4.0, 32768)),
-    replaced(yarn=YarnConfig(2.5, 32768, 16.0, 2.0, attention_factor=1.2, truncate=False)),
+    replaced(rope_scaling=YarnConfig(4.0, 32768)),
+    replaced(rope_scaling=YarnConfig(2.5, 32768, 16.0, 2.0, attention_factor=1.2, truncate=False)),
+    replaced(rope_scaling=Llama3Config(8.0, 1.0, 4.0, 8192), model_type="llama", qk_norm=False),
+    replaced(model_type="qwen2", qk_norm=False, qkv_bias=True),
   ],
-  ids=["plain", "tied", "yarn", "yarn with all fields"],
+  ids=["plain", "tied", "yarn", "yarn with all fields", "llama3", "qwen2"],
 )
 def test_written_config_is_read_back_and_by_transformers(tmp_path, config):
   (tmp_path / "config.json").write_text(json.dumps(write_config(config, jnp.bfloat16)))
   assert read_config(tmp_path) == config
   theirs = AutoConfig.from_pretrained(tmp_path)
-  for name in set(vars(config)) - {"rope_theta", "yarn"}:
+  for name in set(vars(config)) - {"rope_theta", "rope_scaling", "qk_norm", "qkv_bias"}:
     assert getattr(theirs, name) == getattr(config, name), name
   rope = theirs.rope_parameters
   assert rope["rope_theta"] == config.rope_theta
-  assert rope["rope_type"] == ("yarn" if config.yarn else "default")
-  for name, value in vars(config.yarn).items() if config.yarn else ():
+  scaling = config.rope_scaling
+  kind = {type(None): "default", YarnConfig: "yarn", Llama3Config: "llama3"}[type(scaling)]
+  assert rope["rope_type"] == kind
+  for name, value in vars(scaling).items() if scaling else ():
     assert rope.get(name) == value, name
   assert str(theirs.dtype) == "torch.bfloat16"
 
 
 REFUSED = {
-  "Llama": (dict(model_type="llama"), "model_type", "'llama'"),
+  "Gemma": (dict(model_type="gemma"), "model_type", "'gemma'"),
   "MoE": (dict(model_type="qwen3_moe"), "model_type", "mixture of experts"),
   "Qwen3-Next": (dict(model_type="qwen3_next"), "model_type", "DeltaNet"),
   "Qwen3.5": (dict(model_type="qwen3_5"), "model_type", "Qwen3.5 is a hybrid"),
@@ -170,7 +174,7 @@ REFUSED = {
   "theta is text": (dict(rope_theta="1e6"), "rope_theta", "number"),
   "theta is negative": (dict(rope_theta=-1.0), "rope_theta", "positive"),
   "rope type": (
-    dict(rope_scaling={"rope_type": "llama3", "factor": 8}),
+    dict(rope_scaling={"rope_type": "longrope", "factor": 8}),
     "rope_scaling.rope_type",
     "'yarn'",
   ),

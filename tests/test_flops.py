@@ -188,6 +188,14 @@ def _weights(model):
   return params, jax.eval_shape(lambda p: init_fast(model, p), params)
 
 
+# Biases and norms are no products: what families differ in costs nothing here.
+FAMILY = pytest.mark.parametrize(
+  "family",
+  [dict(), dict(qk_norm=False), dict(qk_norm=False, qkv_bias=True)],
+  ids=["qwen3", "llama", "qwen2"],
+)
+
+
 @pytest.fixture(params=["cached", "dense"])
 def backend(request, monkeypatch):
   """The model's own cached attention, and plain dense autodiff in its place."""
@@ -213,9 +221,10 @@ def _block_loops(backend, count):
   return (1,) * count if backend == "cached" else ()
 
 
+@FAMILY
 @pytest.mark.parametrize("tied", [False, True])
-def test_prefill_executes_dense_count(backend, tied):
-  model = _model(backend, tie_word_embeddings=tied)
+def test_prefill_executes_dense_count(backend, tied, family):
+  model = _model(backend, tie_word_embeddings=tied, **family)
   params, _ = _weights(model)
   executed = flops.executed_flops(
     lambda params, tokens: prefill(model, params, tokens),
@@ -226,9 +235,10 @@ def test_prefill_executes_dense_count(backend, tied):
   assert executed == flops.dense_prefill(model.config, 2, CAPACITY, CAPACITY)
 
 
+@FAMILY
 @pytest.mark.parametrize("span_kv", ["frozen", "recomputed"])
-def test_adaptation_executes_dense_count(backend, span_kv):
-  model = _model(backend)
+def test_adaptation_executes_dense_count(backend, span_kv, family):
+  model = _model(backend, **family)
   params, fast = _weights(model)
   cfg = TTTConfig(span=11, steps=5, span_kv=span_kv)
   opt_state = jax.eval_shape(lambda fast: init_optimizer(cfg, fast), fast)
@@ -249,9 +259,10 @@ def test_adaptation_executes_dense_count(backend, span_kv):
   assert executed == 5 * dense_step
 
 
+@FAMILY
 @pytest.mark.parametrize("delta", [False, True])
-def test_generate_executes_dense_count(backend, delta):
-  model = _model(backend)
+def test_generate_executes_dense_count(backend, delta, family):
+  model = _model(backend, **family)
   params, fast = _weights(model)
   sampling = SamplingConfig(max_new_tokens=9, temperature=0.6, top_k=5, top_p=0.9)
   executed = flops.executed_flops(

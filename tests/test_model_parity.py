@@ -21,6 +21,13 @@ _YARN = {
   "factor": 4.0,
   "original_max_position_embeddings": 512,
 }
+_LLAMA3 = {
+  "rope_type": "llama3",
+  "factor": 8.0,
+  "low_freq_factor": 1.0,
+  "high_freq_factor": 4.0,
+  "original_max_position_embeddings": 512,
+}
 SHAPES = {
   "tied, group 1, theta 1e4": Shape(
     hidden=48, heads=3, kv_heads=3, head_dim=16, layers=2, theta=1e4, tied=True
@@ -30,7 +37,7 @@ SHAPES = {
     hidden=64, heads=8, kv_heads=1, head_dim=32, layers=2, theta=5e6, tied=True
   ),
   "group 2, YaRN": Shape(
-    heads=4, kv_heads=2, head_dim=32, layers=2, theta=1e6, yarn=_YARN, positions=2048
+    heads=4, kv_heads=2, head_dim=32, layers=2, theta=1e6, rope_scaling=_YARN, positions=2048
   ),
   "tied, group 1, head_dim 128, YaRN factor given": Shape(
     hidden=32,
@@ -40,9 +47,23 @@ SHAPES = {
     layers=2,
     theta=5e6,
     tied=True,
-    yarn=_YARN | {"attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0},
+    rope_scaling=_YARN | {"attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0},
     positions=2048,
   ),
+  "Llama, tied, group 3, as SmolLM2": Shape(
+    hidden=48, heads=9, kv_heads=3, head_dim=16, theta=1e5, tied=True, family="llama"
+  ),
+  "Llama, group 4, as Llama 3": Shape(
+    heads=8, kv_heads=2, head_dim=32, layers=2, theta=5e5, rope_scaling=_LLAMA3, family="llama"
+  ),
+  "Llama, group 1, theta 1e4": Shape(heads=3, kv_heads=3, layers=2, theta=1e4, family="llama"),
+  "Qwen2.5, tied, group 7": Shape(
+    hidden=56, heads=14, kv_heads=2, head_dim=8, layers=2, tied=True, family="qwen2"
+  ),
+  "Qwen2.5, group 2, YaRN": Shape(
+    heads=4, kv_heads=2, head_dim=32, layers=2, rope_scaling=_YARN, positions=2048, family="qwen2"
+  ),
+  "Qwen2.5, group 1, theta 1e4": Shape(heads=5, kv_heads=5, head_dim=8, theta=1e4, family="qwen2"),
 }
 
 
@@ -84,7 +105,7 @@ def test_ignoring_yarn_or_its_attention_factor_would_show(ignored):
   shape = SHAPES["group 2, YaRN"]
   tokens = reference.random_tokens(np.random.default_rng(1), 1, _LENGTH)
   expected = reference.hf_logits(reference.hf_model(shape), tokens)
-  wrong = reference.hf_model(dataclasses.replace(shape, yarn=ignored))
+  wrong = reference.hf_model(dataclasses.replace(shape, rope_scaling=ignored))
   assert relative_error(reference.hf_logits(wrong, tokens), expected) > 1e-2
 
 

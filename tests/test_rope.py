@@ -13,27 +13,44 @@ import tttjax as tt
 from tttjax.models.rope import inverse_frequencies, rotate, rotations
 
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+_LLAMA3 = {
+  "rope_type": "llama3",
+  "factor": 8.0,
+  "low_freq_factor": 1.0,
+  "high_freq_factor": 4.0,
+  "original_max_position_embeddings": 8192,
+}
 CASES = {
   "theta 1e4": Shape(theta=1e4),
   "theta 1e6": Shape(theta=1e6, head_dim=128),
   "theta 5e6": Shape(theta=5e6, head_dim=32),
-  "YaRN": Shape(head_dim=64, yarn=_YARN),
+  "YaRN": Shape(head_dim=64, rope_scaling=_YARN),
   "YaRN as Qwen3's": Shape(
-    head_dim=128, yarn=_YARN | {"original_max_position_embeddings": 32768}, positions=131072
+    head_dim=128, rope_scaling=_YARN | {"original_max_position_embeddings": 32768}, positions=131072
   ),
   "YaRN, bounds given": Shape(
-    head_dim=128, yarn=_YARN | {"beta_fast": 20.0, "beta_slow": 2.0, "attention_factor": 1.2}
+    head_dim=128,
+    rope_scaling=_YARN | {"beta_fast": 20.0, "beta_slow": 2.0, "attention_factor": 1.2},
   ),
-  "YaRN, not truncated": Shape(head_dim=128, yarn=_YARN | {"truncate": False}),
+  "YaRN, not truncated": Shape(head_dim=128, rope_scaling=_YARN | {"truncate": False}),
+  "Llama 3.1": Shape(head_dim=128, rope_scaling=_LLAMA3, theta=5e5, family="llama"),
+  "Llama 3.2": Shape(
+    head_dim=64, rope_scaling=_LLAMA3 | {"factor": 32.0}, theta=5e5, family="llama"
+  ),
+  "Llama 3, short": Shape(
+    head_dim=32, rope_scaling=_LLAMA3 | {"original_max_position_embeddings": 100}, family="llama"
+  ),
   "YaRN, one-dimension ramp": Shape(
-    head_dim=16, yarn=_YARN | {"beta_fast": 1.0, "beta_slow": 1.0, "truncate": False}
+    head_dim=16, rope_scaling=_YARN | {"beta_fast": 1.0, "beta_slow": 1.0, "truncate": False}
   ),
 }
 
 
 def _rotary(shape):
   """transformers' rotary embedding of a shape with one small layer."""
-  tiny = Shape(2, 1, 1, shape.head_dim, 2, 1, 2, shape.theta, True, shape.yarn, shape.positions)
+  tiny = Shape(
+    2, 1, 1, shape.head_dim, 2, 1, 2, shape.theta, True, shape.rope_scaling, shape.positions
+  )
   return reference.hf_model(tiny).model.rotary_emb
 
 
@@ -132,6 +149,6 @@ def test_a_model_without_rope_equals_transformers_with_rotary_disabled(small, rn
 
 def test_without_rope_yarn_has_no_effect_either(rng):
   tokens = random_tokens(rng, 1, 40)
-  plain, yarn = (reference.pair(Shape(layers=1, yarn=yarn))[1:] for yarn in (None, _YARN))
+  plain, yarn = (reference.pair(Shape(layers=1, rope_scaling=yarn))[1:] for yarn in (None, _YARN))
   got = [tt.prefill(m.clone(rope=False), params, tokens)[1] for m, params in (plain, yarn)]
   np.testing.assert_allclose(*got, atol=1e-5)

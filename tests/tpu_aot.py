@@ -1,4 +1,4 @@
-"""Compiles the programs of real Qwen3 sizes for a TPU topology, on a machine without a TPU.
+"""Compiles the programs of real models' sizes for a TPU topology, on a machine without a TPU.
 
   python tests/tpu_aot.py --model=8B --topology=v5e:2x4 --tensor=4 --context=2
 

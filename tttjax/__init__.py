@@ -19,7 +19,7 @@ from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.experiment import Run, default_config, run
 from tttjax.models.decoder import Decoder, abstract_params, init_params
-from tttjax.models.decoder_config import DecoderConfig, YarnConfig
+from tttjax.models.decoder_config import DecoderConfig, Llama3Config, YarnConfig
 from tttjax.session import Session
 from tttjax.sharding import make_mesh
 from tttjax.ttt.adamw import init_optimizer

@@ -14,7 +14,7 @@ from tttjax.checkpoint.safetensors_index import StoredTensor, index_tensors
 from tttjax.checkpoint.tokenizers import load_tokenizer
 from tttjax.embedded import EMBEDDED, TRAINED_CONTEXT
 from tttjax.errors import UserError
-from tttjax.models.decoder_config import DecoderConfig
+from tttjax.models.decoder_config import DecoderConfig, YarnConfig
 
 # Enough of a file's head and tail to notice that weights were replaced.
 _FINGERPRINT_BYTES = 1 << 16
@@ -81,8 +81,9 @@ class Checkpoint:
     """Tokens of the longest context that the model was trained on, as far as its files say."""
     if self.path.resolve() == EMBEDDED:
       return TRAINED_CONTEXT
-    if self.config.yarn is not None:
-      return self.config.yarn.original_max_position_embeddings
+    # Llama 3's extension was trained, YaRN is added afterwards.
+    if isinstance(self.config.rope_scaling, YarnConfig):
+      return self.config.rope_scaling.original_max_position_embeddings
     return self.config.max_position_embeddings
 
 

@@ -1,38 +1,21 @@
 """config.json <-> `DecoderConfig`: what is read, what is refused and why.
 
-Transformers 4 keeps the rotary settings in `rope_theta` and `rope_scaling`, transformers 5 in
-`rope_parameters`. Both are read, both are written. Nothing is guessed: a field that decides the
-architecture and is absent is an error, except where the model's family has a fixed default that
-published checkpoints rely on. What families differ in is said in tttjax/models, a file for each.
+Nothing is guessed: a field that decides the architecture and is absent is an error, except where
+the model's family has a fixed default that published checkpoints rely on. What families differ in
+is said in tttjax/models, a file for each.
 """
 
 import json
-import math
 from typing import Any
 
 import numpy as np
 
-from tttjax.checkpoint.fields import NUMBER, Fields, read_json
+from tttjax.checkpoint.fields import Fields, read_json
 from tttjax.checkpoint.paths import checkpoint_directory
-from tttjax.models.decoder_config import DecoderConfig, YarnConfig
+from tttjax.checkpoint.rope_json import read_rope, write_rope
+from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.families import FAMILIES, NOT_IMPLEMENTED
 from tttjax.models.family import Family
-
-_YARN_FIELDS = frozenset(
-  [
-    "rope_type",
-    "type",
-    "rope_theta",
-    "factor",
-    "original_max_position_embeddings",
-    "beta_fast",
-    "beta_slow",
-    "attention_factor",
-    "mscale",
-    "mscale_all_dim",
-    "truncate",
-  ]
-)
 
 
 def read_config(directory) -> DecoderConfig:
@@ -60,28 +43,43 @@ def read_config(directory) -> DecoderConfig:
       "num_key_value_heads",
       f"is {kv_heads}, which does not divide num_attention_heads = {heads}; correct it",
     )
-  head_dim = fields.size("head_dim", family.defaults.get("head_dim"))
-  if head_dim % 2:
-    raise fields.error(
-      "head_dim", f"is {head_dim} but rotary embeddings need an even number; correct it"
-    )
+  hidden_size = fields.size("hidden_size")
   max_positions = fields.size("max_position_embeddings")
-  theta, yarn = _read_rope(fields, max_positions, family)
+  theta, rope_scaling = read_rope(fields, max_positions, family)
   return DecoderConfig(
     vocab_size=fields.size("vocab_size"),
-    hidden_size=fields.size("hidden_size"),
+    hidden_size=hidden_size,
     intermediate_size=fields.size("intermediate_size"),
     num_hidden_layers=fields.size("num_hidden_layers"),
     num_attention_heads=heads,
     num_key_value_heads=kv_heads,
-    head_dim=head_dim,
+    head_dim=_read_head_dim(fields, family, hidden_size, heads),
     rope_theta=theta,
     max_position_embeddings=max_positions,
     rms_norm_eps=fields.positive("rms_norm_eps", family.defaults["rms_norm_eps"]),
     tie_word_embeddings=fields.flag("tie_word_embeddings", family.defaults["tie_word_embeddings"]),
-    yarn=yarn,
+    rope_scaling=rope_scaling,
+    **family.decoder,
     model_type=family.model_type,
   )
+
+
+def _read_head_dim(fields: Fields, family: Family, hidden_size: int, heads: int) -> int:
+  default = family.defaults.get("head_dim", 0)
+  if default is None:
+    default, remainder = divmod(hidden_size, heads)
+    if remainder and fields.values.get("head_dim") is None:
+      raise fields.error(
+        "num_attention_heads",
+        f"is {heads}, which does not divide hidden_size = {hidden_size}; correct it or add"
+        " head_dim",
+      )
+  head_dim = fields.size("head_dim", default or None)
+  if head_dim % 2:
+    raise fields.error(
+      "head_dim", f"is {head_dim} but rotary embeddings need an even number; correct it"
+    )
+  return head_dim
 
 
 def _read_family(fields: Fields) -> Family:
@@ -130,80 +128,6 @@ def _check_unsupported(fields: Fields, family: Family) -> None:
     )
 
 
-def _read_rope(
-  fields: Fields, max_positions: int, family: Family
-) -> tuple[float, YarnConfig | None]:
-  """RoPE base and YaRN settings, from wherever the writing version of transformers put them."""
-  new, old = fields.table("rope_parameters"), fields.table("rope_scaling")
-  # Transformers 5 prefers rope_scaling where a file has both.
-  rope = old if old.values else new
-  bases = {
-    value for table in (fields, new, old) if (value := table.positive("rope_theta")) is not None
-  }
-  if not bases:
-    raise fields.error(
-      "rope_theta",
-      "is missing, at the top level and in rope_parameters, and is "
-      "never assumed; add the value that the model was trained with",
-    )
-  if len(bases) > 1:
-    raise fields.error(
-      "rope_theta",
-      f"has contradicting values {sorted(bases)}; keep the one that the model was trained with",
-    )
-  for table in (fields, new, old):
-    if table.positive("partial_rotary_factor", 1.0) != 1.0:
-      raise table.error(
-        "partial_rotary_factor", f"is not 1, which is not implemented; use {family.releases}"
-      )
-  key = "rope_type" if "rope_type" in rope.values else "type"
-  rope_type = rope.get(key, str, "a string", "default")
-  if rope_type == "default":
-    return bases.pop(), None
-  if rope_type != "yarn":
-    raise rope.error(
-      key, f"is {rope_type!r} but only 'default' and 'yarn' are implemented; set one of these"
-    )
-  return bases.pop(), _read_yarn(rope, max_positions)
-
-
-def _read_yarn(rope: Fields, max_positions: int) -> YarnConfig:
-  """YaRN with transformers' defaults: null equals absent, for beta_fast and beta_slow 0 too."""
-  unknown = sorted(set(rope.values) - _YARN_FIELDS)
-  if unknown:
-    raise rope.error(unknown[0], "is not a YaRN setting; remove it")
-  original = rope.size("original_max_position_embeddings", max_positions)
-  if "factor" not in rope.values:
-    raise rope.error("factor", "is missing; add the context extension factor, e.g. 4.0")
-  factor = rope.positive("factor", max_positions / original)
-  if factor < 1:
-    raise rope.error(
-      "factor", f"is {factor} but YaRN extends the context by a factor of at least 1; correct it"
-    )
-  attention_factor = rope.positive("attention_factor")
-  mscale = rope.get("mscale", NUMBER, "a number", 0)
-  mscale_all_dim = rope.get("mscale_all_dim", NUMBER, "a number", 0)
-  if attention_factor is None and mscale and mscale_all_dim:
-    log = 0.1 * math.log(factor)
-    attention_factor = (mscale * log + 1.0) / (mscale_all_dim * log + 1.0)
-  beta_fast = float(rope.get("beta_fast", NUMBER, "a number", 0) or 32)
-  beta_slow = float(rope.get("beta_slow", NUMBER, "a number", 0) or 1)
-  if not 0 < beta_slow <= beta_fast:
-    raise rope.error(
-      "beta_fast",
-      f"is {beta_fast} and beta_slow is {beta_slow}, but "
-      "0 < beta_slow <= beta_fast must hold; correct them",
-    )
-  return YarnConfig(
-    factor=factor,
-    original_max_position_embeddings=original,
-    beta_fast=beta_fast,
-    beta_slow=beta_slow,
-    attention_factor=attention_factor,
-    truncate=rope.flag("truncate", True),
-  )
-
-
 def write_config(config: DecoderConfig, dtype) -> dict[str, Any]:
   """config.json of `config` as a dict that transformers 4 and 5 and `read_config` all read.
 
@@ -211,19 +135,6 @@ def write_config(config: DecoderConfig, dtype) -> dict[str, Any]:
     config: the architecture.
     dtype: data type of the stored weights, e.g. `jnp.float32`.
   """
-  rope: dict[str, Any] = {"rope_type": "default"}
-  if config.yarn is not None:
-    yarn = config.yarn
-    rope = {
-      "rope_type": "yarn",
-      "factor": yarn.factor,
-      "original_max_position_embeddings": yarn.original_max_position_embeddings,
-      "beta_fast": yarn.beta_fast,
-      "beta_slow": yarn.beta_slow,
-      "truncate": yarn.truncate,
-    }
-    if yarn.attention_factor is not None:
-      rope["attention_factor"] = yarn.attention_factor
   family = FAMILIES[config.model_type]
   return {
     "architectures": [family.architecture],
@@ -241,8 +152,6 @@ def write_config(config: DecoderConfig, dtype) -> dict[str, Any]:
     **{name: value for name, (value, _) in family.only.items()},
     "attention_dropout": 0.0,
     "hidden_act": "silu",
-    "rope_theta": config.rope_theta,  # Transformers 4 reads these two,
-    "rope_scaling": None if config.yarn is None else rope,
-    "rope_parameters": {"rope_theta": config.rope_theta, **rope},  # transformers 5 this one.
+    **write_rope(config),
     "torch_dtype": np.dtype(dtype).name,
   }

@@ -1,10 +1,11 @@
-"""Dense Qwen3 as a Flax Linen module, used functionally.
+"""The decoder of Qwen3 and its relatives as a Flax Linen module, used functionally.
 
 Two collections: `params` holds the base weights; `ttt` holds the fast weights,
 float32: Delta, the change of every layer's query kernel, a scale of the queries, or
-both (tttjax.ttt.weights). Without the `ttt` collection the model is plain Qwen3. Each
-tensor is declared once, here, with its shape and logical axes; initialisation,
-shardings and loading derive from that (`abstract_params`).
+both (tttjax.ttt.weights). Without the `ttt` collection the model is the plain one.
+What families differ in is in the config (tttjax.models.families). Each tensor is
+declared once, here, with its shape and logical axes; initialisation, shardings and
+loading derive from that (`abstract_params`).
 """
 
 from typing import Any
@@ -43,7 +44,7 @@ class RMSNorm(nn.Module):
 
 
 class QueryProjection(nn.Module):
-  """x W_Q + x Delta, summed in float32: [B, T, D] to float32 [B, T, H, d].
+  """x W_Q + x Delta (+ b), summed in float32: [B, T, D] to float32 [B, T, H, d].
 
   Delta is its own product because an update at the paper's learning rates is
   about a tenth of a bfloat16 ulp of W_Q (paper, section 3; it would be lost in the sum).
@@ -63,6 +64,8 @@ class QueryProjection(nn.Module):
     q = jnp.einsum(
       "btd,dhk->bthk", x, kernel, precision=precision, preferred_element_type=jnp.float32
     )
+    if c.qkv_bias:
+      q = q + self.param("bias", _init("heads", None), shape[1:], self.dtype).astype(jnp.float32)
     if self.has_variable("ttt", "delta"):
       delta = self.get_variable("ttt", "delta")
       q = q + jnp.einsum("btd,dhk->bthk", x.astype(jnp.float32), delta)
@@ -80,7 +83,10 @@ class HeadProjection(nn.Module):
     c = self.config
     shape = (c.hidden_size, c.num_key_value_heads, c.head_dim)
     kernel = self.param("kernel", _init("embed", "kv_heads", None), shape, self.dtype)
-    return jnp.einsum("btd,dhk->bthk", x, kernel)
+    projected = jnp.einsum("btd,dhk->bthk", x, kernel)
+    if c.qkv_bias:
+      projected = projected + self.param("bias", _init("kv_heads", None), shape[1:], self.dtype)
+    return projected
 
 
 class OutputProjection(nn.Module):
@@ -111,7 +117,8 @@ class Linear(nn.Module):
 
 
 class Attention(nn.Module):
-  """Projections, per-head norms and RoPE; what is attended to is the memory's business."""
+  """Projections, per-head norms where there are any, and RoPE; what is attended to is the memory's
+  business."""
 
   config: DecoderConfig
   dtype: Any
@@ -122,8 +129,9 @@ class Attention(nn.Module):
     self.query = QueryProjection(c, self.dtype)
     self.key = HeadProjection(c, self.dtype)
     self.value = HeadProjection(c, self.dtype)
-    self.query_norm = RMSNorm(c.rms_norm_eps, self.dtype)
-    self.key_norm = RMSNorm(c.rms_norm_eps, self.dtype)
+    if c.qk_norm:
+      self.query_norm = RMSNorm(c.rms_norm_eps, self.dtype)
+      self.key_norm = RMSNorm(c.rms_norm_eps, self.dtype)
     self.output = OutputProjection(c, self.dtype)
 
   def __call__(self, x, state, rope, memory, layer):
@@ -132,10 +140,12 @@ class Attention(nn.Module):
     if self.has_variable("ttt", "query_scale"):
       # On cos and sin, which are float32: the queries are rounded once, after the rotation.
       turn = tuple(self.get_variable("ttt", "query_scale") * x for x in rope)
-    q = rotate(self.query_norm(q), *turn)
+    # Without a norm the queries are rounded once too, after the rotation.
+    q = rotate(self.query_norm(q) if self.config.qk_norm else q, *turn).astype(self.dtype)
 
     def project_kv():
-      k = rotate(self.key_norm(self.key(x)), *rope)
+      k = self.key(x)
+      k = rotate(self.key_norm(k) if self.config.qk_norm else k, *rope)
       axes = ("batch", None, "kv_heads", None)
       return constrain(k, self.mesh, *axes), constrain(self.value(x), self.mesh, *axes)
 
@@ -186,7 +196,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-  """Dense Qwen3, layers scanned.
+  """A dense decoder, layers scanned.
 
   Attributes:
     config: the architecture.

@@ -16,9 +16,11 @@ class Family:
     model_type: of config.json; names the family in `DecoderConfig.model_type` too.
     architecture: the class name in config.json's `architectures`.
     releases: which published checkpoints these are, to follow "use ...".
+    decoder: fields of `DecoderConfig` that the family decides and config.json does not.
     defaults: fields of config.json that published checkpoints may leave out, by the name of their
       `DecoderConfig` field, and what transformers then assumes. A field that decides the
-      architecture and is not among them is never assumed.
+      architecture and is not among them is never assumed. A head_dim of None is hidden_size /
+      num_attention_heads.
     only: fields of config.json with the one value that is implemented, which is also what an
       absent field means, and the reason and remedy where a checkpoint has another.
     layouts: every kind of tensor, in the order in which files are written.
@@ -27,6 +29,7 @@ class Family:
   model_type: str
   architecture: str
   releases: str
+  decoder: Mapping[str, Any]
   defaults: Mapping[str, Any]
   only: Mapping[str, tuple[Any, str]]
   layouts: tuple[Layout, ...]

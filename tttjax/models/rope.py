@@ -1,4 +1,4 @@
-"""Rotary position embedding, plain and YaRN, with transformers' frequencies."""
+"""Rotary position embedding, plain, YaRN and Llama 3, with transformers' frequencies."""
 
 import math
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.models.decoder_config import DecoderConfig, YarnConfig
+from tttjax.models.decoder_config import DecoderConfig, Llama3Config, YarnConfig
 
 
 def inverse_frequencies(config: DecoderConfig) -> tuple[np.ndarray, float]:
@@ -15,9 +15,12 @@ def inverse_frequencies(config: DecoderConfig) -> tuple[np.ndarray, float]:
   # The power in float64, rounded once: a float32 power is one ulp off at some exponents, at which
   # ones depends on the processor, and an ulp is up to 2e-3 radians after 40,000 tokens.
   wavelengths = (np.float64(config.rope_theta) ** exponents.astype(np.float64)).astype(np.float32)
-  if config.yarn is None:
-    return 1 / wavelengths, 1.0
-  return _yarn(config, config.yarn, wavelengths)
+  match config.rope_scaling:
+    case YarnConfig() as yarn:
+      return _yarn(config, yarn, wavelengths)
+    case Llama3Config() as llama3:
+      return _llama3(llama3, 1 / wavelengths), 1.0
+  return 1 / wavelengths, 1.0
 
 
 def _yarn(
@@ -46,6 +49,22 @@ def _yarn(
   if factor is None:
     factor = 0.1 * math.log(yarn.factor) + 1.0 if yarn.factor > 1 else 1.0
   return frequencies.astype(np.float32), factor
+
+
+def _llama3(llama3: Llama3Config, frequencies: np.ndarray) -> np.ndarray:
+  """Llama 3.1's extension: fast frequencies stay, slow ones are divided, the rest is mixed."""
+  # transformers' operations in its order, so that every bit agrees: torch divides a number by an
+  # array as reciprocal times number.
+  wavelengths = np.reciprocal(frequencies) * np.float32(2 * math.pi)
+  trained = np.float32(llama3.original_max_position_embeddings)
+  low, high = np.float32(llama3.low_freq_factor), np.float32(llama3.high_freq_factor)
+  factor = np.float32(llama3.factor)
+  slow = frequencies / factor
+  kept = (np.reciprocal(wavelengths) * trained - low) / (high - low)
+  mixed = (1 - kept) * frequencies / factor + kept * frequencies
+  stretched = np.where(wavelengths > trained / low, slow, frequencies)
+  between = (wavelengths >= trained / high) & (wavelengths <= trained / low)
+  return np.where(between, mixed, stretched)
 
 
 def rotations(config: DecoderConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
