@@ -51,12 +51,14 @@ SHAPES = {
     positions=2048,
   ),
   "Llama, tied, group 3, as SmolLM2": Shape(
-    hidden=48, heads=9, kv_heads=3, head_dim=16, theta=1e5, tied=True, family="llama"
+    hidden=54, heads=9, kv_heads=3, head_dim=16, theta=1e5, tied=True, family="llama"
   ),
   "Llama, group 4, as Llama 3": Shape(
     heads=8, kv_heads=2, head_dim=32, layers=2, theta=5e5, rope_scaling=_LLAMA3, family="llama"
   ),
-  "Llama, group 1, theta 1e4": Shape(heads=3, kv_heads=3, layers=2, theta=1e4, family="llama"),
+  "Llama, group 1, theta 1e4": Shape(
+    hidden=48, heads=3, kv_heads=3, layers=2, theta=1e4, family="llama"
+  ),
   "Qwen2.5, tied, group 7": Shape(
     hidden=56, heads=14, kv_heads=2, head_dim=8, layers=2, tied=True, family="qwen2"
   ),
