@@ -5,7 +5,7 @@ the attention of a head, not only turn it to other keys. With Qwen3's norms it c
 alone (tttjax.ttt.weights).
 """
 
-from tttjax.models.dense_layouts import dense_layouts
+from tttjax.models.dense import dense_layouts
 from tttjax.models.family import Family
 
 _RELEASES = "a dense Llama checkpoint (Llama 3, 3.1, 3.2 text, 3.3, SmolLM2)"

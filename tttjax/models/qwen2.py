@@ -3,7 +3,7 @@
 As with Llama, W_Q decides the length of a query too (tttjax.models.llama).
 """
 
-from tttjax.models.dense_layouts import dense_layouts, layer_layout
+from tttjax.models.dense import dense_layouts, layer_layout
 from tttjax.models.family import Family
 
 _RELEASES = "a dense Qwen2.5 checkpoint (0.5B to 72B, base or instruct)"

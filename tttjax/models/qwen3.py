@@ -1,6 +1,6 @@
 """Dense Qwen3: per-head query and key norms before RoPE, no biases, head_dim of its own."""
 
-from tttjax.models.dense_layouts import dense_layouts, layer_layout
+from tttjax.models.dense import dense_layouts, layer_layout
 from tttjax.models.family import Family
 
 _RELEASES = "a dense Qwen3 checkpoint (0.6B to 32B, base, instruct or 2507)"
