@@ -8,7 +8,7 @@ from tests import tiny_run
 from tests.errors import user_error
 import tttjax as tt
 from tttjax import flops
-from tttjax.session import Cost, Phase
+from tttjax.session import Cost, Phase, Room
 
 TEXT = "OPEN A12=1240\nTX4821:35 A12=1240>1205 B07=0310>0345\n" * 6
 QUESTIONS = ("balance of A12?", "amount of TX4821?")
@@ -102,3 +102,32 @@ def test_cost_adds_phases_and_shares_what_is_shared():
   assert both.seconds() == {"prefill": 1.0, "generate": 2.5} and both.compiled
   assert both.phase_flops(1) == {"prefill": 100, "generate": 22} and both.flops(1) == 122
   assert both.amortised_flops(1, 2) == 72
+
+
+def test_room_for_more_and_longer_prompts_changes_no_answer_and_compiles_nothing_new(
+  session, context, compilations
+):
+  sampling = tt.SamplingConfig(max_new_tokens=5, stop_ids=session.stop_ids)
+  room = Room(prompts=3, tokens=40)
+  written = [session.encode("1205")] * 2
+  ids = [session.encode(question) for question in QUESTIONS]
+
+  def answers(prompts, room):
+    key = jax.random.key(0)
+    outputs, cost = session.generate(context, None, prompts, sampling, key, room=room)
+    evidence = [[(0, 4)]] * len(prompts)
+    mass = session.measure(context, None, prompts, written[: len(prompts)], evidence, room=room)
+    assert len(outputs) == len(mass) == len(prompts)
+    return (
+      [output.ids for (output,) in outputs],
+      cost.phases[0].question_flops,
+      [m.mass for m in mass],
+    )
+
+  plain = answers(ids, None)
+  roomy = answers(ids, room)
+  assert roomy[:2] == plain[:2]
+  np.testing.assert_allclose(roomy[2], plain[2], rtol=1e-5)
+  before = compilations()
+  assert answers([ids[0] * 2], room)[0]
+  assert compilations() == before

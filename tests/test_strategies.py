@@ -435,6 +435,19 @@ def test_lengths_share_programs_within_a_factor_below_four():
   assert [_longest_shared(n, lengths) for n in lengths] == [128, 768, 768, 768]
 
 
+@pytest.mark.parametrize("share", [False, True])
+def test_question_batches_of_all_tasks_have_one_shape_where_programs_are_shared(model, share):
+  tasks = ("bank_log", "bank_log(kind=anomaly)")  # two questions, and one longer one
+  config = tiny_run.config(model, tasks=tasks, share_programs=share, lengths=(300,))
+  config.sampling.max_new_tokens = 0
+  units = Work(run_config.check(config), model).first_units()
+  rooms = [unit.case.room for unit in units]
+  assert [room.prompts for room in rooms] == ([2, 2] if share else [2, 1])
+  assert [unit.own_program for unit in units] == [True, not share]  # one of two is not timed
+  longest = max(len(prompt) for unit in units for prompt in unit.case.prompts)
+  assert (min(room.tokens for room in rooms) >= longest) == share
+
+
 @pytest.mark.parametrize("own", ["span=16", "span=4", "span_kv=recomputed"])
 def test_qttt_with_a_span_of_its_own_takes_the_steps_that_the_budget_pays_for(model, own):
   plan = run_config.check(

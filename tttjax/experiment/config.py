@@ -77,8 +77,8 @@ _FIELDS = {
   "mechanism": (True, "measure what the attention does to the evidence"),
   "share_programs": (
     False,
-    f"lengths up to {SHARED_RANGE} times apart share compiled programs: sooner done"
-    " where compiling dominates, but only the longest of them are timed",
+    f"lengths up to {SHARED_RANGE} times apart and questions of all tasks share compiled programs:"
+    " sooner done where compiling dominates, but only the longest of them are timed",
   ),
   "mesh.data": (1, "devices that split the batch of questions"),
   "mesh.fsdp": (1, "devices that split every weight, and the batch"),

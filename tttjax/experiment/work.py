@@ -14,6 +14,7 @@ from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.experiment import spending
 from tttjax.experiment.config import MOST_CONTEXTS, SHARED_RANGE, Plan
+from tttjax.session import Room
 from tttjax.strategies.budget import Allowance, Lengths
 from tttjax.strategies.strategy import Case, Decoding
 from tttjax.tasks.example import Example
@@ -21,6 +22,8 @@ from tttjax.ttt.spans import sample_starts
 
 _SEED_STRIDE = MOST_CONTEXTS + 3  # with room for the last one's control
 _CLOSE = "</think>"
+# Tokens of a question and its answer that, with share_programs, one program serves.
+_SHARED_PROMPT = 128
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -44,7 +47,8 @@ class Unit:
     allowances: by strategy.
     errors: by strategy, instead of an allowance: why it cannot be run on this example.
     key: random key of the context; strategies split it alike.
-    own_program: whether its programs are sized for its length, so that seconds are its own.
+    own_program: whether its programs are sized for its length and questions, so that seconds are
+      its own.
   """
 
   place: Place
@@ -118,6 +122,7 @@ class Work:
       except UserError as reason:
         errors[strategy] = str(reason)
     own = case.capacity == self._capacity(case.num_tokens)
+    own = own and case.room.prompts == self._most_questions(place.task)
     return Unit(place, case, len(example.questions), allowed, errors, key, own)
 
   def lengths(self, task: str, length: int) -> Lengths:
@@ -155,7 +160,7 @@ class Work:
       prompts=ids(q.text for q in questions),
       thinking_prompts=ids(q.thinking_text for q in questions),
       answers=answers,
-      rows=min(plan.config.questions, task.most_questions),
+      room=self._room(place.task),
       extract=task.extract,
       decoding=self._decoding(most),
     )
@@ -194,6 +199,15 @@ class Work:
     if plan.config.share_programs:
       length = _longest_shared(length, plan.config.lengths)
     return self._capacity(length)
+
+  def _most_questions(self, task: str) -> int:
+    return min(self._plan.config.questions, self._plan.tasks[task].most_questions)
+
+  def _room(self, task: str) -> Room:
+    """What question batches of a task are padded to: its own number of questions, or all tasks'."""
+    if not self._plan.config.share_programs:
+      return Room(self._most_questions(task))
+    return Room(max(map(self._most_questions, self._plan.tasks)), _SHARED_PROMPT)
 
   def _make_decoding(self, answer_tokens: int) -> Decoding:
     """How answers of up to so many tokens are decoded."""

@@ -2,7 +2,7 @@
 
 from tttjax.session.cost import Cost, Phase
 from tttjax.session.model_session import Session
-from tttjax.session.values import Adaptation, Ending, Mechanism, Output, ReadContext
+from tttjax.session.values import Adaptation, Ending, Mechanism, Output, ReadContext, Room
 
 __all__ = [
   "Adaptation",
@@ -12,5 +12,6 @@ __all__ = [
   "Output",
   "Phase",
   "ReadContext",
+  "Room",
   "Session",
 ]

@@ -1,6 +1,7 @@
 """What the attention does to the evidence while answers are produced, and held-out losses."""
 
 from collections.abc import Sequence
+import dataclasses
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from tttjax.mechanism import attention_statistics, held_out_starts, span_losses
 from tttjax.models.decoder import Params
 from tttjax.session.batches import padded
-from tttjax.session.values import Adaptation, Mechanism, ReadContext
+from tttjax.session.values import Adaptation, Mechanism, ReadContext, Room
 
 # The narrowest batch of outputs that is measured, in tokens.
 _FEWEST_TOKENS = 128
@@ -26,7 +27,7 @@ def attention_on_evidence(
   written: Sequence[Sequence[int]],
   evidence: Sequence[Spans],
   during: str,
-  rows: int,
+  room: Room | None = None,
   losses: tuple[float | None, float | None] = (None, None),
 ) -> tuple[Mechanism | None, ...]:
   """Mass, margin and lead of each question's evidence while `written` follows its prompt.
@@ -35,18 +36,18 @@ def attention_on_evidence(
     prompts, written: token ids, one of each per question.
     evidence: token spans [start, end) of the context, of each question.
     during: 'reference' or 'output': what `written` is.
-    rows: of the batch; those beyond the questions repeat the first.
+    room: what the batch is padded to at least.
     losses: held-out losses before and after adaptation, for the record.
 
   Returns:
     One per question; None where a number is not finite.
   """
-  width = max(len(p) + len(w) for p, w in zip(prompts, written))
-  if during == "output":  # of any length: few widths, so that few programs are compiled
-    width = max(_FEWEST_TOKENS, 1 << (width - 1).bit_length())
+  room = room or Room()
   sequences = [(*prompt, *output) for prompt, output in zip(prompts, written)]
-  tokens, lengths = padded(sequences, rows, width)
-  marks = np.zeros((rows, context.cache.capacity), bool)
+  if during == "output":  # of any length: few widths, so that few programs are compiled
+    room = dataclasses.replace(room, tokens=max(room.tokens, _FEWEST_TOKENS))
+  tokens, lengths = padded(sequences, room)
+  marks = np.zeros((len(tokens), context.cache.capacity), bool)
   for row, places in enumerate(evidence):
     for place in places:
       marks[row, slice(*place)] = True

@@ -33,6 +33,7 @@ from tttjax.session.values import (
   Mechanism,
   Output,
   ReadContext,
+  Room,
 )
 from tttjax.sharding import axis_size
 from tttjax.ttt.adaptation import adapt
@@ -155,8 +156,7 @@ class Session:
   ) -> tuple["Session", Adaptation, Cost]:
     """A session whose every weight was trained on the context; this one if that failed."""
     ids = self._ids(context)
-    width = len(ids) if capacity is None else capacity
-    tokens, lengths = padded([ids], 1, width)
+    tokens, lengths = padded([ids], Room(tokens=capacity or 0))
     with timed() as clock:
       # The span is static and has no part in this.
       params, history = full_ttt(
@@ -182,7 +182,7 @@ class Session:
     samples: int = 1,
     beams: int = 0,
     question_before: bool = False,
-    rows: int = 0,
+    room: Room | None = None,
   ) -> tuple[tuple[tuple[Output, ...], ...], Cost]:
     """Answers every prompt in one batch that shares the context's cache.
 
@@ -196,8 +196,7 @@ class Session:
       beams: above 0, the likeliest output that a search with so many beams finds, instead of
         sampled ones.
       question_before: encode the prompts with the base weights, but for their last token.
-      rows: prompts that the batch has room for; more than there are repeat the first, so that
-        contexts with fewer questions compile nothing new.
+      room: what the batch is padded to at least; None is no more than the prompts need.
 
     Returns:
       (`samples` outputs of each prompt, cost).
@@ -206,7 +205,7 @@ class Session:
       FloatingPointError: the log-probabilities of an output are not finite.
     """
     prompts = [self._ids(prompt) for prompt in prompts]
-    tokens, lengths = padded(prompts, max(rows, len(prompts)), max(map(len, prompts)))
+    tokens, lengths = padded(prompts, room)
     arguments = context.model, self.params, fast, context.cache
     with timed() as clock:
       if beams:
@@ -264,7 +263,7 @@ class Session:
     before adaptation.
     """
     rows = [self._ids(text) for text in continuations]
-    tokens, lengths = padded(rows, len(rows), max(map(len, rows)))
+    tokens, lengths = padded(rows)
     with timed() as clock:
       scores = np.asarray(score(context.model, self.params, fast, context.cache, tokens, lengths))
     delta = has_delta(fast)
@@ -281,7 +280,7 @@ class Session:
     during: str = "reference",
     adaptation: Adaptation | None = None,
     span: int = 0,
-    rows: int = 0,
+    room: Room | None = None,
   ) -> tuple[Mechanism | None, ...]:
     """What the attention does to each question's evidence while `written` follows its prompt.
 
@@ -305,7 +304,7 @@ class Session:
         written,
         evidence,
         during,
-        max(rows, len(prompts)),
+        room,
         losses,
       )
     except jax.errors.JaxRuntimeError as error:  # out of memory: the answers are kept all the same

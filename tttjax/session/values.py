@@ -28,6 +28,19 @@ class ReadContext:
 
 
 @dataclasses.dataclass(frozen=True)
+class Room:
+  """What a batch of prompts is padded to at least, so that another one compiles nothing new.
+
+  Attributes:
+    prompts: in one batch; where there are fewer the first is repeated.
+    tokens: of a prompt.
+  """
+
+  prompts: int = 0
+  tokens: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Ending:
   """How one output ended.
 

@@ -62,7 +62,7 @@ class Beam(Sharing):
       self.sampling(case, allowance),
       decode_key,
       beams=self.n,
-      rows=case.rows,
+      room=case.room,
     )
     predictions = tuple(Prediction.of(own, beams=self.n) for own in outputs)
     return Result(predictions, reading + adapting + answering, adaptation=adaptation)

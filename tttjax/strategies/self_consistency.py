@@ -73,7 +73,7 @@ class SelfConsistency(Sharing):
       decode_key,
       samples=self.n,
       question_before=self.before,
-      rows=case.rows,
+      room=case.room,
     )
     predictions = tuple(Prediction.of(own, voted(case, own)) for own in outputs)
     return Result(predictions, reading + adapting + answering, adaptation=adaptation)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
-from tttjax.session import Adaptation, Cost, Ending, Mechanism, Output, ReadContext, Session
+from tttjax.session import Adaptation, Cost, Ending, Mechanism, Output, ReadContext, Room, Session
 from tttjax.spec import option
 from tttjax.strategies.budget import Allowance, Budget
 from tttjax.tasks.example import Example
@@ -78,7 +78,7 @@ class Case:
     prompts: ids per question: the suffix that asks for the answer at once.
     thinking_prompts: the same, ending where the thinking section has just been opened.
     answers: ids of the first reference of each question.
-    rows: questions that a batch has room for.
+    room: what batches of its questions are padded to at least.
     extract: an output's answer in one canonical form, None where it has none: what votes.
     decoding: of its answers.
     other: a different context of the same length, for controls; None without one.
@@ -90,7 +90,7 @@ class Case:
   prompts: tuple[tuple[int, ...], ...]
   thinking_prompts: tuple[tuple[int, ...], ...]
   answers: tuple[tuple[int, ...], ...]
-  rows: int
+  room: Room
   extract: Callable[[str], str | None]
   decoding: Decoding
   other: "Case | None" = None
@@ -227,7 +227,7 @@ class Answering:
       self.sampling(case, allowance),
       key,
       question_before=question_before,
-      rows=case.rows,
+      room=case.room,
     )
     return tuple(map(Prediction.of, outputs)), cost
 
@@ -257,7 +257,7 @@ class Answering:
       prompts, during = case.thinking_prompts, "output"
       written = [prediction.outputs[0].ids for prediction in predictions]
     return session.measure(
-      context, fast, prompts, written, evidence, during, adaptation, span, case.rows
+      context, fast, prompts, written, evidence, during, adaptation, span, case.room
     )
 
 
