@@ -16,7 +16,7 @@ from tests import hf
 from tests.errors import user_error
 import tttjax as tt
 from tttjax.checkpoint import Checkpoint, from_pretrained, load_tokenizer, open_checkpoint
-from tttjax.checkpoint.safetensors_index import StoredTensor
+from tttjax.checkpoint.safetensors_index import SafetensorsTensor
 
 YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=400)
 
@@ -43,7 +43,7 @@ def directory(tmp_path) -> pathlib.Path:
 def test_opening_reads_no_weights_and_loads_no_tokenizer(directory, monkeypatch):
   monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
   hf.edit_config(directory, tie_word_embeddings=True)
-  monkeypatch.setattr(StoredTensor, "read", lambda *_: pytest.fail("read"))
+  monkeypatch.setattr(SafetensorsTensor, "read", lambda *_: pytest.fail("read"))
   opened = open_checkpoint(directory)
   assert opened.config.num_hidden_layers == 3
   assert opened.tensors["model.norm.weight"].shape == (20,)

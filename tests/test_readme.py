@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests import synthetic_rows
+from tests import smollm2, synthetic_rows
 from tttjax.experiment import Run
 from tttjax.experiment import config as run_config
 
@@ -19,14 +19,21 @@ def execute(block, names):
   exec(compile(block, str(README), "exec"), names)
 
 
-@pytest.fixture(scope="module")
-def names(tmp_path_factory):
-  """What the first block defines, executed in an empty directory."""
-  defined = {"directory": tmp_path_factory.mktemp("readme")}
+@pytest.fixture(scope="module", params=["embedded", "smollm2"])
+def names(request, tmp_path_factory):
+  """What the first block defines, executed in an empty directory with either named model."""
+  if request.param == "smollm2":
+    smollm2.skip_without()
+  defined = {"directory": tmp_path_factory.mktemp("readme"), "MODEL": request.param}
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(defined["directory"])
-    execute(TWENTY_LINES, defined)
+    execute(with_model(TWENTY_LINES, request.param), defined)
   return defined
+
+
+def with_model(block, name):
+  assert "tt.EMBEDDED" in block
+  return block if name == "embedded" else block.replace("tt.EMBEDDED", repr(name))
 
 
 def test_the_api_in_twenty_lines_runs(names):
@@ -36,7 +43,7 @@ def test_the_api_in_twenty_lines_runs(names):
 
 
 def test_a_session_answers_as_the_functions_do(names):
-  execute(SESSION, names)
+  execute(with_model(SESSION, names["MODEL"]), names)
   assert names["outputs"][0][0].answer == names["answer"]
   assert names["cost"].flops(0) > 0
 

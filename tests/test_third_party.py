@@ -1,5 +1,6 @@
 """Outside sources: pip against a local folder, checksums, archives that want to leave theirs."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -78,6 +79,23 @@ def test_fetch_keeps_the_python_files_of_the_named_folders(links, tmp_path):
   assert third_party.fetch(manifest) == folder  # Once is enough.
 
 
+def test_named_files_are_kept_and_found_without_an_import(links, tmp_path, monkeypatch):
+  data = {"tiny/data.bin": hashlib.sha256(b"x").hexdigest()}
+  manifest = dataclasses.replace(write_wheel(links), folders=(), files=data)
+  assert third_party.find_file(manifest, "tiny/data.bin") is None
+  folder = third_party.fetch(manifest)
+  assert left(tmp_path) == [f"{folder.name}/tiny/data.bin"]
+  assert third_party.find_file(manifest, "tiny/data.bin") == folder / "tiny/data.bin"
+  installed = tmp_path / "site"
+  with zipfile.ZipFile(links / _WHEEL) as archive:
+    archive.extractall(installed)
+  monkeypatch.syspath_prepend(installed)  # Its a.py would end the test.
+  assert third_party.find_file(manifest, "tiny/data.bin") == installed / "tiny/data.bin"
+  missing = dataclasses.replace(manifest, version="1.0", name="other", files={"tiny/b": "0" * 64})
+  with pytest.raises(UserError, match="has no file tiny/b"):
+    third_party.fetch(missing)
+
+
 def test_fetched_source_is_a_haystack(links, monkeypatch, tmp_path):
   manifest = write_wheel(links)
   third_party.fetch(manifest)
@@ -118,12 +136,14 @@ def test_member_that_leaves_the_folder_is_refused(links, tmp_path, name):
 
 def test_every_manifest_is_complete_and_in_the_readme():
   readme = (manifests.MANIFESTS / "README.md").read_text(encoding="utf-8")
-  assert "olmo" in third_party.manifest_names()
+  assert {"olmo", "smollm2"} <= set(third_party.manifest_names())
   for name in third_party.manifest_names():
     manifest = third_party.load_manifest(name)
     assert manifest.command == f"python -m tttjax.third_party --fetch={name}"
     assert f"[{name}.json]({name}.json)" in readme and manifest.package in readme
-    assert all(vars(manifest).values())
+    kept = {"folders", "files"}
+    assert all(value for field, value in vars(manifest).items() if field not in kept)
+    assert manifest.folders or manifest.files
 
 
 @pytest.mark.parametrize(
@@ -134,6 +154,7 @@ def test_every_manifest_is_complete_and_in_the_readme():
     ({"file": "../a.whl"}, "file"),
     ({"extra": 1}, "not a manifest"),
     ({"folders": 3}, "manifest"),
+    ({"files": {"a": "abc"}}, "files"),
   ],
 )
 def test_broken_manifest(tmp_path, change, message):

@@ -112,7 +112,7 @@ def test_chat_template_opens_or_skips_the_thinking_section_as_qwen3_does(tokeniz
 
 
 def test_auto_tokenizer_loads_the_saved_files_without_remote_code(tokenizer, tmp_path):
-  from tttjax.pretrain.checkpoint_files import write_tokenizer
+  from tttjax.checkpoint.tokenizers import write_tokenizer
 
   write_tokenizer(tmp_path, tokenizer)
   loaded = AutoTokenizer.from_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""A checkpoint directory as one value: checked when it is opened, weights read when loaded."""
+"""A checkpoint as one value: checked when it is opened, weights read when loaded."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -9,8 +9,13 @@ from typing import Any
 
 from tttjax.checkpoint.config_json import read_config
 from tttjax.checkpoint.fields import Fields, read_json
-from tttjax.checkpoint.paths import checkpoint_directory
-from tttjax.checkpoint.safetensors_index import StoredTensor, index_tensors
+from tttjax.checkpoint.gguf_config import read_gguf_config
+from tttjax.checkpoint.gguf_header import read_header
+from tttjax.checkpoint.gguf_index import index_gguf
+from tttjax.checkpoint.gguf_tokenizer import declared_stop_ids
+from tttjax.checkpoint.paths import GGUF_SUFFIX, checkpoint_path
+from tttjax.checkpoint.safetensors_index import index_tensors
+from tttjax.checkpoint.stored_tensor import StoredTensor
 from tttjax.checkpoint.tokenizers import load_tokenizer
 from tttjax.embedded import EMBEDDED, TRAINED_CONTEXT
 from tttjax.errors import UserError
@@ -18,17 +23,20 @@ from tttjax.models.decoder_config import DecoderConfig, YarnConfig
 
 # Enough of a file's head and tail to notice that weights were replaced.
 _FINGERPRINT_BYTES = 1 << 16
+_FINGERPRINTED = (".json", ".safetensors", GGUF_SUFFIX)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
-  """An opened checkpoint in Hugging Face's layout; made by `open_checkpoint`.
+  """An opened checkpoint, in Hugging Face's layout or GGUF; made by `open_checkpoint`.
 
   Attributes:
-    path: its directory.
+    path: its directory or file.
     config: the architecture.
-    tensors: name -> tensor on disk, for exactly the tensors that the architecture needs.
-    declared_stop_ids: the eos_token_id of generation_config.json and of config.json.
+    tensors: Hugging Face's name -> tensor on disk, for exactly the tensors that the architecture
+      needs.
+    declared_stop_ids: the eos_token_id of generation_config.json and of config.json, or the ends
+      of sequence, turn and message of a GGUF file.
   """
 
   path: pathlib.Path
@@ -65,7 +73,8 @@ class Checkpoint:
     """Hash over names, sizes, heads and tails of the JSON and weight files, 16 hex digits."""
     digest = hashlib.sha256()
     try:
-      for path in sorted(p for p in self.path.iterdir() if p.suffix in (".json", ".safetensors")):
+      inside = self.path.iterdir() if self.path.is_dir() else (self.path,)
+      for path in sorted(p for p in inside if p.suffix in _FINGERPRINTED):
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}".encode())
         with open(path, "rb") as file:
@@ -95,14 +104,24 @@ def open_checkpoint(path) -> Checkpoint:
 
   Args:
     path: local directory with config.json and model.safetensors or its shards and index, of
-      transformers 4 or 5; a leading `~` means the home directory.
+      transformers 4 or 5; a local GGUF file; or the name of a model (`NAMED_MODELS`). A leading
+      `~` means the home directory.
 
   Raises:
     UserError: the directory or a file is missing, unreadable or corrupt, the architecture is not
       implemented, a tensor is missing, unexpected or of the wrong shape or dtype, or a stop id is
       not in the vocabulary. The message names the file and the field or tensor.
   """
-  path = checkpoint_directory(path)
+  path = checkpoint_path(path)
+  if path.is_dir():
+    return _open_directory(path)
+  header = read_header(path)
+  config = read_gguf_config(header)
+  tensors = index_gguf(header, config)
+  return Checkpoint(path, config, tensors, declared_stop_ids(header, config.vocab_size))
+
+
+def _open_directory(path: pathlib.Path) -> Checkpoint:
   config = read_config(path)
   tensors = index_tensors(path, config)
   stop_ids: set[int] = set()

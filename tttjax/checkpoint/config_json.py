@@ -32,7 +32,11 @@ def read_config(directory) -> DecoderConfig:
       wrong type, or the checkpoint uses something that is not implemented.
   """
   path = checkpoint_directory(directory) / "config.json"
-  fields = Fields(path, read_json(path))
+  return decoder_config(Fields(path, read_json(path)))
+
+
+def decoder_config(fields: Fields) -> DecoderConfig:
+  """The architecture that the fields of a config.json describe; raises as `read_config` does."""
   family = _read_family(fields)
   _check_unsupported(fields, family)
 

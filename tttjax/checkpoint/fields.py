@@ -1,5 +1,6 @@
 """Typed reading of JSON objects, with errors that name the file and the field."""
 
+from collections.abc import Mapping
 import json
 import pathlib
 import sys
@@ -11,13 +12,24 @@ NUMBER = (int, float)
 
 
 class Fields:
-  """Typed access to one JSON object; every failure names the file and the field."""
+  """Typed access to one JSON object; every failure names the file and the field.
 
-  def __init__(self, path: pathlib.Path, values: dict[str, Any], prefix: str = ""):
-    self.path, self.values, self.prefix = path, values, prefix
+  Where the values come from a file that has other names for them, `keys` gives these by field.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    values: dict[str, Any],
+    prefix: str = "",
+    keys: Mapping[str, str] | None = None,
+  ):
+    self.path, self.values, self.prefix, self.keys = path, values, prefix, keys
 
   def error(self, name: str, problem: str) -> UserError:
-    return UserError(f"{self.path}: field {self.prefix + name!r} {problem}")
+    name = self.prefix + name
+    named = f"field {name!r}" if self.keys is None else f"key {self.keys.get(name, name)!r}"
+    return UserError(f"{self.path}: {named} {problem}")
 
   def get(self, name: str, types, kind: str, default: Any) -> Any:
     """The value of `name`, or `default` where it is absent or null."""
@@ -30,7 +42,8 @@ class Fields:
 
   def required(self, name: str) -> None:
     if self.values.get(name) is None:
-      raise self.error(name, "is missing; restore the checkpoint's original config.json")
+      original = "the checkpoint's original config.json" if self.keys is None else "the file"
+      raise self.error(name, f"is missing; restore {original}")
 
   def size(self, name: str, default: int | None = None) -> int:
     if default is None:
@@ -51,7 +64,7 @@ class Fields:
 
   def table(self, name: str) -> "Fields":
     values = self.get(name, dict, "an object", {})
-    return Fields(self.path, values, f"{self.prefix}{name}.")
+    return Fields(self.path, values, f"{self.prefix}{name}.", self.keys)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

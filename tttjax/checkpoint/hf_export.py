@@ -17,8 +17,13 @@ from safetensors.numpy import save_file
 
 from tttjax.checkpoint.config_json import write_config
 from tttjax.checkpoint.fields import read_json
-from tttjax.checkpoint.paths import checkpoint_directory
-from tttjax.checkpoint.safetensors_index import DTYPES, INDEX_FILE, SINGLE_FILE, format_code
+from tttjax.checkpoint.gguf_config import read_gguf_config
+from tttjax.checkpoint.gguf_header import read_header
+from tttjax.checkpoint.gguf_tokenizer import declared_stop_ids, special_ids
+from tttjax.checkpoint.paths import checkpoint_path
+from tttjax.checkpoint.safetensors_index import INDEX_FILE, SINGLE_FILE
+from tttjax.checkpoint.stored_tensor import DTYPES, format_code
+from tttjax.checkpoint.tokenizers import load_tokenizer, write_tokenizer
 from tttjax.errors import UserError
 from tttjax.files import user_path
 from tttjax.models import tensor_layout
@@ -75,20 +80,20 @@ def export(
       process calls this and the first one writes.
     fast: fast weights, Delta float32 [L, D, H, d], or None to write the base weights.
     dtype: float32, bfloat16 or float16, of all tensors in the file.
-    source: checkpoint directory whose tokenizer, generation config and special token ids are
-      copied, or None.
+    source: checkpoint whose tokenizer, generation config and special token ids are copied (a
+      directory, a GGUF file or a model's name), or None.
 
   Returns:
     `path_out` as a path.
 
   Raises:
-    UserError: path_out is in use or cannot be written, source is no directory, a value does not
+    UserError: path_out is in use or cannot be written, source is no checkpoint, a value does not
       fit dtype, or the fast weights are of another model.
   """
   path_out = user_path(path_out, "path_out").absolute()
   code = format_code(dtype)
   try:
-    source = None if source is None else checkpoint_directory(source)
+    source = None if source is None else checkpoint_path(source)
   except UserError as error:
     raise UserError(f"source: {error}") from None
   config_json = write_config(model.config, dtype) | _source_token_ids(source)
@@ -102,9 +107,8 @@ def export(
     if writes:
       temporary.mkdir(parents=True)
       _write_json(temporary / "config.json", config_json)
-      for file in COPIED_FILES if source else ():
-        if (source / file).exists():
-          shutil.copyfile(source / file, temporary / file)
+      if source is not None:
+        _copy_tokenizer(source, temporary)
     _write_weights(temporary if writes else None, code, model.config, params, fast)
     if writes:
       os.replace(temporary, path_out)  # Atomic; replaces nothing but an empty directory.
@@ -129,9 +133,24 @@ def _barrier(name: str) -> None:
 def _source_token_ids(source: pathlib.Path | None) -> dict[str, Any]:
   if source is None:
     return {}
-  path = source / "config.json"
-  values = read_json(path) if path.exists() else {}
+  if not source.is_dir():
+    header = read_header(source)
+    vocab_size = read_gguf_config(header).vocab_size
+    values = {f"{name}_token_id": i for name, i in special_ids(header, vocab_size).items()}
+    values["eos_token_id"] = sorted(declared_stop_ids(header, vocab_size)) or None
+  else:
+    path = source / "config.json"
+    values = read_json(path) if path.exists() else {}
   return {name: values[name] for name in _TOKEN_IDS if name in values}
+
+
+def _copy_tokenizer(source: pathlib.Path, directory: pathlib.Path) -> None:
+  if not source.is_dir():
+    write_tokenizer(directory, load_tokenizer(source))
+    return
+  for file in COPIED_FILES:
+    if (source / file).exists():
+      shutil.copyfile(source / file, directory / file)
 
 
 def _check_target(path_out: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoint directory -> model and parameters on the devices.
+"""Checkpoint -> model and parameters on the devices.
 
 Tensors are read one at a time, each device's slice straight from the file, and are transposed and
 cast on the devices. The host never holds more than one tensor of the file.
@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from tttjax.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from tttjax.checkpoint.safetensors_index import DTYPES, StoredTensor, format_code
+from tttjax.checkpoint.stored_tensor import DTYPES, StoredTensor, format_code, num_bytes
 from tttjax.models.decoder import Decoder, Params, abstract_params
 from tttjax.models.families import FAMILIES
 from tttjax.models.tensor_layout import Layout
@@ -25,13 +25,14 @@ _CHUNK_BYTES = 4 << 20  # Bounds the file pages mapped, and their copy, at a tim
 def from_pretrained(
   path, mesh: jax.sharding.Mesh | None = None, dtype=None
 ) -> tuple[Decoder, Params]:
-  """Loads a checkpoint in Hugging Face's layout (transformers 4 or 5).
+  """Loads a checkpoint in Hugging Face's layout (transformers 4 or 5) or a GGUF file.
 
   Everything that can be checked without reading the weights is checked before a device is used.
 
   Args:
-    path: local directory with config.json and model.safetensors or its shards and index, or a
-      `Checkpoint` that is open already.
+    path: local directory with config.json and model.safetensors or its shards and index, a GGUF
+      file, which is dequantised, the name of a model ("embedded", "smollm2"), or a `Checkpoint`
+      that is open already.
     mesh: where the parameters go, by the model's logical axes; None means the default device. In
       a multi-process program every process calls this and reads only what its devices hold.
     dtype: data type of parameters and activations; None means bfloat16 on accelerators and
@@ -138,7 +139,7 @@ def _read_slice(
   rows = range(*index[0].indices(split_shape[0]))
   shape = [len(range(*part.indices(size))) for part, size in zip(index, split_shape, strict=True)]
   out = _aligned_empty(shape, DTYPES[tensor.dtype])
-  step = max(1, _CHUNK_BYTES * split_shape[0] // max(1, tensor.num_bytes))
+  step = max(1, _CHUNK_BYTES * split_shape[0] // max(1, num_bytes(tensor)))
   for start in range(0, len(rows), step):
     chunk = slice(rows.start + start, min(rows.start + start + step, rows.stop))
     out[start : start + step] = _read_chunk(layout, tensor, split_shape, (chunk, *index[1:]))

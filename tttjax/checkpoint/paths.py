@@ -1,14 +1,37 @@
-"""The directory of a checkpoint: what is in it can be read."""
+"""Where a checkpoint is: a directory whose files can be read, a GGUF file, or a model's name."""
 
 import os
 import pathlib
 import stat
 
+from tttjax.checkpoint.named_models import NAMED_MODELS
 from tttjax.errors import UserError
 from tttjax.files import user_path
 
+GGUF_SUFFIX = ".gguf"
 # Of the files that this package or transformers' tokenizers read.
 _SUFFIXES = (".json", ".jinja", ".safetensors", ".txt")
+
+
+def checkpoint_path(path) -> pathlib.Path:
+  """The directory or GGUF file of a checkpoint.
+
+  Args:
+    path: local directory, file ending in .gguf, or one of `NAMED_MODELS`, which a directory of
+      the same name in the current one does not shadow (write ./NAME).
+
+  Raises:
+    UserError: there is none, it cannot be read, or the named model is not installed.
+  """
+  if isinstance(path, str) and path in NAMED_MODELS:
+    return NAMED_MODELS[path]()
+  file = user_path(path, "the path of the checkpoint")
+  if file.suffix != GGUF_SUFFIX or file.is_dir():
+    return checkpoint_directory(path)
+  if not os.path.lexists(file):
+    raise UserError(f"{file}: no such file; give a local GGUF file (models are not fetched)")
+  _check_file(file)
+  return file
 
 
 def checkpoint_directory(path) -> pathlib.Path:
@@ -23,7 +46,7 @@ def checkpoint_directory(path) -> pathlib.Path:
   if not os.path.isdir(directory):
     raise UserError(
       f"{directory}: no such directory; give the local directory of a Hugging Face "
-      "checkpoint (models are not fetched by name)"
+      f"checkpoint, a .gguf file or {' or '.join(NAMED_MODELS)} (models are not fetched by name)"
     )
   try:
     entries = sorted(directory.iterdir())

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import math
 import pathlib
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import safetensors
 
 from tttjax.checkpoint.fields import read_json
+from tttjax.checkpoint.stored_tensor import DTYPES
 from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.families import FAMILIES
@@ -19,25 +18,12 @@ from tttjax.models.tensor_layout import EMBEDDING, LM_HEAD
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-DTYPES = {
-  "BF16": np.dtype(ml_dtypes.bfloat16),
-  "F16": np.dtype(np.float16),
-  "F32": np.dtype(np.float32),
-}
 _FETCH = "fetch the file again"
 
 
-def format_code(dtype) -> str:
-  """The format's name of a dtype, e.g. 'BF16'; raises UserError for one that is not supported."""
-  try:
-    return {value: code for code, value in DTYPES.items()}[np.dtype(dtype)]
-  except (KeyError, TypeError):
-    raise UserError(f"dtype {dtype!r} is not supported; use float32, bfloat16 or float16") from None
-
-
 @dataclasses.dataclass(frozen=True)
-class StoredTensor:
-  """One tensor on disk.
+class SafetensorsTensor:
+  """A `StoredTensor` of a safetensors file.
 
   Attributes:
     path: the file that holds it.
@@ -51,17 +37,12 @@ class StoredTensor:
   dtype: str
   shape: tuple[int, ...]
 
-  @property
-  def num_bytes(self) -> int:
-    return math.prod(self.shape) * DTYPES[self.dtype].itemsize
-
   def read(self, index: tuple[slice, ...]) -> np.ndarray:
-    """A copy of the part at `index`; no more of the file is touched, and nothing stays mapped."""
     with _opened(self.path) as file:
       return file.get_slice(self.name)[index]
 
 
-def index_tensors(directory, config: DecoderConfig) -> dict[str, StoredTensor]:
+def index_tensors(directory, config: DecoderConfig) -> dict[str, SafetensorsTensor]:
   """Finds and checks every tensor that a model of `config` needs.
 
   Args:
@@ -88,7 +69,7 @@ def index_tensors(directory, config: DecoderConfig) -> dict[str, StoredTensor]:
   return _check_tensors(directory, config, stored)
 
 
-def _read_shards(directory: pathlib.Path) -> dict[str, StoredTensor]:
+def _read_shards(directory: pathlib.Path) -> dict[str, SafetensorsTensor]:
   index = directory / INDEX_FILE
   weight_map = read_json(index).get("weight_map")
   if not isinstance(weight_map, dict) or not weight_map:
@@ -101,7 +82,7 @@ def _read_shards(directory: pathlib.Path) -> dict[str, StoredTensor]:
         f"{index}: weight_map of {name} is {file!r} but must be a file name in the "
         f"same directory; {_FETCH}"
       )
-  stored: dict[str, StoredTensor] = {}
+  stored: dict[str, SafetensorsTensor] = {}
   for file in sorted(set(weight_map.values())):
     if not (directory / file).exists():
       raise UserError(f"{directory / file}: shard is missing, {INDEX_FILE} lists it; fetch it")
@@ -121,7 +102,7 @@ def _read_shards(directory: pathlib.Path) -> dict[str, StoredTensor]:
   return stored
 
 
-def _read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
+def _read_header(path: pathlib.Path) -> dict[str, SafetensorsTensor]:
   """The tensors of one file; the library checks the header against the file's size.
 
   Raises:
@@ -130,7 +111,7 @@ def _read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
   with _opened(path) as file:
     slices = {name: file.get_slice(name) for name in file.keys()}
     return {
-      name: StoredTensor(path, name, tensor.get_dtype(), tuple(tensor.get_shape()))
+      name: SafetensorsTensor(path, name, tensor.get_dtype(), tuple(tensor.get_shape()))
       for name, tensor in slices.items()
     }
 
@@ -150,8 +131,8 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
 
 
 def _check_tensors(
-  directory: pathlib.Path, config: DecoderConfig, stored: dict[str, StoredTensor]
-) -> dict[str, StoredTensor]:
+  directory: pathlib.Path, config: DecoderConfig, stored: dict[str, SafetensorsTensor]
+) -> dict[str, SafetensorsTensor]:
   """Checks names, shapes and dtypes; returns the tensors that the model needs."""
   family = FAMILIES[config.model_type]
   embedding, head = family.name_of(EMBEDDING), family.name_of(LM_HEAD)
@@ -191,7 +172,7 @@ def _check_tensors(
   return {name: stored[name] for name in expected}
 
 
-def _check_tied(head: StoredTensor, embedding: StoredTensor) -> None:
+def _check_tied(head: SafetensorsTensor, embedding: SafetensorsTensor) -> None:
   """A stored head that differs from the embeddings is not tied, whatever config.json says."""
   rows = 4096  # Bounds the memory of the comparison.
   for start in range(0, head.shape[0], rows):

@@ -1,6 +1,11 @@
-"""The tokenizer of a checkpoint directory."""
+"""The tokenizer of a checkpoint."""
 
-from tttjax.checkpoint.paths import checkpoint_directory
+import json
+import pathlib
+
+from tttjax.checkpoint.gguf_header import read_header
+from tttjax.checkpoint.gguf_tokenizer import build_gguf_tokenizer
+from tttjax.checkpoint.paths import checkpoint_path
 from tttjax.errors import UserError
 from tttjax.lazy_imports import transformers_library
 
@@ -8,40 +13,60 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
 
 def load_tokenizer(path):
-  """The checkpoint's tokenizer, by transformers' AutoTokenizer; local files, no remote code.
+  """The checkpoint's tokenizer as transformers' class; local files, no remote code.
 
   Args:
-    path: checkpoint directory with tokenizer.json (or vocab.json and merges.txt).
+    path: checkpoint directory with tokenizer.json (or vocab.json and merges.txt), a GGUF file, or
+      the name of a model.
 
   Raises:
     UserError: the tokenizer's files are missing or cannot be read, or its chat template fails on
       the simplest conversation.
   """
-  path = checkpoint_directory(path)
-  if not any((path / file).exists() for file in _TOKENIZER_FILES):
-    raise UserError(
-      f"{path}: has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the tokenizer's"
-      " files of the checkpoint there"
-    )
-  try:
-    tokenizer = transformers_library().AutoTokenizer.from_pretrained(
-      path, local_files_only=True, trust_remote_code=False
-    )
-  except Exception as error:  # The tokenizers library raises plain Exception for a corrupt file.
-    raise UserError(
-      f"{path}: cannot load the tokenizer ({_first_line(error)}); fetch its files again"
-    ) from None
+  path = checkpoint_path(path)
+  tokenizer = _of_directory(path) if path.is_dir() else build_gguf_tokenizer(read_header(path))
   if tokenizer.chat_template:
     try:
       tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hello"}], tokenize=False, add_generation_prompt=True
       )
     except Exception as error:  # Whatever the template's code raises.
+      place = "chat_template.jinja or tokenizer_config.json" if path.is_dir() else "the metadata"
       raise UserError(
-        f"{path}: chat_template fails ({_first_line(error)}); correct it in"
-        " chat_template.jinja or tokenizer_config.json, or fetch that file again"
+        f"{path}: chat_template fails ({_first_line(error)}); correct it in {place}, or fetch that"
+        " file again"
       ) from None
   return tokenizer
+
+
+def write_tokenizer(directory: pathlib.Path, tokenizer) -> None:
+  """Writes tokenizer.json and a tokenizer_config.json that transformers 4 and 5 both read."""
+  tokenizer.save_pretrained(directory)
+  # Transformers 5 puts the template into a file of its own, which 4 did not always read.
+  (directory / "chat_template.jinja").unlink(missing_ok=True)
+  path = directory / "tokenizer_config.json"
+  values = json.loads(path.read_text(encoding="utf-8")) | {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "chat_template": tokenizer.chat_template,
+  }
+  path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _of_directory(path: pathlib.Path):
+  """By transformers' AutoTokenizer."""
+  if not any((path / file).exists() for file in _TOKENIZER_FILES):
+    raise UserError(
+      f"{path}: has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the tokenizer's"
+      " files of the checkpoint there"
+    )
+  try:
+    return transformers_library().AutoTokenizer.from_pretrained(
+      path, local_files_only=True, trust_remote_code=False
+    )
+  except Exception as error:  # The tokenizers library raises plain Exception for a corrupt file.
+    raise UserError(
+      f"{path}: cannot load the tokenizer ({_first_line(error)}); fetch its files again"
+    ) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -10,9 +10,8 @@ import jax
 from ml_collections import config_dict
 
 from tttjax import spec
-from tttjax.checkpoint import Checkpoint, open_checkpoint
+from tttjax.checkpoint import NAMED_MODELS, Checkpoint, open_checkpoint
 from tttjax.decode.sampling_config import SamplingConfig
-from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.flags import fields
 from tttjax.sharding import AXES, make_mesh
@@ -26,7 +25,6 @@ from tttjax.ttt.hyperparameters import TTTConfig
 MATCHED = "matched"
 # The paper's rule for the thinking budget, M = 2 N k.
 PAPER = "paper"
-# Named in configs instead of a directory.
 _EMBEDDED = "embedded"
 # With share_programs a program serves lengths from more than longest / this up to its longest.
 SHARED_RANGE = 4
@@ -36,7 +34,11 @@ _SMOKE_CONTEXTS, _SMOKE_QUESTIONS = 2, 2
 
 # name: (default, meaning). The default's type is the field's type.
 _FIELDS = {
-  "models": ((_EMBEDDED,), f"checkpoint directories in Hugging Face's layout, or '{_EMBEDDED}'"),
+  "models": (
+    (_EMBEDDED,),
+    "checkpoint directories in Hugging Face's layout, .gguf files,"
+    f" or names: {', '.join(NAMED_MODELS)}",
+  ),
   "tasks": (("bank_log",), f"of: {', '.join(TASKS)}; with options such as bank_log(kind=amount)"),
   "unit": ("tokens", "of lengths: tokens, or native: the task's own (operations, lines)"),
   "lengths": ((256, 512, 1024, 2048), "context lengths"),
@@ -87,7 +89,8 @@ _FIELDS = {
   "tensorboard": (False, "write metrics for TensorBoard too (pip install 'tttjax[tensorboard]')"),
   "smoke": (
     False,
-    f"check that it runs: the embedded model, the shortest length, {_SMOKE_CONTEXTS} contexts",
+    "check that it runs: the embedded model in place of files, the shortest length,"
+    f" {_SMOKE_CONTEXTS} contexts",
   ),
   "workdir": ("runs/quickstart", "where samples, results, figures and report go"),
 }
@@ -207,16 +210,20 @@ def check(config: config_dict.ConfigDict) -> Plan:
 
 def _checkpoint(name: str) -> Checkpoint:
   try:
-    return open_checkpoint(EMBEDDED if name == _EMBEDDED else name)
+    return open_checkpoint(name)
   except UserError as error:
     raise UserError(f"config.models: {error}") from None
 
 
 def _smoke_sizes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-  """The same run on the embedded model, as small as it may be with its budgets kept."""
+  """The same run, as small as it may be with its budgets kept.
+
+  Models that are named are here, or quickly said not to be; the embedded one stands in for files.
+  """
   reduced = config.copy_and_resolve_references()
   reduced.workdir = f"{config.workdir}-smoke"
-  reduced.models = (_EMBEDDED,)
+  named = [name for name in config.models if name in NAMED_MODELS]
+  reduced.models = tuple(named) or (_EMBEDDED,)
   reduced.lengths = (min(config.lengths),)
   reduced.contexts = (_SMOKE_CONTEXTS,)
   reduced.questions = min(config.questions, _SMOKE_QUESTIONS)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 
 from tttjax.checkpoint.hf_export import export
+from tttjax.checkpoint.tokenizers import write_tokenizer
 from tttjax.models.decoder import Decoder
 
 
@@ -27,23 +28,6 @@ def write_checkpoint(directory, model: Decoder, params, tokenizer) -> None:
     if directory.exists():
       shutil.rmtree(directory)
     export(directory, model, params, source=source)
-
-
-def write_tokenizer(directory, tokenizer) -> None:
-  """Writes tokenizer.json and a tokenizer_config.json that transformers 4 and 5 both read."""
-  tokenizer.save_pretrained(directory)
-  # Transformers 5 puts the template into a file of its own, which 4 did not always read.
-  (directory / "chat_template.jinja").unlink(missing_ok=True)
-  path = directory / "tokenizer_config.json"
-  values = json.loads(path.read_text(encoding="utf-8"))
-  _write_json(
-    path,
-    {
-      **values,
-      "tokenizer_class": "PreTrainedTokenizerFast",
-      "chat_template": tokenizer.chat_template,
-    },
-  )
 
 
 def _write_json(path: pathlib.Path, values) -> None:

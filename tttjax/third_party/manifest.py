@@ -1,5 +1,6 @@
 """Manifests: one JSON file of third_party/ for each outside source."""
 
+from collections.abc import Mapping
 import dataclasses
 import json
 import pathlib
@@ -23,6 +24,7 @@ class Manifest:
     sha256: checksum of that file, hexadecimal.
     licence: SPDX identifier.
     folders: top folders of the wheel whose Python files are kept.
+    files: other files of the wheel that are kept: path in it, SHA-256 of the file.
     command: the command that fetches it.
   """
 
@@ -36,6 +38,7 @@ class Manifest:
   licence: str
   folders: tuple[str, ...]
   command: str
+  files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def manifest_names(folder: pathlib.Path = MANIFESTS) -> list[str]:
@@ -70,4 +73,7 @@ def load_manifest(name: str, folder: pathlib.Path = MANIFESTS) -> Manifest:
   for field, form in checks.items():
     if not re.fullmatch(form, getattr(manifest, field)):
       raise UserError(f"{path}: {field}={getattr(manifest, field)!r} has the wrong form")
+  for member, digest in manifest.files.items():
+    if not re.fullmatch(checks["sha256"], digest):
+      raise UserError(f"{path}: files[{member!r}]={digest!r} has the wrong form")
   return manifest
