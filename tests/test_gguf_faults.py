@@ -131,6 +131,14 @@ def test_corrupt_length_takes_no_memory(directory, tmp_path):
   assert "corrupt" in refusal(path)
 
 
+def test_arrays_within_arrays_do_not_exhaust_the_stack(tmp_path):
+  path = tmp_path / "x.gguf"
+  array = struct.pack("<IQ", 9, 1)  # An array of one element, an array.
+  head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"k"
+  path.write_bytes(head + struct.pack("<I", 9) + array * 5000)
+  assert "corrupt: an array of arrays" in refusal(path)
+
+
 def test_not_a_gguf_file(tmp_path):
   path = tmp_path / "x.gguf"
   path.write_text("version https://git-lfs.github.com/spec/v1\n")

@@ -99,7 +99,7 @@ def _read(path: pathlib.Path, file: BinaryIO, size: int) -> Header:
 
 def _check_whole(path: pathlib.Path, metadata: dict[str, Any]) -> None:
   parts = metadata.get("split.count", 0)
-  if parts > 1:
+  if parts not in (0, 1):
     raise UserError(
       f"{path}: is one of {parts} parts; join them with `llama-gguf-split --merge FIRST_PART OUT`"
     )
@@ -162,6 +162,8 @@ class _Reader:
     if kind in _SCALARS:
       layout = f"<{min(count, self._size)}{_SCALARS[kind]}"
       return list(struct.unpack(layout, self._bytes(struct.calcsize(layout))))
+    if kind == _ARRAY:  # In no file known; nesting without end would exhaust the stack.
+      raise UserError(f"{self._path}: corrupt: an array of arrays; {FETCH}")
     return [self.value(kind) for _ in range(count)]
 
   def tensor(self) -> tuple[str, tuple[int, ...], int, int]:
