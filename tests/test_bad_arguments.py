@@ -251,26 +251,26 @@ def test_ttt_config(rejects, fields, words):
     ({"top_k": -1}, "top_k must be at least 0, not -1"),
     ({"min_p": 2}, "min_p must be at most 1, not 2"),
     ({"stop_ids": tuple(range(17))}, "stop_ids holds more than 16"),
-    ({"thinking_budget": 5}, "thinking_budget needs end_think_id"),
+    ({"thinking_budget": 5}, "thinking_budget needs end_think"),
     (
-      {"thinking_budget": 5, "end_think_id": 3, "forced_stop_ids": (4, 5)},
-      "must hold end_think_id 3 once, not 0 times",
+      {"thinking_budget": 5, "end_think": 3, "forced_stop_ids": (4, 5)},
+      "must hold end_think 3 once, not 0 times",
     ),
     (
-      {"thinking_budget": 5, "end_think_id": 3, "forced_stop_ids": (3, 4, 3)},
-      "must hold end_think_id 3 once, not 2 times",
+      {"thinking_budget": 5, "end_think": 3, "forced_stop_ids": (3, 4, 3)},
+      "must hold end_think 3 once, not 2 times",
     ),
     (
       {
         "thinking_budget": 5,
-        "end_think_id": 3,
+        "end_think": 3,
         "forced_stop_ids": (4, 3),
         "max_new_tokens": 7,
       },
       "thinking_budget 5 and 2 forced_stop_ids leave no room for an answer.*to at least 8",
     ),
     (
-      {"thinking_budget": 1.5, "end_think_id": 3, "forced_stop_ids": (3,)},
+      {"thinking_budget": 1.5, "end_think": 3, "forced_stop_ids": (3,)},
       "thinking_budget must be a whole number, not 1.5",
     ),
     ({"max_new_tokens": 2.5}, "max_new_tokens must be a whole number, not 2.5"),
@@ -293,11 +293,11 @@ def test_sampling_config(rejects, fields, words):
   [
     ({"stop_ids": (3, 97)}, "stop_ids holds token id 97, outside the model's vocabulary of 97"),
     (
-      {"thinking_budget": 3, "end_think_id": 8, "forced_stop_ids": (5000, 8)},
+      {"thinking_budget": 3, "end_think": 8, "forced_stop_ids": (5000, 8)},
       "forced_stop_ids holds token id 5000",
     ),
     (
-      {"thinking_budget": 3, "end_think_id": 97, "forced_stop_ids": (97,)},
+      {"thinking_budget": 3, "end_think": 97, "forced_stop_ids": (97,)},
       "holds token id 97",
     ),
   ],

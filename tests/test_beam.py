@@ -120,7 +120,7 @@ def _thinking(budget=6, answer=5, inserted=_INSERTED):
   """Closing tokens that beams do choose by themselves, and three inserted ones otherwise."""
   return {
     "thinking_budget": budget,
-    "end_think_id": _END,
+    "end_think": _END,
     "forced_stop_ids": inserted,
     "max_answer_tokens": answer,
   }

@@ -34,7 +34,7 @@ def _example(model, params, seed, length, steps, rate, temperature, budget, stop
     min_p=rate,
     stop_ids=stops,
     thinking_budget=budget,
-    end_think_id=_END,
+    end_think=_END,
     forced_stop_ids=(91,) * len(stops) + (_END,),
     max_answer_tokens=steps,
   )

@@ -108,7 +108,7 @@ def _thinking(free, **changes):
   absent = [i for i in range(97) if i not in free[:, :40]]
   fields = {
     "thinking_budget": 7,
-    "end_think_id": absent[0],
+    "end_think": absent[0],
     "forced_stop_ids": (absent[1], absent[2], absent[0]),
   }
   return fields | changes
@@ -162,7 +162,7 @@ def test_thinking_that_ends_by_itself_has_nothing_inserted_after_it(small, case,
   free = np.asarray(greedy.tokens)
   end = int(free[0, 4])
   closed = free[0].tolist().index(end) + 1
-  sampling = _thinking(free, end_think_id=end, forced_stop_ids=(96, end, 95))
+  sampling = _thinking(free, end_think=end, forced_stop_ids=(96, end, 95))
   result = _generate(small, case, **sampling)
   assert result.thinking_lengths.tolist() == [closed, 10]
   np.testing.assert_array_equal(result.tokens[0], free[0])
@@ -180,7 +180,7 @@ def test_thinking_that_ends_by_itself_is_not_forced(small, case, greedy):
   free = np.asarray(greedy.tokens)
   end = int(free[0, 4])
   closed = free[0].tolist().index(end) + 1
-  sampling = _thinking(free, end_think_id=end, forced_stop_ids=(96, end))
+  sampling = _thinking(free, end_think=end, forced_stop_ids=(96, end))
   result = _generate(small, case, **sampling)
   assert result.thinking_lengths[0] == closed
   np.testing.assert_array_equal(result.tokens[0], free[0])

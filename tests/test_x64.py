@@ -14,7 +14,7 @@ _SAMPLING = tt.SamplingConfig(
   min_p=0.01,
   stop_ids=(3,),
   thinking_budget=4,
-  end_think_id=90,
+  end_think=90,
   forced_stop_ids=(91, 90),
 )
 

@@ -11,6 +11,7 @@ from tttjax import flops, mechanism
 from tttjax.attention.caches import PrefixCache
 from tttjax.checkpoint import export, from_pretrained, load_tokenizer, restore_fast, save_fast
 from tttjax.decode.beams import BeamGeneration, beam_search
+from tttjax.decode.end_markers import text_marker
 from tttjax.decode.generation import Generation, generate, stream
 from tttjax.decode.prefilling import prefill
 from tttjax.decode.sampling_config import SamplingConfig

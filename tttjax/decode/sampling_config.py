@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.checks import check_number, is_concrete
+from tttjax.decode.end_markers import TextEnd, TextMarker, TokenEnd
 from tttjax.errors import UserError
 
 # Id lists are padded to these widths, so that another list compiles nothing new.
@@ -26,12 +27,13 @@ class SamplingConfig:
     top_p: keep the likeliest tokens whose probabilities reach this sum; 1 keeps all.
     min_p: keep tokens of at least this share of the likeliest one's probability; 0 keeps all.
     stop_ids: tokens that end a row; the stop token is part of the output.
-    thinking_budget: M. The prompt ended by opening a thinking section; if `end_think_id` has
-      not come after M tokens, `forced_stop_ids` are inserted and the answer goes on. Room for an
+    thinking_budget: M. The prompt ended by opening a thinking section; if `end_think` has not
+      come after M tokens, `forced_stop_ids` are inserted and the answer goes on. Room for an
       answer must be left in max_new_tokens. None: the row starts in its answer.
-    end_think_id: the token that closes the thinking section (`</think>`).
-    forced_stop_ids: what is inserted, all of it part of the thinking section; it holds
-      end_think_id once, as a rule last or followed by newlines.
+    end_think: what closes the thinking section: the id of a token (`</think>`), or a `text_marker`
+      for a model without one.
+    forced_stop_ids: what is inserted, all of it part of the thinking section; it holds end_think
+      once, as a rule last or followed by newlines.
     max_answer_tokens: most tokens after the thinking section; None is no limit but max_new_tokens.
 
   Raises:
@@ -45,7 +47,7 @@ class SamplingConfig:
   min_p: float = 0.0
   stop_ids: tuple[int, ...] = ()
   thinking_budget: int | None = None
-  end_think_id: int | None = None
+  end_think: int | TextMarker | None = None
   forced_stop_ids: tuple[int, ...] = ()
   max_answer_tokens: int | None = None
 
@@ -70,16 +72,20 @@ class SamplingConfig:
       self._check_thinking()
 
   def _check_thinking(self) -> None:
-    if not self.forced_stop_ids or self.end_think_id is None:
+    if not self.forced_stop_ids or self.end_think is None:
       raise UserError(
-        "SamplingConfig.thinking_budget needs end_think_id and forced_stop_ids: without them"
-        " the thinking section could not be closed"
+        "SamplingConfig.thinking_budget needs end_think and forced_stop_ids: without them the"
+        " thinking section could not be closed"
       )
-    count = list(self.forced_stop_ids).count(self.end_think_id)
+    if isinstance(self.end_think, TextMarker):
+      # Ids beyond the vocabulary are refused where the model is known.
+      known = [token for token in self.forced_stop_ids if token < len(self.end_think.table)]
+      count, end = self.end_think.count(known), repr(self.end_think.text)
+    else:
+      count, end = list(self.forced_stop_ids).count(self.end_think), self.end_think
     if count != 1:
       raise UserError(
-        f"SamplingConfig.forced_stop_ids must hold end_think_id {self.end_think_id} once, not"
-        f" {count} times"
+        f"SamplingConfig.forced_stop_ids must hold end_think {end} once, not {count} times"
       )
     thinking = self.thinking_budget, len(self.forced_stop_ids)
     if is_concrete(self.thinking_budget) and sum(thinking) >= self.max_new_tokens:
@@ -91,10 +97,11 @@ class SamplingConfig:
 
   def _ids(self) -> list[tuple[str, int]]:
     """Every token id, with the field that it is in."""
+    no_id = self.end_think is None or isinstance(self.end_think, TextMarker)
     fields = {
       "stop_ids": self.stop_ids,
       "forced_stop_ids": self.forced_stop_ids,
-      "end_think_id": () if self.end_think_id is None else (self.end_think_id,),
+      "end_think": () if no_id else (self.end_think,),
     }
     return [(name, token) for name, ids in fields.items() for token in ids]
 
@@ -106,6 +113,8 @@ class SamplingConfig:
           f"SamplingConfig.{name} holds token id {token}, outside the model's vocabulary of"
           f" {vocab_size}: was it made with another model's tokenizer?"
         )
+    if isinstance(self.end_think, TextMarker):
+      self.end_think.check_vocabulary(vocab_size)
 
   def traced(self) -> "Sampling":
     """The traced part."""
@@ -121,7 +130,11 @@ class SamplingConfig:
       stop_ids=i32(pad(self.stop_ids, _MAX_STOP_IDS)),
       thinking=jnp.asarray(thinking),
       thinking_budget=i32(self.thinking_budget if thinking else 0),
-      end_think_id=i32(-1 if self.end_think_id is None else self.end_think_id),
+      end_think=(
+        self.end_think.traced()
+        if isinstance(self.end_think, TextMarker)
+        else TokenEnd(i32(-1 if self.end_think is None else self.end_think))
+      ),
       forced_ids=i32(pad(self.forced_stop_ids, _MAX_FORCED_IDS)),
       forced_length=i32(len(self.forced_stop_ids)),
       max_answer_tokens=i32(
@@ -141,7 +154,7 @@ class Sampling:
   stop_ids: jax.Array
   thinking: jax.Array
   thinking_budget: jax.Array
-  end_think_id: jax.Array
+  end_think: TokenEnd | TextEnd
   forced_ids: jax.Array
   forced_length: jax.Array
   max_answer_tokens: jax.Array

@@ -13,11 +13,13 @@ class Progress:
 
   Attributes:
     closed: bool, no (longer a) thinking section.
+    matched: int32, characters of a textual end marker that the newest tokens spell.
     thought: int32, thinking tokens so far, inserted ones included.
     answered: int32, answer tokens so far.
   """
 
   closed: jax.Array
+  matched: jax.Array
   thought: jax.Array
   answered: jax.Array
 
@@ -25,7 +27,7 @@ class Progress:
 def start(shape: tuple[int, ...], sampling: Sampling) -> Progress:
   """Nothing emitted yet: thinking where there is a thinking budget, else answering."""
   zeros = jnp.zeros(shape, jnp.int32)
-  return Progress(jnp.broadcast_to(~sampling.thinking, shape), zeros, zeros)
+  return Progress(jnp.broadcast_to(~sampling.thinking, shape), zeros, zeros, zeros)
 
 
 def insertion(progress: Progress, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
@@ -46,9 +48,10 @@ def advance(progress: Progress, token: jax.Array, sampling: Sampling) -> Progres
   """The progress after each row has emitted `token`, int32."""
   forced, _ = insertion(progress, sampling)
   last_inserted = progress.thought - sampling.thinking_budget == sampling.forced_length - 1
-  closes = jnp.where(forced, last_inserted, token == sampling.end_think_id)
+  matched, ended = sampling.end_think.advance(progress.matched, token)
   return Progress(
-    closed=progress.closed | closes,
+    closed=progress.closed | jnp.where(forced, last_inserted, ended),
+    matched=matched,
     thought=progress.thought + ~progress.closed,
     answered=progress.answered + progress.closed,
   )

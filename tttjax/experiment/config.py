@@ -18,7 +18,6 @@ from tttjax.sharding import AXES, make_mesh
 from tttjax.strategies import STRATEGIES, Strategy
 from tttjax.tasks import TASKS
 from tttjax.tasks.protocol import SyntheticTask
-from tttjax.tasks.synthetic.bank_log import FORCED_STOP
 from tttjax.ttt.hyperparameters import TTTConfig
 
 # A budget that is not given but solved for, so that thinking and qTTT cost the same FLOPs.
@@ -71,7 +70,18 @@ _FIELDS = {
   "thinking.temperature": (0.0, "of thoughts and of the answer after them; 0 is greedy"),
   "thinking.top_k": (20, "likeliest tokens kept; 0 keeps all"),
   "thinking.top_p": (0.95, "probability mass kept; 1 keeps all"),
-  "thinking.forced_stop": (FORCED_STOP, "text inserted where the budget is used up"),
+  "thinking.end": (
+    "",
+    "text that ends a thought; '': the model's own, </think>, or Final: where it has no such token",
+  ),
+  "thinking.forced_stop": (
+    "",
+    "text inserted where the budget is used up, the end marker in it; '': a short one",
+  ),
+  "thinking.opener": (
+    "",
+    "first words of a thought; '': none, or Let's think step by step. for a model without </think>",
+  ),
   "sampling.max_new_tokens": (0, "longest answer, tokens; 0: as long as the question needs"),
   "sampling.temperature": (0.0, "of answers without thinking; 0 is greedy"),
   "sampling.top_k": (0, "likeliest tokens kept; 0 keeps all"),
@@ -298,9 +308,8 @@ def _check_sampling(config: config_dict.ConfigDict) -> None:
       f"config.ttt.steps is '{MATCHED}' to config.thinking.budget={config.thinking.budget!r};"
       " give one of them as a number"
     )
-  if config.thinking.forced_stop.count("</think>") != 1:
-    raise UserError("config.thinking.forced_stop must hold '</think>' once")
-  thinking = {k: v for k, v in config.thinking.items() if k not in ("budget", "forced_stop")}
+  texts = ("budget", "end", "forced_stop", "opener")
+  thinking = {k: v for k, v in config.thinking.items() if k not in texts}
   for group, build in (
     ("ttt", lambda: _ttt(config, 0)),
     ("sampling", lambda: SamplingConfig(**{**config.sampling, "max_new_tokens": 1})),

@@ -10,6 +10,7 @@ import numpy as np
 
 from tttjax.attention.caches import round_capacity
 from tttjax.checkpoint import Checkpoint
+from tttjax.decode.end_markers import TextMarker, text_marker
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.experiment import spending
@@ -18,10 +19,10 @@ from tttjax.session import Room
 from tttjax.strategies.budget import Allowance, Lengths
 from tttjax.strategies.strategy import Case, Decoding
 from tttjax.tasks.example import Example
+from tttjax.tasks.thinking_format import format_of
 from tttjax.ttt.spans import sample_starts
 
 _SEED_STRIDE = MOST_CONTEXTS + 3  # with room for the last one's control
-_CLOSE = "</think>"
 # Tokens of a question and its answer that, with share_programs, one program serves.
 _SHARED_PROMPT = 128
 
@@ -74,6 +75,13 @@ class Work:
     self._checkpoint: Checkpoint = plan.models[model]
     self._example = functools.lru_cache(maxsize=4)(self._make_example)  # a context is its
     self._decoding = functools.lru_cache(maxsize=None)(self._make_decoding)  # neighbour's control
+    texts = plan.config.thinking
+    try:
+      self._thinking = format_of(
+        self._checkpoint.tokenizer, texts.end, texts.forced_stop, texts.opener
+      )
+    except UserError as error:
+      raise UserError(f"config.{error}") from None
 
   def places(self) -> Iterator[Place]:
     """All contexts: tasks outermost, then lengths, seeds, contexts."""
@@ -158,7 +166,7 @@ class Work:
       tokens=np.array([tokens], np.int32),
       capacity=max(self._shared_capacity(place), self._capacity(len(tokens))),
       prompts=ids(q.text for q in questions),
-      thinking_prompts=ids(q.thinking_text for q in questions),
+      thinking_prompts=ids(q.thinking_text + self._thinking.opener for q in questions),
       answers=answers,
       room=self._room(place.task),
       extract=task.extract,
@@ -209,23 +217,28 @@ class Work:
       return Room(self._most_questions(task))
     return Room(max(map(self._most_questions, self._plan.tasks)), _SHARED_PROMPT)
 
+  @functools.cached_property
+  def _end_marker(self) -> int | TextMarker:
+    """The end of a thought: a token of its own where the tokenizer has one, else text."""
+    checkpoint, end = self._checkpoint, self._thinking.end
+    if end in checkpoint.tokenizer.get_added_vocab():
+      return checkpoint.tokenizer.get_added_vocab()[end]
+    return text_marker(end, checkpoint.tokenizer, checkpoint.config.vocab_size)
+
   def _make_decoding(self, answer_tokens: int) -> Decoding:
     """How answers of up to so many tokens are decoded."""
     config, checkpoint = self._plan.config, self._checkpoint
     sampling = {**config.sampling.to_dict(), "max_new_tokens": answer_tokens}
     answer = SamplingConfig(**sampling, stop_ids=checkpoint.stop_ids)
-    thinking = None
-    close = self._encode(_CLOSE)
-    if len(close) == 1:
-      thinking = SamplingConfig(
-        max_new_tokens=answer_tokens,
-        temperature=config.thinking.temperature,
-        top_k=config.thinking.top_k,
-        top_p=config.thinking.top_p,
-        stop_ids=checkpoint.stop_ids,
-        end_think_id=close[0],
-        forced_stop_ids=self._encode(config.thinking.forced_stop),
-      )
+    thinking = SamplingConfig(
+      max_new_tokens=answer_tokens,
+      temperature=config.thinking.temperature,
+      top_k=config.thinking.top_k,
+      top_p=config.thinking.top_p,
+      stop_ids=checkpoint.stop_ids,
+      end_think=self._end_marker,
+      forced_stop_ids=self._encode(self._thinking.forced_stop),
+    )
     return Decoding(answer, thinking, checkpoint.config.max_positions, config.mechanism)
 
   def _check_thinking(self, case: Case, strategy: str, tokens: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from tttjax.pretrain import logs
 from tttjax.tasks import prompt
 from tttjax.tasks.synthetic import bank_log
+from tttjax.tasks.thinking_format import SECTION
 
 # Target weights. What cannot be predicted (ids, accounts, amounts) teaches only noise.
 ANSWER, PREDICTABLE, UNPREDICTABLE, QUESTION = 2.0, 1.0, 0.1, 0.05
@@ -73,8 +74,8 @@ class Encoder:
     self.question = ids(f"{prompt.QUESTION_HEADER}")
     tail = lambda text: ids(text)[len(ids(f"{prompt.QUESTION_HEADER} ")) :]
     self.plain_tail, self.thinking_tail = tail(suffix), tail(thinking)
-    self.forced_stop = ids(bank_log.FORCED_STOP)
-    self.end_thinking = ids("</think>")
+    self.forced_stop = ids(SECTION.forced_stop)
+    self.end_thinking = ids(SECTION.end)
     self.gap = ids("\n\n")
     self.end = ids("<|im_end|>")
 

@@ -16,6 +16,7 @@ from tttjax import flops
 from tttjax.attention.caches import round_capacity
 from tttjax.checkpoint import Checkpoint, from_pretrained, open_checkpoint
 from tttjax.decode.beams import beam_search
+from tttjax.decode.end_markers import TextMarker
 from tttjax.decode.generation import Generation, generate
 from tttjax.decode.prefilling import prefill
 from tttjax.decode.sampling_config import SamplingConfig
@@ -242,13 +243,17 @@ class Session:
       raise FloatingPointError("the log-probabilities of the output are not finite")
     ids = tuple(map(int, out.tokens[row, :length]))
     decode = lambda some: self.tokenizer.decode(some, skip_special_tokens=True)
+    answer = decode(ids[thought:])
+    if thought and isinstance(sampling.end_think, TextMarker):
+      # What the closing token holds beyond the marker; everything, where a thought just stopped.
+      answer = decode(ids[:thought]).rpartition(sampling.end_think.text)[2] + answer
     ended = None
     if sampling.thinking_budget is not None:
       ended = FORCED if thought > sampling.thinking_budget else CLOSED
     return Output(
       ids=ids,
       text=decode(ids),
-      answer=decode(ids[thought:]).strip(),
+      answer=answer.strip(),
       thinking_tokens=thought,
       ending=Ending(STOP if ids[-1] in sampling.stop_ids else LIMIT, ended),
       steps=int(out.steps[row]) if hasattr(out, "steps") else length,

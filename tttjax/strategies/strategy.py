@@ -22,13 +22,13 @@ class Decoding:
 
   Attributes:
     answer: sampling of an answer without thinking.
-    thinking: the same after thoughts, but for their budget; None for a model that cannot think.
+    thinking: the same after thoughts, but for their budget.
     positions: that the model has, for the context and everything after it.
     mechanism: measure what the attention does to the evidence too.
   """
 
   answer: SamplingConfig
-  thinking: SamplingConfig | None
+  thinking: SamplingConfig
   positions: int
   mechanism: bool = False
 
@@ -39,10 +39,8 @@ class Decoding:
       begin: positions taken before the first thinking token.
 
     Raises:
-      UserError: the model cannot think, or not within so few tokens.
+      UserError: too few tokens to insert the forced stop.
     """
-    if self.thinking is None:
-      raise UserError("the model's tokenizer has no token </think>: it cannot think")
     forced = len(self.thinking.forced_stop_ids)
     if tokens <= forced:
       raise UserError(
@@ -76,7 +74,7 @@ class Case:
     tokens: int32 [1, T], the context.
     capacity: slots of its cache, at least T.
     prompts: ids per question: the suffix that asks for the answer at once.
-    thinking_prompts: the same, ending where the thinking section has just been opened.
+    thinking_prompts: the same up to where a thought goes on: its section, or its first words.
     answers: ids of the first reference of each question.
     room: what batches of its questions are padded to at least.
     extract: an output's answer in one canonical form, None where it has none: what votes.

@@ -15,7 +15,8 @@ class Question:
   Attributes:
     text: suffix of the prompt, from the question to the generation prompt without thinking;
       it follows `Example.context` directly.
-    thinking_text: the same suffix, ending where the thinking section has just been opened.
+    thinking_text: the same suffix up to where a thought begins: a thinking section, where the
+      model has those, has just been opened.
     references: the right answers, as the model should write them; a metric takes the best match.
     metrics: names of what is scored (tttjax.tasks.metrics); the first is the primary one, which
       tables and figures show.

@@ -9,6 +9,7 @@ text in other tokens than usual at that one place.
 """
 
 from tttjax.errors import UserError
+from tttjax.tasks.thinking_format import has_section
 
 QUESTION_HEADER = "[QUESTION]"
 ANSWER_HEADER = "[ANSWER]"  # where no chat template says whose turn it is
@@ -24,8 +25,8 @@ def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
 
   Returns:
     (prefix, suffix, thinking_suffix): prefix + suffix is the prompt that asks for the answer
-    at once, prefix + thinking_suffix the one that has just opened the thinking section. They are
-    the same where there is neither a chat template nor a token `</think>`.
+    at once, prefix + thinking_suffix the one after which a thought begins: its section has just
+    been opened. They are the same for a model whose thoughts are free text.
 
   Raises:
     UserError: the template alters the user's text.
@@ -33,8 +34,7 @@ def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
   body = f"{context}{QUESTION_HEADER} {question}"
   if not getattr(tokenizer, "chat_template", None):
     suffix = f"{body[len(context) :]}\n{ANSWER_HEADER}\n"
-    thinks = "</think>" in tokenizer.get_vocab()
-    return context, suffix, suffix + "<think>\n" if thinks else suffix
+    return context, suffix, suffix + "<think>\n" if has_section(tokenizer) else suffix
   messages = [{"role": "user", "content": body}]
   plain, thinking = (
     tokenizer.apply_chat_template(
@@ -48,7 +48,8 @@ def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
   if plain.rstrip().endswith("<think>"):
     # Templates that always think open the section whatever they are asked for: close it unused.
     plain = plain.rstrip() + "\n\n</think>\n\n"
-  if not thinking.rstrip().endswith("<think>"):  # The 2507 templates open the section themselves.
+  # The 2507 templates open the section themselves.
+  if has_section(tokenizer) and not thinking.rstrip().endswith("<think>"):
     thinking += "<think>\n"
   cut = start + len(context)
   return plain[:cut], plain[cut:], thinking[cut:]

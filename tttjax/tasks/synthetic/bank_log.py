@@ -13,7 +13,6 @@ from tttjax.tasks.synthetic.ledger import Entry, Operation
 from tttjax.tasks.synthetic.log_task import VISIBLE, LogTask
 
 HEADER = "[SYSTEM] Bank auditor\n[TASK] Reply with the answer only\n[CONTEXT]\n"
-FORCED_STOP = "\nThinking budget used up.\n</think>"
 
 
 def balance_text(balance: int) -> str:
