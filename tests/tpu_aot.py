@@ -1,6 +1,6 @@
 """Compiles the programs of real models' sizes for a TPU topology, on a machine without a TPU.
 
-  python tests/tpu_aot.py --model=8B --topology=v5e:2x4 --tensor=4 --context=2
+  python tests/tpu_aot.py --model=qwen3-8b --topology=v5e:2x4 --tensor=4 --context=2
 
 prints one JSON line per program: seconds to compile, bytes of a device's arguments,
 outputs and temporaries, and how many all-gathers the program holds. Needs libtpu
@@ -22,24 +22,47 @@ from tttjax.decode.prefilling import _prefill
 from tttjax.sharding import named_sharding
 from tttjax.ttt.adaptation import _adapt
 
-# layers, hidden, query heads, MLP, tied: config.json of the released Qwen3; 8 KV heads of 128.
-_SIZES = {"1.7B": (28, 2048, 16, 6144, True), "8B": (36, 4096, 32, 12288, False)}
 CONTEXT, PROMPT, NEW_TOKENS, STEPS = 32768, 128, 512, 32
+_FAMILIES = {
+  "qwen3": {"vocab_size": 151936, "max_position_embeddings": 40960, "rope_theta": 1e6},
+  "qwen2": {
+    "vocab_size": 152064,
+    "max_position_embeddings": 131072,
+    "rope_theta": 1e6,
+    "qk_norm": False,
+    "qkv_bias": True,
+    "model_type": "qwen2",
+  },
+  | {"vocab_size": 152064, "qk_norm": False, "qkv_bias": True, "model_type": "qwen2"},
+  "llama": {
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rope_theta": 5e5,
+    "rope_scaling": tt.Llama3Config(8.0, 1.0, 4.0, 8192),
+    "qk_norm": False,
+    "model_type": "llama",
+  },
+}
+# family, layers, hidden, query heads, KV heads, MLP, tied: config.json of what was released.
+_SIZES = {
+  "qwen3-1.7b": ("qwen3", 28, 2048, 16, 8, 6144, True),
+  "qwen3-8b": ("qwen3", 36, 4096, 32, 8, 12288, False),
+  "qwen2.5-7b": ("qwen2", 28, 3584, 28, 4, 18944, False),
+  "llama-3.1-8b": ("llama", 32, 4096, 32, 8, 14336, False),
+}
 
 
 def config(name: str) -> tt.DecoderConfig:
-  layers, hidden, heads, mlp, tied = _SIZES[name]
+  family, layers, hidden, heads, kv_heads, mlp, tied = _SIZES[name]
   return tt.DecoderConfig(
-    vocab_size=151936,
     hidden_size=hidden,
     intermediate_size=mlp,
     num_hidden_layers=layers,
     num_attention_heads=heads,
-    num_key_value_heads=8,
+    num_key_value_heads=kv_heads,
     head_dim=128,
-    rope_theta=1e6,
-    max_position_embeddings=40960,
     tie_word_embeddings=tied,
+    **_FAMILIES[family],
   )
 
 
@@ -84,7 +107,7 @@ def programs(model: tt.Decoder) -> dict:
 
 def main():
   parser = argparse.ArgumentParser()
-  parser.add_argument("--model", choices=_SIZES, default="8B")
+  parser.add_argument("--model", choices=_SIZES, default="qwen3-8b")
   parser.add_argument("--topology", default="v5e:2x4")
   parser.add_argument("--tensor", type=int, default=4)
   parser.add_argument("--context", type=int, default=2)
