@@ -33,7 +33,6 @@ _FAMILIES = {
     "qkv_bias": True,
     "model_type": "qwen2",
   },
-  | {"vocab_size": 152064, "qk_norm": False, "qkv_bias": True, "model_type": "qwen2"},
   "llama": {
     "vocab_size": 128256,
     "max_position_embeddings": 131072,
