@@ -88,6 +88,24 @@ def test_scores_are_those_of_the_public_function(session, context):
   assert set(cost.seconds()) == {"score"}
 
 
+def test_the_reference_s_log_probability_is_that_of_its_score(session, context):
+  prompts = [session.encode(question) for question in QUESTIONS]
+  written = [session.encode(answer) for answer in ("1205", "35")]
+  fast, _, _ = session.adapt(
+    context, tt.TTTConfig(steps=2, span=8, learning_rate=0.1), jax.random.key(1)
+  )
+  found = []
+  for weights in (None, fast):
+    measured = session.measure(context, weights, prompts, written, [[(0, 4)]] * 2)
+    scores, _ = session.score(context, weights, [p + w for p, w in zip(prompts, written)])
+    found.append([m.reference_logprob for m in measured])
+    expected = [s[len(p) :].sum() for s, p in zip(scores, prompts)]
+    np.testing.assert_allclose(found[-1], expected, rtol=1e-5)
+  assert np.abs(np.subtract(*found)).min() > 1e-3
+  (output,) = session.measure(context, None, prompts[:1], written[:1], [[(0, 4)]], "output")
+  assert output.reference_logprob is None
+
+
 def test_empty_context_is_refused(session):
   with user_error("the context is empty"):
     session.read("")

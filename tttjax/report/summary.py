@@ -23,7 +23,8 @@ from tttjax.report.statistics import (
 Measure = Callable[[Row], float | None]
 
 # What `row['mechanism']` may hold for one question, beside mass_by_layer.
-MECHANISM = ("mass", "margin", "lead", "heldout_before", "heldout_after")
+MECHANISM = ("mass", "margin", "lead", "heldout_before", "heldout_after", "reference_logprob")
+_COMPARED = ("mass", "margin", "lead", "reference_logprob")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Cell:
     truncated: share of all samples that were cut off at the longest output; nan where unknown.
     unclosed: share of all thoughts that were closed by force; nan where unknown, or none thought.
     mechanism: of MECHANISM, those measured; and 'heldout_change', the loss after minus before.
-    mechanism_gain: paired differences from the reference, of mass, margin and lead.
+    mechanism_gain: paired differences from the reference strategy, of mass, margin, lead and the
+      reference answer's log-probability.
     mass_by_layer: mean attention mass on the evidence of each layer; () where not measured.
     failures: rows with an error.
     fallbacks: rows answered with the base weights because the adaptation was not finite.
@@ -309,7 +311,7 @@ def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
     },
     mechanism_gain={
       name: gain
-      for name in ("mass", "margin", "lead")
+      for name in _COMPARED
       if _during(done) == _during(baseline)
       and (gain := paired(done, baseline, measured[name])) is not None
     },

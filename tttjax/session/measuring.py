@@ -6,6 +6,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from tttjax.decode.scoring import score
 from tttjax.mechanism import attention_statistics, held_out_starts, span_losses
 from tttjax.models.decoder import Params
 from tttjax.session.batches import padded
@@ -32,6 +33,8 @@ def attention_on_evidence(
 ) -> tuple[Mechanism | None, ...]:
   """Mass, margin and lead of each question's evidence while `written` follows its prompt.
 
+  Of a reference answer its log-probability too.
+
   Args:
     prompts, written: token ids, one of each per question.
     evidence: token spans [start, end) of the context, of each question.
@@ -51,10 +54,9 @@ def attention_on_evidence(
   for row, places in enumerate(evidence):
     for place in places:
       marks[row, slice(*place)] = True
-  statistics = jax.tree.map(
-    np.asarray,
-    attention_statistics(context.model, params, fast, context.cache, tokens, lengths, marks),
-  )
+  arguments = context.model, params, fast, context.cache, tokens, lengths
+  statistics = jax.tree.map(np.asarray, attention_statistics(*arguments, marks))
+  logprobs = np.asarray(score(*arguments)) if during == "reference" else None
   measured = []
   for row, (prompt, output) in enumerate(zip(prompts, written)):
     first = len(prompt) - 1  # the prompt's last token predicts the output's first one
@@ -62,8 +64,11 @@ def attention_on_evidence(
     mean = lambda x: float(x[row, :, :, steps].mean())
     by_layer = statistics.mass[row, :, :, steps].mean(axis=(1, 2))
     numbers = tuple(mean(x) for x in (statistics.mass, statistics.margin, statistics.lead))
-    finite = np.isfinite([*numbers, *(x for x in losses if x is not None)]).all()
-    mechanism = Mechanism(*numbers, tuple(map(float, by_layer)), during, *losses)
+    reference = None
+    if logprobs is not None:
+      reference = float(logprobs[row, len(prompt) : len(prompt) + len(output)].sum())
+    finite = np.isfinite([*numbers, *(x for x in (*losses, reference) if x is not None)]).all()
+    mechanism = Mechanism(*numbers, tuple(map(float, by_layer)), during, *losses, reference)
     measured.append(mechanism if finite else None)
   return tuple(measured)
 

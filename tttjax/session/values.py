@@ -103,6 +103,8 @@ class Mechanism:
       included; the two are not to be compared.
     heldout_before, heldout_after: next-token loss, nats per token, of spans that were not trained
       on, before and after adaptation; None without adaptation or room for such spans.
+    reference_logprob: of the reference answer after the prompt, nats, summed over its tokens: it
+      moves before the answers do. None where an output was measured.
   """
 
   mass: float
@@ -112,3 +114,4 @@ class Mechanism:
   during: str
   heldout_before: float | None = None
   heldout_after: float | None = None
+  reference_logprob: float | None = None

@@ -13,6 +13,7 @@ from tttjax.strategies.log_temperature import LogTemperature
 from tttjax.strategies.qttt import QTTT
 from tttjax.strategies.qttt_other_context import QTTTOtherContext
 from tttjax.strategies.qttt_thinking import QTTTThinking
+from tttjax.strategies.retrieve import Retrieve
 from tttjax.strategies.self_consistency import SelfConsistency
 from tttjax.strategies.strategy import Role, Strategy
 from tttjax.strategies.thinking import Thinking
@@ -29,5 +30,6 @@ STRATEGIES: dict[str, type[Strategy]] = {
     Beam,
     FullTTT,
     LogTemperature,
+    Retrieve,
   )
 }

@@ -19,6 +19,7 @@ from tttjax.report.figures.style import (
   series_legend,
   some_lengths,
 )
+from tttjax.report.statistics import Estimate
 from tttjax.report.summary import Cell
 
 _PANELS = {
@@ -26,6 +27,7 @@ _PANELS = {
   "margin": "retrieval margin γ (nats)",
   "lead": "lead over the best distractor (nats)",
   "heldout_change": "held-out loss, after − before (nats)",
+  "reference_logprob": "log-probability of the answer, gain (nats)",
 }
 _EPSILONS = (0.5, 0.1)
 
@@ -36,7 +38,7 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figu
   panels = {
     name: label
     for name, label in _PANELS.items()
-    if any(name in cell.mechanism for cell in measured)
+    if any(_estimate(cell, name) for cell in measured)
   }
   if not panels:
     return None
@@ -45,7 +47,7 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figu
   rows = -(-len(panels) // columns)
   figure, axes = canvas(rows, columns, 4.6, 3.6)
   for place, (name, label) in zip(axes.flat, panels.items()):
-    length_panel(place, series, lambda cell: cell.mechanism.get(name), label, scheme)
+    length_panel(place, series, lambda cell: _estimate(cell, name), label, scheme)
     if name == "mass":
       place.set_ylim(0, place.get_ylim()[1])
     elif name == "lead":
@@ -78,8 +80,17 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figu
     " how far the evidence is ahead of the strongest single distractor; the grey curves are"
     " the lead that guarantees a mass of 0.5 and 0.9, which grows with the logarithm of the"
     " length. Held-out loss: prediction of spans that were not trained on; below the line"
-    " adaptation helped. Bars: one standard error, clustered by context.",
+    " adaptation helped. Log-probability: that of the whole reference answer, against what reads"
+    " and answers at once. Bars: one standard error, clustered by context.",
   )
+
+
+def _estimate(cell: Cell, name: str) -> Estimate | None:
+  """What a panel shows of a cell: log-probabilities only as gains, since answers differ."""
+  if name != "reference_logprob":
+    return cell.mechanism.get(name)
+  gained = cell.mechanism_gain.get(name)
+  return gained and gained.gain
 
 
 def _requirements(axes, cells: Sequence[Cell]) -> None:

@@ -80,11 +80,26 @@ def scores(cells: Sequence[Cell], holm_p: dict[int, float], runs: bool) -> Table
       Column("mass", "share of the attention on the places with the answer, ± one standard error"),
       lambda c: estimate(c.mechanism.get("mass")),
     ),
+    *_if(
+      any("reference_logprob" in cell.mechanism_gain for cell in cells),
+      Column(
+        "log-probability",
+        f"of the reference answer, gain over {base} on the same questions, nats, ± one standard"
+        " error",
+      ),
+      lambda c: _gained(c, "reference_logprob"),
+    ),
     (Column("contexts", "how many"), lambda c: number(c.score.clusters)),
     (Column("questions", "how many, all contexts together"), lambda c: number(c.score.n)),
     *_endings(cells),
   ]
   return _by_cell(cells, lines, runs)
+
+
+def _gained(cell: Cell, name: str) -> Value:
+  """What a mechanism's number gained over the reference strategy."""
+  found = cell.mechanism_gain.get(name)
+  return estimate(found.gain, sign="+") if found else EMPTY
 
 
 def _endings(cells: Sequence[Cell]) -> list[Line]:
