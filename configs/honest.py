@@ -5,7 +5,7 @@ python -m tttjax.main --config=configs/honest.py
 Rows, figures and what they say are in docs/honest. Balance lookups in bank logs: 50 contexts of 4
 questions per length up to 2,048 tokens and 30 beyond, the same needles at every length. The
 learning rate was chosen on seed 0 (configs/paper/learning_rates.py); these are contexts of seed 1.
-About fifteen minutes on two cores.
+About forty minutes on two cores.
 """
 
 from tttjax.experiment import default_config

@@ -35,6 +35,7 @@ _NAMES = (
   _SAMPLED,
   "beam(n=2)",
   "full_ttt",
+  "retrieve",
   "qttt(spans=oracle)",
   "qttt(question=before)",
   "qttt_other_context(question=before)",
