@@ -21,6 +21,7 @@ def get_config():
     "bank_log(kind=anomaly)",
     "transaction_log",
     "code_bugs",
+    "needles",
   )
   config.lengths = (1200, 2400)
   config.contexts = (6,)

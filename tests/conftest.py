@@ -1,4 +1,4 @@
-"""Test setup: CPU, eight forced devices for the sharding tests, quick compiles, one torch thread."""
+"""Test setup: CPU, eight forced devices for the sharding tests, quick compiles, one thread."""
 
 import os
 import pathlib

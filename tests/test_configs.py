@@ -8,6 +8,7 @@ import sys
 from absl import flags as absl_flags
 import pytest
 
+from tests import smollm2
 from tttjax import flags
 from tttjax import main as job
 from tttjax.checkpoint import open_checkpoint
@@ -20,6 +21,7 @@ from tttjax.models.decoder_config import DecoderConfig
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAPER = sorted(path.name for path in (ROOT / "configs" / "paper").glob("*.py"))
 OTHERS = ("quickstart.py", "sandbox.py", "honest.py", "embedded_scores.py")
+REAL = tuple(f"smollm2.py{part}" for part in ("", ":rates", ":thinking", ":shortest"))
 
 
 def smoke(monkeypatch, name, workdir):
@@ -61,6 +63,25 @@ def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
 @pytest.mark.slow  # five minutes, most of it compilation
 def test_sandbox_runs_every_task_and_strategy_in_smoke_size(monkeypatch, tmp_path):
   check_rows("sandbox.py", smoke(monkeypatch, "sandbox.py", tmp_path / "run"))
+
+
+def test_the_study_of_a_real_model_runs_in_smoke_size(monkeypatch, tmp_path):
+  smollm2.skip_without()
+  rows = smoke(monkeypatch, "smollm2.py", tmp_path / "run")
+  check_rows("smollm2.py", rows)
+  assert {row["model"] for row in rows} == {"smollm2"}
+  assert all(row["mechanism"]["reference_logprob"] < 0 for row in rows if row["mechanism"])
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_config_of_a_real_model_passes_its_checks(name):
+  smollm2.skip_without()
+  test_config_passes_its_checks(name)
+
+
+def test_an_unknown_part_is_one_line():
+  with pytest.raises(UserError, match="part 'all': choose one of study, rates, thinking"):
+    flags.load_config("configs/smollm2.py:all")
 
 
 @pytest.mark.parametrize("name", OTHERS)
