@@ -55,7 +55,12 @@ def check_rows(name, rows):
   assert [row["error"] for row in rows if row["error"]] == []
 
 
-@pytest.mark.parametrize("name", PAPER)
+# One or two minutes each, most of it compilation.
+_IN_CI = ("fig1b.py", "latency.py")
+_PAPER = [pytest.param(name, marks=[] if name in _IN_CI else [pytest.mark.slow]) for name in PAPER]
+
+
+@pytest.mark.parametrize("name", _PAPER)
 def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
   check_rows(f"paper/{name}", smoke(monkeypatch, f"paper/{name}", tmp_path / "run"))
 

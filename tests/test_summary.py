@@ -353,13 +353,23 @@ def test_of_long_lists_what_not_all_runs_have_is_named():
 # Reading.
 
 
+_HONEST = pathlib.Path(__file__).parents[1] / "docs" / "honest"
+
+
 def test_the_rows_of_version_0_1_are_read():
-  rows = read_rows(pathlib.Path(__file__).parents[1] / "docs" / "honest")
-  cells = summary.cells([run_of(rows)])
+  cells = summary.cells([run_of(read_rows(_HONEST / "learning_rates"))])
+  assert {cell.family for cell in cells} == {"in_context", "qttt"}
+  fast = next(cell for cell in cells if cell.options == {"learning_rate": "0.01"})
+  assert (fast.family, fast.label) == ("qttt", "qTTT, learning rate 0.01")
+  assert fast.slices == {} and math.isnan(fast.chance) and math.isnan(fast.truncated)
+
+
+def test_the_rows_in_the_documentation_are_read():
+  cells = summary.cells([run_of(read_rows(_HONEST))])
   assert {cell.family for cell in cells} >= {"in_context", "thinking", "qttt", "log_temperature"}
   oracle = next(cell for cell in cells if cell.options == {"spans": "oracle"})
-  assert (oracle.family, oracle.label) == ("qttt", "qTTT, oracle spans (control)")
-  assert oracle.slices == {} and math.isnan(oracle.chance) and math.isnan(oracle.truncated)
+  assert oracle.label == "qTTT, oracle spans (control)"
+  assert 0 < oracle.chance < 0.1 and oracle.truncated >= 0
 
 
 def test_a_half_written_last_line_is_left_out(tmp_path):
