@@ -3,10 +3,10 @@
 import os
 import pathlib
 
+from tests import xla_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the suite's time is XLA's compiling, two fifths of that LLVM's optimising.
-_XLA = {"xla_force_host_platform_device_count": 8, "xla_backend_optimization_level": 1}
-for _flag, _value in _XLA.items():
+for _flag, _value in xla_flags.flags(devices=8).items():
   if _flag not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{_flag}={_value}".strip()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

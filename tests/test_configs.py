@@ -55,12 +55,7 @@ def check_rows(name, rows):
   assert [row["error"] for row in rows if row["error"]] == []
 
 
-# One or two minutes each, most of it compilation.
-_IN_CI = ("fig1b.py", "latency.py")
-_PAPER = [pytest.param(name, marks=[] if name in _IN_CI else [pytest.mark.slow]) for name in PAPER]
-
-
-@pytest.mark.parametrize("name", _PAPER)
+@pytest.mark.parametrize("name", PAPER)
 def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
   check_rows(f"paper/{name}", smoke(monkeypatch, f"paper/{name}", tmp_path / "run"))
 
@@ -70,6 +65,7 @@ def test_sandbox_runs_every_task_and_strategy_in_smoke_size(monkeypatch, tmp_pat
   check_rows("sandbox.py", smoke(monkeypatch, "sandbox.py", tmp_path / "run"))
 
 
+@pytest.mark.slow  # seven minutes, most of it computing
 def test_the_study_of_a_real_model_runs_in_smoke_size(monkeypatch, tmp_path):
   smollm2.skip_without()
   rows = smoke(monkeypatch, "smollm2.py", tmp_path / "run")
@@ -85,7 +81,7 @@ def test_config_of_a_real_model_passes_its_checks(name):
 
 
 def test_an_unknown_part_is_one_line():
-  with pytest.raises(UserError, match="part 'all': choose one of study, rates, thinking"):
+  with pytest.raises(UserError, match="part 'all': choose one of study, thinking, rates, shortest"):
     flags.load_config("configs/smollm2.py:all")
 
 

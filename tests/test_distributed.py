@@ -10,6 +10,7 @@ import jax
 import mesh_flow
 import numpy as np
 
+from tests import xla_flags
 import tttjax as tt
 
 _HERE = pathlib.Path(__file__).parent
@@ -26,7 +27,7 @@ def test_two_processes_equal_one(tmp_path):
   out = tmp_path / "results.npz"
   env = os.environ | {
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    "XLA_FLAGS": xla_flags.text(devices=4),
     "PYTHONPATH": os.pathsep.join([str(_HERE.parent), str(_HERE)]),
   }
   port = _free_port()

@@ -1,6 +1,7 @@
 """Which figures are drawn for which data, and what is in them."""
 
 import pathlib
+import warnings
 
 from matplotlib import pyplot as plt
 from matplotlib import text
@@ -128,6 +129,23 @@ def test_many_strategies_are_cut_to_a_readable_number_and_drawn_apart(drawn):
   assert "7 more strategies" in figure.caption
   assert lengths.variants(cells, pathlib.Path("unused"), scheme_of(cells))
   assert all(len(axes.containers) <= series.MAX_SERIES for axes in drawn[1].axes)
+
+
+@pytest.mark.parametrize("draw", [evidence.mechanism, evidence.mass_by_layer, costs.cost])
+def test_a_legend_of_many_names_leaves_the_panels_their_room(drawn, draw):
+  """With one length there is little width: the figure grows, no name lies over a line."""
+  many = ["in_context", "log_temperature(trained=8192)", "qttt_other_context(spans=oracle)"]
+  many += [f"qttt_other_context(question=before, steps={n})" for n in range(1, 6)]
+  cells = cells_of(synthetic_rows.rows(many, (512,), contexts=2))
+  draw(cells, pathlib.Path("unused"), scheme_of(cells))
+  (figure,) = drawn
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")  # matplotlib warns where panels collapse
+    figure.draw_without_rendering()
+  (names,) = figure.legends
+  for panel in figure.axes:
+    assert not names.get_window_extent().overlaps(panel.get_tightbbox())
+    assert panel.get_window_extent().height > 1.5 * figure.dpi
 
 
 def test_series_have_different_looks_and_in_context_is_black():

@@ -20,7 +20,7 @@ from launch import cells as planning
 from launch import sweep as launcher
 from launch.cells import Cell
 from launch.local import Local
-from tests import tiny_run
+from tests import tiny_run, xla_flags
 from tests.errors import user_error
 from tttjax import flags
 from tttjax.experiment import config as run_config
@@ -591,7 +591,7 @@ def sweep(tmp_path_factory):
       patch.chdir(directory)
       patch.setattr(sys, "argv", ["sweep.py", *line])
       patch.setenv("PYTHONPATH", str(ROOT))
-      patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # sooner compiled
+      patch.setenv("XLA_FLAGS", xla_flags.text(devices=1))
       for name in ("sweep", "name", "jobs", "dry_run", "status", "collect"):
         absl_flags.FLAGS[name].unparse()
       with contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:

@@ -20,8 +20,6 @@ MAX_PANELS = 8  # lengths that get a panel of their own
 _MAX_COLUMNS = 4
 # Inches of panels; a legend needs them even where there is one small panel.
 _NARROWEST = 6.5
-_LEGEND_EM = 0.085  # inches per character of a legend's text
-_LEGEND_HANDLE = 0.75
 RC = {
   "font.size": 11,
   "axes.spines.top": False,
@@ -66,12 +64,21 @@ def arrangement(panels: int) -> tuple[int, int]:
 
 
 def legend(figure: plt.Figure, handles: Sequence, labels: Sequence[str]) -> None:
-  """One legend above all panels, in as few rows as the figure is wide enough for."""
+  """One legend above all panels, in as few rows as the width allows; the figure grows by it."""
   for rows in range(1, len(handles) + 1):
-    columns = -(-len(handles) // rows)
-    if _legend_width(labels, columns) <= figure.get_figwidth():
+    drawn = figure.legend(
+      handles,
+      labels,
+      loc="outside upper center",
+      ncols=-(-len(handles) // rows),
+      columnspacing=1.6,
+    )
+    size = drawn.get_window_extent(figure.canvas.get_renderer())
+    if size.width <= figure.bbox.width:
       break
-  figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1.6)
+    if rows < len(handles):
+      drawn.remove()
+  figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
 
 
 def series_legend(figure: plt.Figure) -> None:
@@ -81,12 +88,6 @@ def series_legend(figure: plt.Figure) -> None:
     for handle, label in zip(*axes.get_legend_handles_labels()):
       found.setdefault(label, handle.lines[0] if hasattr(handle, "lines") else handle)
   legend(figure, list(found.values()), list(found))
-
-
-def _legend_width(labels: Sequence[str], columns: int) -> float:
-  """Inches; matplotlib fills columns one after the other, the first ones with one more."""
-  widest = (max(map(line_length, part)) for part in np.array_split(np.array(labels), columns))
-  return sum(_LEGEND_HANDLE + _LEGEND_EM * width for width in widest)
 
 
 def canvas(
