@@ -15,7 +15,7 @@ from tttjax.checkpoint import open_checkpoint
 from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
-from tttjax.experiment import work
+from tttjax.experiment import default_config, work
 from tttjax.models.decoder_config import DecoderConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -58,6 +58,16 @@ def check_rows(name, rows):
 @pytest.mark.parametrize("name", PAPER)
 def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
   check_rows(f"paper/{name}", smoke(monkeypatch, f"paper/{name}", tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+  "strategies, steps",
+  [(("in_context", "qttt"), 8), (("qttt", "thinking"), 32), (("beam(n=2)", "qttt"), 32)],
+)
+def test_smoke_takes_few_steps_where_no_thoughts_are_matched_to_them(strategies, steps):
+  config = default_config()
+  config.smoke, config.strategies, config.ttt.steps = True, strategies, 32
+  assert run_config.check(config).config.ttt.steps == steps
 
 
 @pytest.mark.slow  # five minutes, most of it compilation

@@ -29,7 +29,7 @@ _EMBEDDED = "embedded"
 SHARED_RANGE = 4
 # Contexts of different seeds are different as long as there are no more per length and seed.
 MOST_CONTEXTS = 100_000
-_SMOKE_CONTEXTS, _SMOKE_QUESTIONS = 2, 2
+_SMOKE_CONTEXTS, _SMOKE_QUESTIONS, _SMOKE_STEPS = 2, 2, 8
 
 # name: (default, meaning). The default's type is the field's type.
 _FIELDS = {
@@ -100,7 +100,7 @@ _FIELDS = {
   "smoke": (
     False,
     "check that it runs: the embedded model in place of files, the shortest length,"
-    f" {_SMOKE_CONTEXTS} contexts",
+    f" {_SMOKE_CONTEXTS} contexts, few steps",
   ),
   "workdir": ("runs/quickstart", "where samples, results, figures and report go"),
 }
@@ -191,6 +191,8 @@ def check(config: config_dict.ConfigDict) -> Plan:
   _check_sampling(config)
   tasks = _parse("tasks", config.tasks, TASKS)
   strategies = _parse("strategies", config.strategies, STRATEGIES)
+  if config.smoke:
+    config = _smoke_steps(config, strategies.values())
   for name, task in tasks.items():
     if 1 < task.most_questions < config.questions:
       raise UserError(
@@ -239,6 +241,16 @@ def _smoke_sizes(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   reduced.questions = min(config.questions, _SMOKE_QUESTIONS)
   reduced.seeds = config.seeds[:1]
   reduced.share_programs = True
+  return reduced
+
+
+def _smoke_steps(config: config_dict.ConfigDict, strategies) -> config_dict.ConfigDict:
+  """Few steps, unless thoughts are matched to them: those would have no token."""
+  thinks = any(getattr(strategy, "thinks", False) for strategy in strategies)
+  if thinks or config.ttt.steps == MATCHED:
+    return config
+  reduced = config.copy_and_resolve_references()
+  reduced.ttt.steps = min(config.ttt.steps, _SMOKE_STEPS)
   return reduced
 
 
