@@ -1,11 +1,12 @@
-"""The paper's controlled study in small: every strategy on logs and code, with the embedded model.
+"""The paper's controlled study in small: every strategy on logs, code, needles.
 
 python -m tttjax.main --config=configs/sandbox.py
 python -m tttjax.main --config=configs/sandbox.py --config.smoke=True        # that it runs
 
-The embedded model can look up balances and amounts; it has not learned the anomaly and has never
-seen prose logs or code, so its rows there show the machinery, not the method. In smoke size five
-minutes on two idle cores, most of it compilation; in full size not measured since version 0.1.
+The embedded model, which runs unless --config.models says otherwise, can look up balances and
+amounts; it has not learned the anomaly and has never seen prose logs or code, so its rows there
+show the machinery, not the method. In smoke size five minutes on two idle cores, most of it
+compilation; in full size not measured.
 Expected on balances: .75 in context at 1,200 tokens, .63 at 2,400.
 """
 
@@ -38,6 +39,7 @@ def get_config():
     "qttt_thinking",
     "full_ttt",
     "qttt_other_context",
+    "retrieve",
   )
   config.sampling.max_new_tokens = 48
   config.share_programs = True

@@ -39,6 +39,7 @@ def row(
       "context_sha256": f"sha-{length}-{context}",
       "context_head": "<|im_start|>system\nYou audit <bank> logs & nothing else.",
       "context_tokens": length - 3,
+      "questions": 2,
       "question": f"[QUESTION]\nBalance of account Q{question}?",
       "evidence": [[length // 3, length // 3 + 6], [length // 2, length // 2 + 3]],
     },

@@ -1,6 +1,7 @@
 """The loop of Algorithm 1: its spans, its history, resuming, schedules, vmap, jit and merging."""
 
 import copy
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def test_adapt_equals_single_steps_with_the_same_starts(small, context, adapted)
   _, model, params = small
   tokens, cache = context
   fast = tt.init_fast(model, params)
-  opt_state = tt.init_optimizer(_CFG, fast)
+  opt_state = tt.init_optimizer(fast)
   steps = []
   for start in adapted[2].start:
     fast, opt_state, metrics = tt.ttt_step(
@@ -65,19 +66,23 @@ def test_given_starts_replace_the_drawn_ones(small, context, adapted):
   assert norm_error(delta(fast), delta(adapted[0])) < 1e-5
 
 
-def test_a_resumed_run_equals_one_run(small, context, adapted):
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_resumed_run_equals_one_run(small, context, schedule, given):
   _, model, params = small
   tokens, cache = context
-  part = tt.TTTConfig(steps=2, span=_SPAN, learning_rate=1e-3)
+  cfg = dataclasses.replace(_CFG, schedule=schedule, warmup_steps=2)
+  starts = np.arange(cfg.steps) * 7 if given else None
+  whole = tt.adapt(model, params, cache, tokens, _KEY, cfg, starts)
   fast, opt_state, histories = None, None, []
-  for first in (0, 2, 4):
+  for first, last in ((0, 2), (2, 2), (2, 5), (5, None)):
     fast, opt_state, history = tt.adapt(
-      model, params, cache, tokens, _KEY, part, None, fast, opt_state, first
+      model, params, cache, tokens, _KEY, cfg, starts, fast, opt_state, first, last
     )
     histories.append(history)
   joined = jax.tree.map(lambda *x: np.concatenate(x), *histories)
-  jax.tree.map(np.testing.assert_array_equal, joined, adapted[2])
-  jax.tree.map(np.testing.assert_array_equal, (fast, opt_state), adapted[:2])
+  jax.tree.map(np.testing.assert_array_equal, joined, whole[2])
+  jax.tree.map(np.testing.assert_array_equal, (fast, opt_state), whole[:2])
 
 
 def test_the_loss_of_a_repeated_span_falls(small, context):
@@ -159,7 +164,7 @@ def test_the_schedule_scales_the_updates(schedule):
     clip=np.inf,
   )
   weights = jnp.ones(3)
-  state = tt.init_optimizer(cfg, weights)
+  state = tt.init_optimizer(weights)
   rates = []
   for _ in range(4):
     updates, state = optimizer(cfg.traced()).update(weights, state, weights)
@@ -193,7 +198,7 @@ def test_ttt_step_under_vmap_and_a_callers_jit_equals_the_plain_call(small, two_
   _, model, params = small
   tokens, caches = two_contexts
   fast = tt.init_fast(model, params)
-  opt_state = tt.init_optimizer(_CFG, fast)
+  opt_state = tt.init_optimizer(fast)
   both = lambda tree: jax.tree.map(lambda x: jnp.stack([x, x]), tree)
   step = lambda f, o, c, t, s: tt.ttt_step(model, params, f, o, c, t, s, _CFG)
   starts = np.asarray([3, 91], np.int32)

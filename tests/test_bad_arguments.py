@@ -170,6 +170,22 @@ def test_concrete_start_outside_the_context(case, rejects, start):
   rejects(words, lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg, starts=starts))
 
 
+@pytest.mark.parametrize(
+  "first, last, words",
+  [
+    (0, 33, "last_step must be .*at most 32, not 33"),
+    (-1, None, "first_step must be at least 0"),
+    (3, 2, "first_step must be .*at most 2, not 3"),
+    (1.5, None, "first_step must be a whole number, not 1.5"),
+  ],
+)
+def test_steps_that_an_adaptation_does_not_have(case, rejects, first, last, words):
+  model, params, tokens, cache = case
+  cfg = tt.TTTConfig(span=16)
+  run = lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg, first_step=first, last_step=last)
+  rejects(words, run)
+
+
 @pytest.mark.parametrize("start", [1.5, "3", True], ids=str)
 def test_a_start_that_is_no_token_index(case, rejects, start):
   model, params, tokens, cache = case

@@ -1,5 +1,6 @@
 """What the documents name exists: files, functions, options, fields, tests."""
 
+import ast
 import importlib.util
 import inspect
 import pathlib
@@ -70,6 +71,14 @@ def test_config_fields_that_are_named_exist(document):
   known = dict(flags.fields(default_config()))
   for name in set(_FIELD.findall(document[1])) - {"steps", "minutes"}:  # of pretraining
     assert name in known, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tttjax").rglob("__init__.py")), ids=name_of)
+def test_the_files_that_a_room_lists_are_in_it(path):
+  listed = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+  for line in listed.splitlines():
+    for name in re.findall(r"[\w/]+\.py\b", line.partition("   ")[0]):
+      assert (path.parent / name).exists(), name
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

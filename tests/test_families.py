@@ -75,7 +75,7 @@ def test_steps_equal_torch_autograd_and_adamw(family, span_kv):
   starts = [0, 91, 40]
   expected = reference.torch_ttt(copy.deepcopy(hf), tokens, starts, cfg)
   fast = tt.init_fast(model, params)
-  optimizer = tt.init_optimizer(cfg, fast)
+  optimizer = tt.init_optimizer(fast)
   losses, norms = [], []
   for start in starts:
     fast, optimizer, metrics = tt.ttt_step(

@@ -28,7 +28,7 @@ def _calls(case, directory=None):
   model, params, tokens, cache, prompt, evidence = case
   mechanism = tt.mechanism
   first = lambda parts: next(iter(parts))
-  opt_state = lambda: tt.init_optimizer(_CFG, tt.init_fast(model, params))
+  opt_state = lambda: tt.init_optimizer(tt.init_fast(model, params))
   return {
     "generate": lambda f: tt.generate(model, params, f, cache, prompt, _KEY, _SAMPLING),
     "stream": lambda f: first(tt.stream(model, params, f, cache, prompt, _KEY, _SAMPLING)),

@@ -155,7 +155,7 @@ def test_numpy_integers_do_not_overflow():
 
 
 def test_impossible_counts_are_users_mistakes():
-  with pytest.raises(UserError, match="at least 5 tokens, not 4; use a smaller ttt.span"):
+  with pytest.raises(UserError, match="at least 5 tokens, not 4; use a smaller span"):
     flops.ttt_step(SMALL, 4, 4)
   with pytest.raises(UserError, match=r"start=6 .* 0\.\.5"):
     flops.ttt_step(SMALL, 10, 4, start=6)
@@ -241,7 +241,7 @@ def test_adaptation_executes_dense_count(backend, span_kv, family):
   model = _model(backend, **family)
   params, fast = _weights(model)
   cfg = TTTConfig(span=11, steps=5, span_kv=span_kv)
-  opt_state = jax.eval_shape(lambda fast: init_optimizer(cfg, fast), fast)
+  opt_state = jax.eval_shape(lambda fast: init_optimizer(fast), fast)
   dense_step = flops.dense_ttt_step(
     model.config, 11, CAPACITY, span_kv, recompute_scores=backend == "cached"
   )

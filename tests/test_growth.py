@@ -140,6 +140,8 @@ def test_rows_keep_the_schema(checkpoint, tmp_path):
       assert repr(name) in rows.problem(broken)
     for name, value in (("acc", 17), ("length", "long"), ("seed", -1), ("endings", [{}])):
       assert repr(name) in rows.problem(row | {name: value})
+    for name in ("doc", "budget", "mechanism"):
+      assert repr(name) in rows.problem(row | {name: {}})
 
 
 def test_more_contexts_than_seeds_keep_apart_are_refused(checkpoint, tmp_path):

@@ -14,12 +14,12 @@ from absl import flags as absl_flags
 import jax
 import pytest
 
-from tests import tiny_run
+from tests import synthetic_rows, tiny_run
 import tttjax as tt
 from tttjax import flags
 from tttjax import main as job
 from tttjax.experiment import config as run_config
-from tttjax.experiment import records
+from tttjax.experiment import records, tensorboard
 from tttjax.files import write_json
 from tttjax.rows import key_of
 from tttjax.session import Session
@@ -442,7 +442,17 @@ def test_tensorboard_gets_losses_and_accuracies(start, tmp_path):
   assert start(f"--workdir={workdir}", "--config.strategies=qttt", "--config.tensorboard=true") == 0
   (events,) = (workdir / "tensorboard").iterdir()
   data = events.read_bytes()
-  assert b"accuracy/bank_log/qttt/128/0" in data and b"loss/bank_log/qttt/128/0/1" in data
+  assert b"acc/bank_log/qttt/128/0" in data and b"loss/bank_log/qttt/128/0/1" in data
+
+
+def test_tensorboard_gets_the_primary_score_of_a_task_without_accuracy(tmp_path):
+  row = synthetic_rows.row(task="needles", metrics=["recall"], recall=0.5)
+  del row["acc"]
+  board = tensorboard.TensorBoard(tmp_path)
+  board.write([row])
+  board.close()
+  (events,) = (tmp_path / "tensorboard").iterdir()
+  assert b"recall/needles" in events.read_bytes()
 
 
 def test_missing_tensorboard_is_said_before_anything_is_loaded(start, monkeypatch, capfd):

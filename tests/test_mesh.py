@@ -141,7 +141,7 @@ def test_vmap_of_ttt_step_over_contexts_on_a_mesh(params):
   for i in range(2):
     context = CONTEXTS[i : i + 1]
     alone, _ = tt.prefill(ONE_DEVICE, params, context, capacity=caches[0].capacity)
-    state = tt.init_optimizer(TTT, plain)
+    state = tt.init_optimizer(plain)
     expected, _, expected_metrics = tt.ttt_step(
       ONE_DEVICE, params, plain, state, alone, context, starts[i], TTT
     )

@@ -101,7 +101,7 @@ def _run_steps(small, context, cfg, starts=_STARTS):
   _, model, params = small
   tokens, cache = context
   fast = tt.init_fast(model, params)
-  opt_state = tt.init_optimizer(cfg, fast)
+  opt_state = tt.init_optimizer(fast)
   history = []
   for start in starts:
     fast, opt_state, metrics = tt.ttt_step(
@@ -188,7 +188,7 @@ def test_an_invalid_start_under_tracing_is_not_ok_and_changes_nothing(small, con
   tokens, cache = context
   cfg = _config()
   fast = _random_fast(model, params)
-  opt_state = tt.init_optimizer(cfg, fast)
+  opt_state = tt.init_optimizer(fast)
   step = jax.jit(
     lambda start: tt.ttt_step(model, params, fast, opt_state, cache, tokens, start, cfg)
   )
@@ -206,7 +206,7 @@ def test_a_step_that_is_not_finite_changes_nothing(small, context, broken):
   tokens, cache = context
   cfg = _config()
   fast = _random_fast(model, params)
-  opt_state = tt.init_optimizer(cfg, fast)
+  opt_state = tt.init_optimizer(fast)
   if broken == "parameters":
     scale = params["final_norm"]["scale"].at[0].set(jnp.nan)
     params = params | {"final_norm": {"scale": scale}}

@@ -30,4 +30,4 @@ from tttjax.ttt.history import StepMetrics
 from tttjax.ttt.hyperparameters import TTTConfig
 from tttjax.ttt.weights import init_fast, merge, scaled_queries
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

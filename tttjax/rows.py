@@ -6,6 +6,8 @@ target, arguments, resps, filtered_resps, ...) and these of this project's own:
 
   which        model, task, strategy (canonical specs), seed, length, context, question: the key;
                family and options of the strategy, task_family and task_options of the task
+  what it saw  doc: key and sha256 of the context, its tokens and number of questions, the question,
+               its references, and where the evidence stands; target, the first reference
   how good     metrics, the names of the scores, the primary one first; each score under its name,
                0 to 1; chance, the primary score of guessing; slices to split tables by
   what it cost tokens, thinking_tokens (per sample), samples, flops, amortised_flops, phase_flops,
@@ -124,6 +126,14 @@ def _is_ending(value: Any) -> bool:
   )
 
 
+def _object(**fields: Callable[[Any], bool]) -> Callable[[Any], bool]:
+  """An object with at least these fields."""
+  return lambda value: (
+    isinstance(value, dict)
+    and all(name in value and fits(value[name]) for name, fits in fields.items())
+  )
+
+
 def _maybe(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
   return lambda value: value is None or fits(value)
 
@@ -136,8 +146,17 @@ _TEXT = _is_text, "text"
 _COUNT = _is_count, "a whole number of at least 0"
 _AMOUNT = _is_amount, "a number of at least 0"
 _TEXTS = _is_texts, "an object of texts"
-_OBJECT = (lambda value: isinstance(value, dict)), "an object"
-_MAYBE_OBJECT = _maybe(_OBJECT[0]), "an object or null"
+_DOC = _object(context_sha256=_is_text, context_tokens=_is_count, questions=_maybe(_is_count))
+_BUDGET = _object(
+  steps=_is_count,
+  span=_is_count,
+  learning_rate=_is_amount,
+  thinking_tokens=_is_count,
+  samples=_is_count,
+  flops=_is_count,
+)
+_MECHANISM = _object(during=_is_text)
+_ADAPTATION = _object(loss=lambda value: isinstance(value, list), start=_list_of(_is_count))
 _MAYBE_TEXT = _maybe(_is_text), "text or null"
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -152,7 +171,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "options": _TEXTS,
   "task_family": _TEXT,
   "task_options": _TEXTS,
-  "doc": _OBJECT,
+  "doc": (_DOC, "an object with context_sha256, context_tokens and questions"),
   "target": _TEXT,
   "resps": (_list_of(_list_of(_is_text), 1), "a list of lists of texts"),
   "filtered_resps": (_list_of(_is_text, 1), "a list of texts"),
@@ -168,9 +187,9 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "phase_flops": (_is_amounts, "an object of numbers"),
   "seconds": (_is_amounts, "an object of numbers"),
   "compiled": (lambda value: isinstance(value, bool), "true or false"),
-  "budget": _MAYBE_OBJECT,
-  "mechanism": _MAYBE_OBJECT,
-  "adaptation": _MAYBE_OBJECT,
+  "budget": (_maybe(_BUDGET), "null, or an object of numbers: steps, span, learning_rate, ..."),
+  "mechanism": (_maybe(_MECHANISM), "null, or an object that says during what"),
+  "adaptation": (_maybe(_ADAPTATION), "null, or an object of lists: loss, start"),
   "error": _MAYBE_TEXT,
   "fallback": _MAYBE_TEXT,
 }
@@ -181,7 +200,9 @@ def _upgraded(row: Any) -> Any:
   if not isinstance(row, dict) or "family" in row:
     return row
   later: Row = {"chance": None, "slices": {}, "endings": []}
+  if isinstance(row.get("doc"), dict):
+    later["doc"] = {"questions": None, **row["doc"]}
   for prefix, name in (("", "strategy"), ("task_", "task")):
     if _is_text(row.get(name)):
       later[f"{prefix}family"], later[f"{prefix}options"] = spec.taken_apart(row[name])
-  return {**later, **row}
+  return {**row, **later}

@@ -6,9 +6,10 @@ from flax import struct
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 from tttjax.attention.caches import PrefixCache, SuffixCache
-from tttjax.checks import is_concrete
+from tttjax.checks import check_number, is_concrete
 from tttjax.decode import thinking_budget
 from tttjax.decode.generation import Generation
 from tttjax.decode.sampling_config import Sampling, SamplingConfig
@@ -101,6 +102,7 @@ def beam_search(
       f"SamplingConfig.temperature is {sampling.temperature} but beam search does not sample:"
       " set it to 0"
     )
+  check_number("length_penalty", length_penalty, -np.inf)
   check_fast(model, fast)
   sampling.check_vocabulary(model.config.vocab_size)
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)

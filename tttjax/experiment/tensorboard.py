@@ -1,9 +1,9 @@
-"""Metrics for TensorBoard, by tensorboardX: the losses of adaptations and the accuracy of cells."""
+"""Metrics for TensorBoard, by tensorboardX: the losses of adaptations and the scores of cells."""
 
 import pathlib
 
 from tttjax.errors import UserError
-from tttjax.rows import Row
+from tttjax.rows import Row, primary
 
 
 def check() -> None:
@@ -18,11 +18,11 @@ class TensorBoard:
     self._writer = _library().SummaryWriter(str(directory / "tensorboard"))
 
   def write(self, rows: list[Row]) -> None:
-    """Rows of one strategy on one context: their accuracy, and each step's loss."""
+    """Rows of one strategy on one context: their primary score, and each step's loss."""
     first = rows[0]
     cell = f"{first['task']}/{first['strategy']}/{first['length']}/{first['seed']}"
-    mean = sum(row["acc"] for row in rows) / len(rows)
-    self._writer.add_scalar(f"accuracy/{cell}", mean, first["context"])
+    mean = sum(map(primary, rows)) / len(rows)
+    self._writer.add_scalar(f"{first['metrics'][0]}/{cell}", mean, first["context"])
     for step, loss in enumerate((first["adaptation"] or {"loss": ()})["loss"]):
       if loss is not None:
         self._writer.add_scalar(f"loss/{cell}/{first['context']}", loss, step)

@@ -81,7 +81,7 @@ class Work:
         self._checkpoint.tokenizer, texts.end, texts.forced_stop, texts.opener
       )
     except UserError as error:
-      raise UserError(f"config.{error}") from None
+      raise UserError(f"config.thinking.{error}") from None
 
   def places(self) -> Iterator[Place]:
     """All contexts: tasks outermost, then lengths, seeds, contexts."""

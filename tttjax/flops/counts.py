@@ -28,7 +28,7 @@ def _exact(minimum: int, **counts: int) -> list[int]:
   """The counts as Python integers, which never overflow as NumPy's do, each >= `minimum`."""
   for name, value in counts.items():
     if value < minimum:
-      raise UserError(f"flops: {name}={value} must be at least {minimum}.")
+      raise UserError(f"{name}={value} must be at least {minimum}")
   return [operator.index(value) for value in counts.values()]
 
 
@@ -151,8 +151,8 @@ def ttt_step(
   last_start = context - span - 1
   if last_start < 0:
     raise UserError(
-      f"flops: span={span} inputs and their targets need a context of at least {span + 1} tokens,"
-      f" not {context}; use a smaller ttt.span."
+      f"span={span} inputs and their targets need a context of at least {span + 1} tokens,"
+      f" not {context}; use a smaller span"
     )
   if start is None:
     # A step's count is linear in its start, so the mean over uniform starts is that of the ends.
@@ -161,8 +161,8 @@ def ttt_step(
   start = operator.index(start)
   if not 0 <= start <= last_start:
     raise UserError(
-      f"flops: start={start} of a span of {span} in a context of {context} tokens must be in"
-      f" 0..{last_start}."
+      f"start={start} of a span of {span} in a context of {context} tokens must be in"
+      f" 0..{last_start}"
     )
 
   attention = 5 * terms.causal_pairs(start, span)
@@ -188,7 +188,7 @@ def adapt(
   if starts is None:
     return steps * ttt_step(config, context, span, span_kv=span_kv)
   if len(starts) != steps:
-    raise UserError(f"flops: {len(starts)} starts for {steps} steps; give one start per step.")
+    raise UserError(f"{len(starts)} starts for {steps} steps; give one start per step")
   return sum(ttt_step(config, context, span, start, span_kv) for start in starts)
 
 

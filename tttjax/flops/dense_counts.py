@@ -1,8 +1,8 @@
 """The same phases as a backend executes them: every query row times every key slot it reads.
 
-`slots` is what a row is multiplied with, masked or not: the capacity with the dense backend, blocks
-read x block size with the chunked one. Each count equals `executed_flops` of the phase exactly;
-rows include padding.
+`slots` is what a row is multiplied with, masked or not: the capacity with dense attention, blocks
+read x block size with the portable backend. Each count equals `executed_flops` of the phase
+exactly; rows include padding.
 """
 
 from tttjax.flops import terms
@@ -39,7 +39,7 @@ def dense_ttt_step(
     span_kv: with "recomputed" each row also meets the span's own k keys, by plain autodiff:
       scores and values forward, dp, dq, dk, dv backward.
     recompute_scores: whether the backward pass over the cache computes the scores again, as the
-      cached backend's does; False is plain autodiff.
+      portable backend's does; False is plain autodiff.
 
   Raises:
     UserError: span_kv is unknown.

@@ -12,6 +12,8 @@ import jax
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from tttjax.errors import UserError
+
 # What these compute is not in the jaxpr as dot_general; leaving them out would be silently wrong.
 _OPAQUE = (
   "pallas_call",
@@ -39,7 +41,7 @@ def executed_flops(fn: Callable, *args: Any, while_trips: int | Sequence[int] | 
       before those inside it.
 
   Raises:
-    ValueError: while_trips is missing or has the wrong length, or the function calls a kernel whose
+    UserError: while_trips is missing or has the wrong length, or the function calls a kernel whose
       products cannot be seen (use a backend written in JAX).
   """
   closed = jax.make_jaxpr(fn)(*args)
@@ -49,7 +51,7 @@ def executed_flops(fn: Callable, *args: Any, while_trips: int | Sequence[int] | 
   trips = iter(while_trips)
   total = _jaxpr_flops(live, trips)
   if unused := len(list(trips)):
-    raise ValueError(f"executed_flops: {unused} of while_trips={tuple(while_trips)} left over.")
+    raise UserError(f"executed_flops: {unused} of while_trips={tuple(while_trips)} left over")
   return total
 
 
@@ -64,9 +66,9 @@ def _equation_flops(eqn: core.JaxprEqn, trips: Iterator[int | None]) -> int:
     lhs = eqn.invars[0].aval.shape
     return 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(lhs[axis] for axis in contracted)
   if name in _OPAQUE:
-    raise ValueError(
+    raise UserError(
       f"executed_flops: the products inside {name} are not in the jaxpr; count the function with"
-      " an attention backend written in JAX."
+      " an attention backend written in JAX"
     )
   if name == "while":
     return _while_flops(params, trips)
@@ -89,9 +91,9 @@ def _while_flops(params: dict[str, Any], trips: Iterator[int | None]) -> int:
     return 0  # loops of random bits and the like, which need no trip count
   count = next(trips, None)
   if count is None:
-    raise ValueError(
+    raise UserError(
       "executed_flops: a while loop with dot products runs an unknown number of times; give its"
-      " count in while_trips."
+      " count in while_trips"
     )
   return (count + 1) * _jaxpr_flops(condition, trips) + count * _jaxpr_flops(body, trips)
 

@@ -61,7 +61,7 @@ def match_thinking_tokens(
     UserError: a count is out of range or the span does not fit the context.
   """
   if samples < 1:
-    raise UserError(f"flops: samples={samples} must be at least 1.")
+    raise UserError(f"samples={samples} must be at least 1")
   budget = qttt(config, context, prompt_tokens, span, steps, answer_tokens, span_kv=span_kv)
   return largest_within(
     budget,

@@ -50,7 +50,7 @@ def forward(config: DecoderConfig, rows: int, pairs: int, logit_rows: int, delta
 def step_linear(config: DecoderConfig, span: int, span_kv: str) -> int:
   """A query-only step's products with weights, for `span` inputs; `ttt_step` lists them."""
   if span_kv not in ("frozen", "recomputed"):
-    raise UserError(f"flops: span_kv={span_kv!r} is unknown; use 'frozen' or 'recomputed'.")
+    raise UserError(f"span_kv={span_kv!r} is unknown; use 'frozen' or 'recomputed'")
   forward_and_dx = 2 * (2 * query_row(config) + output_mlp_row(config) + logits_row(config))
   if span_kv == "recomputed":
     forward_and_dx += 2 * key_value_row(config)

@@ -1,9 +1,10 @@
 """The paper's mechanism, measured from the cache without a [T, T] matrix.
 
-statistics.py   attention mass, retrieval margin and lead of the evidence
-theory.py       what these must reach, and what dilution leaves of them
-query_step.py   Lemma 3.2: what one small step on a query gains
-held_out.py     the loss of spans that were not trained on
+evidence_attention.py   attention mass, retrieval margin and lead of the evidence
+theory.py               what these must reach, and what dilution leaves of them
+query_step.py           Lemma 3.2: what one small step on a query gains
+held_out.py             the loss of spans that were not trained on
+probe.py                suffix attention that keeps the evidence apart, which the first needs
 """
 
 from tttjax.mechanism.evidence_attention import (

@@ -203,7 +203,8 @@ class Decoder(nn.Module):
     dtype: dtype of parameters and activations; norms, softmax, RoPE and Delta are float32.
     mesh: static and hashable; None on one device and inside a caller's shard_map (which needs
       check_vma=False).
-    unroll: unroll the scan over layers, for debugging; the parameters are the same.
+    unroll: unroll the scan over layers, which a model of a few small layers trains faster with; the
+      parameters are the same.
     rope: False switches the rotary embedding off, on queries and keys (paper, Table 3). A cache
       belongs to the model that made it: prefill again with `model.clone(rope=False)`.
   """

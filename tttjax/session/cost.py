@@ -15,7 +15,7 @@ class Phase:
   """One phase's cost on one context, all of its questions together.
 
   Attributes:
-    name: 'prefill', 'adapt' or 'generate'.
+    name: 'prefill', 'adapt', 'generate' or 'score'.
     seconds: wall clock until the result was ready.
     compiled: whether a program was compiled in that time, which makes it no measurement.
     shared_flops: model FLOPs done once for all questions.

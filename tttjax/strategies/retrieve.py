@@ -57,6 +57,7 @@ class Retrieve(Answering):
   def allowance(self, budget: Budget) -> Allowance:
     lengths = budget.lengths
     span = lengths.fitting_span(self.span or budget.ttt.span)
+    # The task's head is read too: tens of tokens, which are not known before the example is.
     read = min(self.count * (span + 1), lengths.context)
     answering = flops.decode(lengths.architecture, read, lengths.prompt, lengths.answer, False)
     return Allowance(answering, dataclasses.replace(budget.still(), span=span), prefills=2)

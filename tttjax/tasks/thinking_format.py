@@ -44,7 +44,6 @@ def format_of(tokenizer, end: str = "", forced_stop: str = "", opener: str = "")
   thinking = ThinkingFormat(end or own.end, forced_stop or own.forced_stop, opener or own.opener)
   if thinking.forced_stop.count(thinking.end) != 1:
     raise UserError(
-      f"thinking.forced_stop {thinking.forced_stop!r} must hold the end marker {thinking.end!r}"
-      " once"
+      f"forced_stop {thinking.forced_stop!r} must hold the end marker {thinking.end!r} once"
     )
   return thinking

@@ -37,9 +37,9 @@ def optimizer(cfg: TTTConfig) -> optax.GradientTransformationExtraArgs:
   )
 
 
-def init_optimizer(cfg: TTTConfig, fast) -> optax.OptState:
+def init_optimizer(fast) -> optax.OptState:
   """Optimizer state of the fast weights: two float32 moments and the step counts."""
-  return optimizer(cfg.traced()).init(fast)
+  return optimizer(TTTConfig()).init(fast)
 
 
 def guarded_update(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from tttjax.attention.caches import PrefixCache
-from tttjax.checks import crop, pad_to
+from tttjax.checks import check_number, crop, pad_to
 from tttjax.decode.prefilling import prefill
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import check_fast
@@ -65,6 +65,7 @@ def adapt(
   fast: Params | None = None,
   opt_state: optax.OptState | None = None,
   first_step: int = 0,
+  last_step: int | None = None,
 ) -> tuple[Params, optax.OptState, StepMetrics]:
   """All N steps of Algorithm 1 in one jitted loop, in place inside it; the caller's arrays stay.
 
@@ -76,23 +77,30 @@ def adapt(
     cfg: hyperparameters; the number of steps is traced.
     starts: int [N], fixes the spans instead; then N is its length and cfg.steps is not used
       except by a schedule.
-    fast, opt_state, first_step: continue an earlier call that ended before `first_step`.
+    fast, opt_state, first_step: continue an earlier call, of the same key, cfg and starts, that
+      ended before `first_step`.
+    last_step: end before this step, of the N; None takes them all.
 
   Returns:
-    Fast weights, optimizer state and the history: StepMetrics of arrays [N].
+    Fast weights, optimizer state and the history: StepMetrics of arrays [steps taken].
 
   Raises:
-    UserError: a span longer than the context, starts outside it, ids outside the vocabulary.
+    UserError: a span longer than the context, starts outside it, ids outside the vocabulary, steps
+      that are not among the N.
   """
   tokens = check_context(model, cache, tokens, cfg.span)
   check_fast(model, fast, finite=False)
-  steps = cfg.steps
   if starts is not None:
     starts = check_starts(cache, starts, cfg.span)
-    steps = starts.shape[0]
-    starts = pad_to(starts[None], room_for(steps))[0]
+  number = cfg.steps if starts is None else starts.shape[0]
+  last_step = number if last_step is None else last_step
+  check_number("last_step", last_step, 0, number, whole=True)
+  check_number("first_step", first_step, 0, last_step, whole=True)
+  steps = last_step - first_step
+  if starts is not None:
+    starts = pad_to(starts[None, first_step:last_step], room_for(steps))[0]
   fast = init_fast(model, params) if fast is None else fast
-  opt_state = init_optimizer(cfg, fast) if opt_state is None else opt_state
+  opt_state = init_optimizer(fast) if opt_state is None else opt_state
   fast, opt_state, history = _adapt(
     model,
     room_for(steps),
