@@ -1,7 +1,6 @@
 """Parameters -> a checkpoint directory in Hugging Face's layout, which transformers loads."""
 
 from collections.abc import Iterator
-import json
 import os
 import pathlib
 import shutil
@@ -25,7 +24,7 @@ from tttjax.checkpoint.safetensors_index import INDEX_FILE, SINGLE_FILE
 from tttjax.checkpoint.stored_tensor import DTYPES, format_code
 from tttjax.checkpoint.tokenizers import load_tokenizer, write_tokenizer
 from tttjax.errors import UserError
-from tttjax.files import user_path
+from tttjax.files import user_path, write_json
 from tttjax.models import tensor_layout
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.decoder_config import DecoderConfig
@@ -106,7 +105,7 @@ def export(
   try:
     if writes:
       temporary.mkdir(parents=True)
-      _write_json(temporary / "config.json", config_json)
+      write_json(temporary / "config.json", config_json)
       if source is not None:
         _copy_tokenizer(source, temporary)
     _write_weights(temporary if writes else None, code, model.config, params, fast)
@@ -207,7 +206,7 @@ def _write_weights(
       _num_bytes(shape, DTYPES[code].itemsize) for shard in shards for shape in shard.values()
     )
     weight_map = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
-    _write_json(
+    write_json(
       directory / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map}
     )
 
@@ -276,7 +275,3 @@ def _to_host(x: jax.Array) -> np.ndarray:
   if getattr(x, "is_fully_addressable", True):
     return np.asarray(x)
   return np.asarray(multihost_utils.process_allgather(x, tiled=True))
-
-
-def _write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-  path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from tttjax.checkpoint.gguf_header import read_header
 from tttjax.checkpoint.gguf_tokenizer import build_gguf_tokenizer
 from tttjax.checkpoint.paths import checkpoint_path
 from tttjax.errors import UserError
+from tttjax.files import write_json
 from tttjax.lazy_imports import transformers_library
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
@@ -39,6 +40,12 @@ def load_tokenizer(path):
   return tokenizer
 
 
+def encode(tokenizer, text: str) -> tuple[int, ...]:
+  """Token ids of a text that carries its own special tokens."""
+  # Not verbose: that a text exceeds the tokenizer's model_max_length is said elsewhere.
+  return tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
 def write_tokenizer(directory: pathlib.Path, tokenizer) -> None:
   """Writes tokenizer.json and a tokenizer_config.json that transformers 4 and 5 both read."""
   tokenizer.save_pretrained(directory)
@@ -49,7 +56,7 @@ def write_tokenizer(directory: pathlib.Path, tokenizer) -> None:
     "tokenizer_class": "PreTrainedTokenizerFast",
     "chat_template": tokenizer.chat_template,
   }
-  path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+  write_json(path, values)
 
 
 def _of_directory(path: pathlib.Path):

@@ -10,6 +10,7 @@ import numpy as np
 
 from tttjax.attention.caches import round_capacity
 from tttjax.checkpoint import Checkpoint
+from tttjax.checkpoint.tokenizers import encode
 from tttjax.decode.end_markers import TextMarker, text_marker
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
@@ -152,8 +153,8 @@ class Work:
     task = plan.tasks[place.task]
     questions = example.questions[: plan.config.questions]
     example = dataclasses.replace(example, questions=questions)
-    ids = lambda texts: tuple(self._encode(text) for text in texts)
-    tokens = self._encode(example.context)
+    ids = lambda texts: tuple(encode(self._checkpoint.tokenizer, text) for text in texts)
+    (tokens,) = ids([example.context])
     most = plan.config.sampling.max_new_tokens or max(q.max_new_tokens for q in questions)
     answers = ids(q.references[0] for q in questions)
     if (longest := max(map(len, answers))) > most:
@@ -172,11 +173,6 @@ class Work:
       extract=task.extract,
       decoding=self._decoding(most),
     )
-
-  def _encode(self, text: str) -> tuple[int, ...]:
-    # Not verbose: that a text exceeds the tokenizer's model_max_length is said elsewhere.
-    encoded = self._checkpoint.tokenizer(text, add_special_tokens=False, verbose=False)
-    return tuple(encoded["input_ids"])
 
   def _lengths(self, case: Case, key: jax.Array | None) -> Lengths:
     starts = None
@@ -237,7 +233,7 @@ class Work:
       top_p=config.thinking.top_p,
       stop_ids=checkpoint.stop_ids,
       end_think=self._end_marker,
-      forced_stop_ids=self._encode(self._thinking.forced_stop),
+      forced_stop_ids=encode(checkpoint.tokenizer, self._thinking.forced_stop),
     )
     return Decoding(answer, thinking, checkpoint.config.max_positions, config.mechanism)
 

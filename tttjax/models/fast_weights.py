@@ -71,14 +71,15 @@ def check_fast(model: Decoder, fast: Params | None, finite: bool = True) -> None
         f"the fast weights' {path} is {dtype} {list(shape)} but this model's is float32"
         f" {list(declared[path])}; {remedy}"
       )
-    if finite and is_concrete(leaf) and not _finite(leaf):
+    if finite and is_concrete(leaf) and not is_finite(leaf):
       raise UserError(
         f"the fast weights' {path} is not finite (NaN or infinity): adapt again with a lower"
         " learning rate, or give None"
       )
 
 
-def _finite(x: jax.Array | np.ndarray) -> bool:
+def is_finite(x: jax.Array | np.ndarray) -> bool:
+  """Whether an array holds neither NaN nor infinity."""
   if isinstance(x, np.ndarray):
     return bool(np.isfinite(x).all())  # nothing compiles
   with jax.ensure_compile_time_eval():  # also where a caller's jit closes over the weights

@@ -1,12 +1,12 @@
 """Writes a self-trained model as a checkpoint directory in Hugging Face's layout."""
 
-import json
 import pathlib
 import shutil
 import tempfile
 
 from tttjax.checkpoint.hf_export import export
 from tttjax.checkpoint.tokenizers import write_tokenizer
+from tttjax.files import write_json
 from tttjax.models.decoder import Decoder
 
 
@@ -20,15 +20,11 @@ def write_checkpoint(directory, model: Decoder, params, tokenizer) -> None:
   with tempfile.TemporaryDirectory() as scratch:
     source = pathlib.Path(scratch)
     write_tokenizer(source, tokenizer)
-    _write_json(source / "config.json", ids)  # The ids are all that export reads of it.
-    _write_json(
+    write_json(source / "config.json", ids)  # The ids are all that export reads of it.
+    write_json(
       source / "generation_config.json",
       {**ids, "do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20},
     )
     if directory.exists():
       shutil.rmtree(directory)
     export(directory, model, params, source=source)
-
-
-def _write_json(path: pathlib.Path, values) -> None:
-  path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

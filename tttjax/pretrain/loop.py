@@ -1,7 +1,6 @@
 """The training loop: stages, checkpoints, the curve, held-out accuracy."""
 
 import dataclasses
-import json
 import pathlib
 import sys
 import time
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from tttjax.embedded.vocabulary import VOCAB_SIZE, build_tokenizer
 from tttjax.errors import UserError
+from tttjax.files import write_json
 from tttjax.models.decoder import Decoder, init_params
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.pretrain import curve, evaluate, train
@@ -203,6 +203,4 @@ class Run:
 
 def write_config(config, workdir: pathlib.Path):
   workdir.mkdir(parents=True, exist_ok=True)
-  (workdir / "config.json").write_text(
-    json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8"
-  )
+  write_json(workdir / "config.json", config.to_dict())

@@ -15,6 +15,7 @@ import numpy as np
 from tttjax import flops
 from tttjax.attention.caches import round_capacity
 from tttjax.checkpoint import Checkpoint, from_pretrained, open_checkpoint
+from tttjax.checkpoint.tokenizers import encode
 from tttjax.decode.beams import beam_search
 from tttjax.decode.end_markers import TextMarker
 from tttjax.decode.generation import Generation, generate
@@ -23,7 +24,7 @@ from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.decode.scoring import score
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
-from tttjax.models.fast_weights import has_delta
+from tttjax.models.fast_weights import has_delta, is_finite
 from tttjax.rows import CLOSED, FORCED, LIMIT, STOP
 from tttjax.session import measuring
 from tttjax.session.batches import padded
@@ -74,8 +75,7 @@ class Session:
 
   def encode(self, text: str) -> tuple[int, ...]:
     """Token ids of a text that carries its own special tokens."""
-    # Not verbose: that a text exceeds the tokenizer's model_max_length is said elsewhere.
-    return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return encode(self.tokenizer, text)
 
   def _ids(self, value: str | Ids) -> tuple[int, ...]:
     return self.encode(value) if isinstance(value, str) else tuple(map(int, np.ravel(value)))
@@ -326,11 +326,6 @@ def _not_finite(history, weights: Params) -> str | None:
       f"step {bad[0] + 1} of {history.ok.size} was not finite (loss {history.loss[bad[0]]}):"
       f" {answered}"
     )
-  if not _all_finite(weights):
+  if not all(map(is_finite, jax.tree.leaves(weights))):
     return f"the weights after step {history.ok.size} were not finite: {answered}"
   return None
-
-
-@jax.jit
-def _all_finite(tree: Params) -> jax.Array:
-  return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))

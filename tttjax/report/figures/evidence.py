@@ -29,6 +29,18 @@ _PANELS = {
   "heldout_change": "held-out loss, after − before (nats)",
   "reference_logprob": "log-probability of the answer, gain (nats)",
 }
+_MEANINGS = {
+  "mass": "Mass: their share of the attention.",
+  "margin": "Margin: the logarithm of their weight against that of all other tokens; above the"
+  " dotted line they hold more than half of the mass, at any length.",
+  "lead": "Lead: how far the evidence is ahead of the strongest single distractor; the grey curves"
+  " are the lead that guarantees a mass of 0.5 and 0.9, which grows with the logarithm of the"
+  " length.",
+  "heldout_change": "Held-out loss: prediction of spans that were not trained on; below the line"
+  " adaptation helped.",
+  "reference_logprob": "Log-probability: that of the whole reference answer, against what reads and"
+  " answers at once.",
+}
 _EPSILONS = (0.5, 0.1)
 
 
@@ -74,14 +86,9 @@ def mechanism(cells: Sequence[Cell], path: pathlib.Path, scheme: Scheme) -> Figu
     "What the attention does",
     "On the tokens that the answer is read from, means over layers and heads, while the"
     " reference answer is predicted; of strategies that think, while they write their thoughts"
-    " and answer, which is another text and not to be compared number by number. Mass: their"
-    " share of the attention. Margin: the logarithm of their weight against that of all other"
-    " tokens; above the dotted line they hold more than half of the mass, at any length. Lead:"
-    " how far the evidence is ahead of the strongest single distractor; the grey curves are"
-    " the lead that guarantees a mass of 0.5 and 0.9, which grows with the logarithm of the"
-    " length. Held-out loss: prediction of spans that were not trained on; below the line"
-    " adaptation helped. Log-probability: that of the whole reference answer, against what reads"
-    " and answers at once. Bars: one standard error, clustered by context.",
+    " and answer, which is another text and not to be compared number by number. "
+    + " ".join(_MEANINGS[name] for name in panels)
+    + " Bars: one standard error, clustered by context.",
   )
 
 
