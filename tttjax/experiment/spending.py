@@ -68,7 +68,13 @@ def allowances(plan: Plan, budget: Budget) -> dict[str, Allowance]:
 def _check_positions(plan: Plan, lengths: Lengths, name: str, allowed: Allowance) -> None:
   limit = lengths.architecture.max_positions
   longest = max(lengths.context, lengths.other)
-  context = max(longest, getattr(plan.strategies[name], "stretch", 0))
+  stretch = getattr(plan.strategies[name], "stretch", 0)
+  if 0 < stretch < longest:
+    raise UserError(
+      f"config.strategies: {name}: stretch={stretch} is shorter than a context of {longest} tokens;"
+      " stretch to at least that"
+    )
+  context = max(longest, stretch)
   after = lengths.prompt + lengths.answer
   if context + after > limit:
     raise UserError(

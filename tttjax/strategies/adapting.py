@@ -168,7 +168,6 @@ class Sharing(Adapting):
       samples: thoughts or beams.
       cost: (thinking tokens of each, whether there is a Delta) -> model FLOPs of all of them.
     """
-    self.check_stretch(budget)
     ttt = self.first_steps(budget)
     adapting = budget.lengths.adapt_flops(ttt, ttt.steps) if ttt.steps else 0
     whole = lambda tokens: adapting + cost(tokens, ttt.steps > 0)

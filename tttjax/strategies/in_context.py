@@ -22,7 +22,6 @@ class InContext(Reading):
   )
 
   def allowance(self, budget: Budget) -> Allowance:
-    self.check_stretch(budget)
     return Allowance(budget.lengths.answer_flops(delta=False), budget.still())
 
   def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:

@@ -39,7 +39,6 @@ class LogTemperature(Reading):
       raise UserError(f"trained={self.trained} must be at least 2 tokens")
 
   def allowance(self, budget: Budget) -> Allowance:
-    self.check_stretch(budget)
     return Allowance(budget.lengths.answer_flops(delta=False), budget.still())
 
   def __call__(self, session: Session, case: Case, allowance: Allowance, key: jax.Array) -> Result:

@@ -26,7 +26,6 @@ class QTTT(Adapting):
   compared_with: ClassVar[tuple[str, ...]] = ("qttt_other_context", "thinking")
 
   def allowance(self, budget: Budget) -> Allowance:
-    self.check_stretch(budget)
     ttt = self.matched(budget)
     adapting = budget.lengths.adapt_flops(ttt, ttt.steps)
     spent = adapting + budget.lengths.answer_flops(delta=True)

@@ -31,7 +31,6 @@ class QTTTOtherContext(Adapting):
   )
 
   def allowance(self, budget: Budget) -> Allowance:
-    self.check_stretch(budget)
     ttt = self.matched(budget)
     # The steps of qTTT, at what they cost on the other context.
     lengths = dataclasses.replace(budget.lengths, context=budget.lengths.other)

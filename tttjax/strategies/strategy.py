@@ -283,12 +283,3 @@ class Reading(Answering):
     " Distances grow, the number of competitors does not; if accuracy stays, it is competition, not"
     " distance, that hurts.",
   )
-
-  def check_stretch(self, budget: Budget) -> None:
-    """Raises UserError where the context is longer than what it is stretched to."""
-    longest = max(budget.lengths.context, budget.lengths.other)
-    if 0 < self.stretch < longest:
-      raise UserError(
-        f"stretch={self.stretch} is shorter than a context of {longest} tokens; stretch to at"
-        " least that"
-      )

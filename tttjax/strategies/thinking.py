@@ -36,7 +36,6 @@ class Thinking(Reading):
       raise UserError(f"tokens={self.tokens} must be at least 1")
 
   def allowance(self, budget: Budget) -> Allowance:
-    self.check_stretch(budget)
     tokens, lengths = self.tokens or budget.thinking_tokens, budget.lengths
     spent = flops.thinking(*lengths.shape, tokens, lengths.answer)
     return Allowance(spent, budget.still(), tokens)
