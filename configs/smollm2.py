@@ -51,7 +51,7 @@ def get_config(part: str = "study"):
   config.ttt.span = 32
   config.ttt.learning_rate = 3e-4
   if part == "rates":
-    config.seeds, config.lengths, config.contexts = (0,), (1024,), (24,)
+    config.seeds, config.lengths, config.contexts = (0,), (1024,), (12,)
   if part == "thinking":
     config.lengths, config.contexts = (512, 1024, 2048), (24,)
   if part == "shortest":
