@@ -9,8 +9,9 @@ python -m tttjax.main --config=configs/smollm2.py --config.smoke=True   # three 
 
 Eight values of seven digits at random depths of English prose, asked for one by one: 60 contexts of
 8 questions up to 2,048 tokens and 24 at 4,096, the same needles at every length. The rate was
-chosen on seed 0 (:rates); these are contexts of seed 1. A run may be stopped at any time and goes
-on where it was: the lengths come one after another, so that a part of it is a study of its own.
+chosen on seed 0 (:rates, docs/real_model/README.md); these are contexts of seed 1. A run may be
+stopped at any time and goes on where it was: the lengths come one after another, so that a part of
+it is a study of its own.
 """
 
 from tttjax.errors import UserError
@@ -49,7 +50,7 @@ def get_config(part: str = "study"):
   config.strategies = _STRATEGIES[part]
   config.ttt.steps = 32
   config.ttt.span = 32
-  config.ttt.learning_rate = 3e-4
+  config.ttt.learning_rate = 1e-4
   if part == "rates":
     config.seeds, config.lengths, config.contexts = (0,), (1024,), (12,)
   if part == "thinking":
