@@ -133,7 +133,7 @@ def test_vmap_of_ttt_step_over_contexts_on_a_mesh(params):
   caches = [tt.prefill(model, placed, CONTEXTS[i : i + 1])[0] for i in range(2)]
   cache = jax.tree.map(lambda *x: jnp.stack(x), *caches)
   fast = jax.tree.map(lambda x: jnp.stack([x, x]), tt.init_fast(model, placed))
-  opt_state = jax.vmap(functools.partial(tt.init_optimizer, TTT))(fast)
+  opt_state = jax.vmap(tt.init_optimizer)(fast)
   step = lambda *each: tt.ttt_step(model, placed, *each, TTT)
   fast, _, metrics = jax.vmap(step)(fast, opt_state, cache, CONTEXTS[:, None], starts)
   assert {shard.data.shape for shard in delta(fast).addressable_shards} == {(2, 1, 32, 2, 8)}
