@@ -337,3 +337,12 @@ def test_ragged_lists(case, rejects):
   sampling = tt.SamplingConfig()
   rejects(words, lambda: tt.generate(model, params, None, cache, ragged, _KEY, sampling))
   rejects("must hold numbers", lambda: tt.prefill(model, params, [["a", "b"]]))
+
+
+@pytest.mark.parametrize("every", [0, -1, 2.5])
+def test_a_stream_that_would_never_go_on(case, rejects, every):
+  model, params, tokens, cache = case
+  run = lambda: next(
+    tt.stream(model, params, None, cache, tokens[:, :3], _KEY, tt.SamplingConfig(), every=every)
+  )
+  rejects("every must be", run)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.attention.caches import PrefixCache, SuffixCache
+from tttjax.checks import check_number
 from tttjax.decode import thinking_budget
 from tttjax.decode.sampling import choose, log_probability
 from tttjax.decode.sampling_config import Sampling, SamplingConfig
@@ -105,7 +106,12 @@ def stream(
   prompt_lengths: jax.Array | None = None,
   every: int = 8,
 ) -> Iterator[Generation]:
-  """As `generate`, yielding everything so far after each `every` tokens; the last is the whole."""
+  """As `generate`, yielding everything so far after each `every` tokens; the last is the whole.
+
+  Raises:
+    UserError: as `generate`; `every` is no whole number of at least 1.
+  """
+  check_number("every", every, 1, whole=True)
   check_fast(model, fast)
   sampling.check_vocabulary(model.config.vocab_size)
   prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
