@@ -241,7 +241,7 @@ def test_adaptation_executes_dense_count(backend, span_kv, family):
   model = _model(backend, **family)
   params, fast = _weights(model)
   cfg = TTTConfig(span=11, steps=5, span_kv=span_kv)
-  opt_state = jax.eval_shape(lambda fast: init_optimizer(fast), fast)
+  opt_state = jax.eval_shape(init_optimizer, fast)
   dense_step = flops.dense_ttt_step(
     model.config, 11, CAPACITY, span_kv, recompute_scores=backend == "cached"
   )

@@ -84,7 +84,7 @@ def programs(model: tt.Decoder) -> dict:
   cfg = tt.TTTConfig(steps=STEPS)
   opt_state = jax.tree.map(
     lambda x: delta if x.shape == delta.shape else abstract(x.shape, x.dtype),
-    jax.eval_shape(lambda fast: tt.init_optimizer(fast), fast),
+    jax.eval_shape(tt.init_optimizer, fast),
   )
   key = abstract((), jax.random.key(0).dtype)
   sampling = tt.SamplingConfig(max_new_tokens=NEW_TOKENS)

@@ -6,8 +6,8 @@ from importlib import metadata
 def flags(devices: int) -> dict[str, str]:
   """So many forced CPU devices, and quick compiles, which are most of the suite's time.
 
-  They take a quarter of the time without LLVM's optimising and XLA's newer emitters of fusions, and
-  the tests' small programs run as fast.
+  Without LLVM's optimising and XLA's newer emitters of fusions they took a quarter of the time in
+  tests/test_strategies.py. What computes much, as a real model does, runs slower.
   """
   chosen = {
     "xla_force_host_platform_device_count": str(devices),
