@@ -30,20 +30,32 @@ def _loss(model, params, fast, case):
   return (tt.score(model, params, fast, case[1], case[2], _LENGTHS) * case[3]).sum()
 
 
-@pytest.fixture(scope="module")
-def expected(small, case):
-  """The gradient of `_loss` in every weight, as params: float64, the context's K and V constant."""
-  hf = reference.cast(small[0], torch.float64).requires_grad_(True)
+def _hf_loss(hf, case, caches):
+  """`_loss` of a transformers model; `caches` hold the constant K and V of the contexts."""
+  total = 0.0
   for row, length in enumerate(_LENGTHS):
-    cache = reference.hf_cache(hf, case[0][row // 2 : row // 2 + 1])
     tokens = torch_ids(case[2][row : row + 1, :length])
+    cache = copy.deepcopy(caches[row // 2])  # the call appends to it
     logprobs = hf(tokens, past_key_values=cache).logits.log_softmax(-1)
     chosen = logprobs[:, :-1].gather(-1, tokens[:, 1:, None])[0, :, 0]
-    (chosen * torch.tensor(case[3][row, 1:length])).sum().backward()
-  gradients = copy.deepcopy(hf)
-  for gradient, weight in zip(gradients.parameters(), hf.parameters()):
-    gradient.data = weight.grad
-  return reference.to_params(gradients)
+    total = total + (chosen * torch.tensor(case[3][row, 1:length])).sum()
+  return total
+
+
+def _as_params(hf, tensors):
+  """One tensor per parameter of `hf`, as params."""
+  holder = copy.deepcopy(hf)
+  for weight, tensor in zip(holder.parameters(), tensors):
+    weight.data = tensor
+  return reference.to_params(holder)
+
+
+@pytest.fixture(scope="module")
+def expected(small, case):
+  """The gradient of `_loss` in every weight, as params, in float64."""
+  hf = reference.cast(small[0], torch.float64).requires_grad_(True)
+  caches = [reference.hf_cache(hf, case[0][row : row + 1]) for row in range(2)]
+  return _as_params(hf, torch.autograd.grad(_hf_loss(hf, case, caches), list(hf.parameters())))
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +74,33 @@ def test_the_gradient_of_score_in_every_weight_equals_autodiff(ours, expected):
 def test_the_gradient_of_score_in_the_fast_weights_equals_autodiff(ours, expected):
   (delta,) = jax.tree.leaves(ours[1])  # at 0 the gradient in Delta is that in W_Q
   assert norm_error(delta, expected["layers"]["attention"]["query"]["kernel"]) < 1e-5
+
+
+def test_a_hessian_vector_product_of_score_is_the_change_of_the_gradient(small, case):
+  """Forward over reverse, against a central difference of transformers' gradients in float64."""
+  hf = reference.cast(small[0], torch.float64).requires_grad_(True)
+  caches = [reference.hf_cache(hf, case[0][row : row + 1]) for row in range(2)]
+  generator = torch.Generator().manual_seed(3)
+  direction = [
+    torch.randn(w.shape, generator=generator, dtype=w.dtype) * w.std() for w in hf.parameters()
+  ]
+
+  def gradient(step):
+    moved = copy.deepcopy(hf)
+    for weight, d in zip(moved.parameters(), direction):
+      weight.data += step * d
+    return torch.autograd.grad(_hf_loss(moved, case, caches), list(moved.parameters()))
+
+  step = 1e-3
+  change = [(a - b) / (2 * step) for a, b in zip(gradient(step), gradient(-step))]
+  _, model, params = small
+  ours = jax.jvp(
+    jax.grad(lambda params: _loss(model, params, None, case)),
+    (params,),
+    (_as_params(hf, direction),),
+  )[1]
+  for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(_as_params(hf, change))):
+    assert norm_error(a, b) < 2e-4, jax.tree_util.keystr(path)
 
 
 def test_a_gradient_through_the_context_is_refused(small, case):

@@ -16,14 +16,15 @@ def attend_written(q, k, v, keys, values, layer, first, limits, offset, backend=
     q, layer, first, limits: as of `attend_cache`.
     k, v: [B, K, T, d], the keys and values in slots offset .. offset + T - 1 of the layer: only
       the gradient reads them.
-    keys, values: [L, B, K, S, d], after they were written. Their other slots are constants.
+    keys, values: [L, B, K, S, d], after they were written. No cotangent is formed for them: that
+      of k and v stands for it. A tangent passes, as the derivative of a gradient needs.
     offset: int32 scalar, traced.
     backend: static; the kernels. Its mesh is not used.
 
   Returns:
-    o float32 [B, T, H, d] and lse float32 [B, T, H], differentiable in q, k and v.
+    o float32 [B, T, H, d] and lse float32 [B, T, H], differentiable in q, k and v; twice by
+    forward over reverse.
   """
-  keys, values = lax.stop_gradient((keys, values))
   return _attend(q, k, v, keys, values, layer, first, limits, offset, backend)
 
 
