@@ -241,6 +241,12 @@ def test_evidence_of_another_shape(case, rejects):
     ({"clip": 0.0}, "clip must be above 0"),
     ({"steps": 2**31}, "steps must be at most 2147483647, not 2147483648"),
     ({"steps": True}, "steps must be a whole number"),
+    ({"eps": 1e-50}, "eps must be above 0 in float32, not 1e-50"),
+    ({"b2": 1 - 1e-9}, "b2 must be below 1 in float32"),
+    (
+      {"learning_rate": np.ones(2)},
+      r"learning_rate must be a number, not an array of shape \(2,\)",
+    ),
     ({"learning_rate": 1e39}, "learning_rate must be finite in float32"),
     ({"learning_rate": "1e-5"}, "learning_rate must be a number, not '1e-5'"),
     ({"b1": 1.5}, "b1 must be below 1, not 1.5"),
@@ -296,6 +302,8 @@ def test_ttt_config(rejects, fields, words):
     ({"top_k": 1.5}, "top_k must be a whole number"),
     ({"stop_ids": (1, -1)}, "stop_ids must be at least 0, not -1"),
     ({"stop_ids": (1, 1.5)}, "stop_ids must be a whole number, not 1.5"),
+    ({"stop_ids": 3}, "stop_ids must be a list of token ids, not 3"),
+    ({"forced_stop_ids": "</think>"}, "forced_stop_ids must be a list of token ids"),
     ({"max_answer_tokens": 0}, "max_answer_tokens must be at least 1, not 0"),
   ],
   ids=str,
@@ -326,6 +334,85 @@ def test_sampling_ids_outside_the_vocabulary(case, rejects, fields, words):
   rejects(words, start(tt.generate, _KEY, sampling))
   rejects(words, lambda: next(start(tt.stream, _KEY, sampling)()))
   rejects(words, start(tt.beam_search, sampling, 2))
+
+
+@pytest.mark.parametrize(
+  "row, words",
+  [
+    (np.arange(_T)[::-1], "at least 0 and increase"),
+    (np.arange(_T) - 1, "at least 0 and increase"),
+    (np.minimum(np.arange(_T), 150), "at least 0 and increase"),
+    (np.arange(_T) + 0.5, "positions must be integers"),
+  ],
+  ids=["falling", "negative", "repeated", "fractions"],
+)
+def test_positions_that_do_not_increase(case, rejects, row, words):
+  model, params, tokens, _ = case
+  rejects(words, lambda: tt.prefill(model, params, tokens, positions=row[None]))
+
+
+@pytest.mark.parametrize("capacity", [256.0, 2**40, "256", 0], ids=str)
+def test_a_capacity_that_is_no_number_of_slots(case, rejects, capacity):
+  model, params, tokens, _ = case
+  rejects("capacity must be", lambda: tt.prefill(model, params, tokens, capacity=capacity))
+
+
+@pytest.mark.parametrize("num_beams", [2.5, "2", 0, 98], ids=str)
+def test_a_number_of_beams_that_is_none(case, rejects, num_beams):
+  model, params, tokens, cache = case
+  sampling = tt.SamplingConfig()
+  run = lambda: tt.beam_search(model, params, None, cache, tokens[:, :3], sampling, num_beams)
+  rejects("num_beams must be", run)
+
+
+@pytest.mark.parametrize("span", [0, -3, 2.5])
+def test_held_out_spans_without_a_length(case, rejects, span):
+  model, params, tokens, cache = case
+  run = lambda: tt.mechanism.span_losses(model, params, None, cache, tokens, [0], span)
+  rejects("span must be", run)
+
+
+@pytest.mark.parametrize("layer, etas", [(1.5, [0.1]), (-1, [0.1]), (0, 0.1), (0, ["a"])], ids=str)
+def test_a_query_step_of_no_layer_or_size(case, rejects, layer, etas):
+  model, params, tokens, cache = case
+  marks = np.ones((1, _T), bool)
+  run = lambda: tt.mechanism.query_step_check(
+    model, params, None, cache, tokens[:, :3], None, marks, layer, etas
+  )
+  rejects("layer must be|etas must", run)
+
+
+@pytest.mark.parametrize("scale", ["2", 0, -1, np.nan, 1e-60], ids=str)
+def test_a_query_scale_that_is_no_factor(case, rejects, scale):
+  rejects("scale must be", lambda: tt.scaled_queries(case[0], scale))
+
+
+@pytest.mark.parametrize("broken", [{}, None, "other shapes"], ids=str)
+def test_a_state_of_another_optimizer(case, rejects, broken):
+  model, params, tokens, cache = case
+  fast = tt.init_fast(model, params)
+  if broken == "other shapes":
+    broken = jax.tree.map(lambda x: np.zeros((*np.shape(x), 1)), tt.init_optimizer(fast))
+  step = lambda fast, state: (
+    lambda: tt.ttt_step(model, params, fast, state, cache, tokens, 0, tt.TTTConfig(span=16))
+  )
+  rejects("opt_state is not the optimizer state of these fast weights", step(fast, broken))
+  rejects("fast is None: .*init_fast", step(None, broken))
+
+
+def test_more_steps_than_memory_holds(case, rejects):
+  model, params, tokens, cache = case
+  cfg = tt.TTTConfig(steps=2**31 - 1, span=16)
+  words = "2147483647 steps are more than the 16777216 of one call"
+  rejects(words, lambda: tt.adapt(model, params, cache, tokens, _KEY, cfg))
+  rejects(words, lambda: tt.full_ttt(model, params, tokens, None, cfg))
+
+
+def test_a_number_of_steps_that_is_traced(case):
+  model, params, tokens, cache = case
+  run = lambda cfg: tt.adapt(model, params, cache, tokens, jax.random.key(0), cfg)[2]
+  with pytest.raises(tt.UserError, match="steps is traced"):
+    jax.eval_shape(run, tt.TTTConfig(steps=2, span=16))
 
 
 def test_ragged_lists(case, rejects):

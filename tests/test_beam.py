@@ -266,5 +266,5 @@ def test_mistakes_are_refused(small, case):
   with pytest.raises(tt.UserError, match="temperature is 0.6 but beam search does not sample"):
     _search(small, case, 2, temperature=0.6)
   for num_beams in (0, 98):
-    with pytest.raises(tt.UserError, match=rf"num_beams is {num_beams}; .* \[1, 97\]"):
+    with pytest.raises(tt.UserError, match=r"num_beams must be at (least 1|most 97)"):
       _search(small, case, num_beams)

@@ -167,7 +167,7 @@ def test_scores_of_a_bfloat16_model_with_a_scale(small, case):
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan, np.ones(3)], ids=str)
 def test_other_scales_are_refused(small, scale):
-  with pytest.raises(tt.UserError, match="scale must be a finite number above 0"):
+  with pytest.raises(tt.UserError, match="scale must be"):
     scaled_queries(small[1], scale)
 
 

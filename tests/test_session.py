@@ -149,3 +149,49 @@ def test_room_for_more_and_longer_prompts_changes_no_answer_and_compiles_nothing
   before = compilations()
   assert answers([ids[0] * 2], room)[0]
   assert compilations() == before
+
+
+@pytest.mark.parametrize(
+  "tokens, words",
+  [
+    ([1.5, 2.0], "one row of token ids, not float64"),
+    ([[1, 2], [3, 4]], r"one row of token ids, not int64 \[2, 2\]"),
+    ([[1, 2], [3]], "rows of unequal lengths"),
+    ([], "empty"),
+    ("", "empty"),
+  ],
+  ids=str,
+)
+def test_what_is_no_row_of_tokens(session, tokens, words):
+  with pytest.raises(tt.UserError, match=words):
+    session.read(tokens)
+  context, _ = session.read([5, 6, 7, 8])
+  with pytest.raises(tt.UserError, match=rf"prompts\[1\] .*{words}|{words}"):
+    session.generate(context, None, [[5], tokens], tt.SamplingConfig(), jax.random.key(0))
+  with pytest.raises(tt.UserError, match=words):
+    session.score(context, None, [tokens])
+
+
+@pytest.mark.parametrize(
+  "prompts, options, words",
+  [
+    ([], {}, "prompts is empty: give at least one"),
+    ("one text", {}, "prompts is one text: give a list"),
+    (["a"], {"samples": 1.5}, "samples must be a whole number"),
+    (["a"], {"samples": 0}, "samples must be at least 1"),
+    (["a"], {"beams": 2.5}, "num_beams must be a whole number"),
+    (["a"], {"beams": -1}, "num_beams must be at least 1"),
+  ],
+)
+def test_batches_that_are_none(session, prompts, options, words):
+  context, _ = session.read([5, 6, 7, 8])
+  key = jax.random.key(0)
+  with pytest.raises(tt.UserError, match=words):
+    session.generate(context, None, prompts, tt.SamplingConfig(), key, **options)
+
+
+def test_numpy_numbers_are_numbers(session):
+  context, _ = session.read(np.arange(5, 45))
+  ttt = tt.TTTConfig(steps=np.int64(2), span=np.int32(8), learning_rate=np.float32(1e-3))
+  _, adaptation, _ = session.adapt(context, ttt, jax.random.key(0))
+  assert len(adaptation.loss) == 2

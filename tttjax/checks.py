@@ -37,16 +37,19 @@ def check_number(
     name: what to call it in the message.
     value: traced values are not checked.
     whole: it must be an integer.
-    above, below: the bound itself is excluded.
+    above, below: the bound itself is excluded, and what float32 rounds to it.
     infinite: it may be infinite.
   """
   if not is_concrete(value):
     return
   kind = "a whole number" if whole else "a number"
   kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-  scalar = np.asarray(value).item() if isinstance(value, (jax.Array, np.ndarray)) else value
+  scalar = value
+  if isinstance(value, (jax.Array, np.ndarray)) and np.size(value) == 1:
+    scalar = np.asarray(value).item()
   if not isinstance(scalar, kinds) or isinstance(scalar, bool):
-    raise UserError(f"{name} must be {kind}, not {value!r}")
+    given = f"an array of shape {np.shape(value)}" if np.ndim(value) else repr(value)
+    raise UserError(f"{name} must be {kind}, not {given}")
   at_least = f"above {low}" if above else f"at least {low}"
   at_most = f"below {high}" if below else f"at most {high}"
   if not (scalar > low if above else scalar >= low):
@@ -55,6 +58,12 @@ def check_number(
     raise UserError(f"{name} must be {at_most}, not {value}")
   if not (infinite or whole) and abs(scalar) > float(np.finfo(np.float32).max):
     raise UserError(f"{name} must be finite in float32, not {value}")
+  if not whole:
+    rounded = float(np.float32(scalar))
+    if above and rounded <= low or below and rounded >= high:
+      raise UserError(
+        f"{name} must be {at_least if rounded <= low else at_most} in float32, not {value}"
+      )
 
 
 def as_array(name: str, values) -> jax.Array | np.ndarray:

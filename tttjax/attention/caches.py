@@ -7,11 +7,13 @@ from jax.experimental.layout import Layout, with_layout_constraint
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from tttjax.checks import check_number
 from tttjax.errors import UserError
 from tttjax.sharding import axis_size, constrain, spec
 
 # Slots are a multiple of this, so that attention can read them in whole blocks.
 SLOT_MULTIPLE = 128
+_MOST_SLOTS = 2**31 - 1  # they are counted in int32
 
 
 @struct.dataclass
@@ -79,6 +81,7 @@ def round_capacity(tokens: int, context_shards: int = 1) -> int:
 
 def check_capacity(capacity: int, tokens: int, context_shards: int) -> None:
   """Raises UserError where `capacity` does not hold `tokens` or cannot be split into blocks."""
+  check_number("capacity", capacity, 1, _MOST_SLOTS, whole=True)
   if tokens > capacity:
     raise UserError(
       f"capacity {capacity} is exceeded: the context has {tokens} tokens; give a capacity of at"

@@ -93,10 +93,8 @@ def beam_search(
   Raises:
     UserError: as `generate`; a temperature, num_beams below 1 or above the vocabulary.
   """
-  if not 1 <= num_beams <= model.config.vocab_size:
-    raise UserError(
-      f"num_beams is {num_beams}; it must be in [1, {model.config.vocab_size}], the vocabulary"
-    )
+  # n beams start as the n likeliest first tokens.
+  check_number("num_beams", num_beams, 1, model.config.vocab_size, whole=True)
   if is_concrete(sampling.temperature) and sampling.temperature != 0:
     raise UserError(
       f"SamplingConfig.temperature is {sampling.temperature} but beam search does not sample:"

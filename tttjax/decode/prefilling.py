@@ -36,14 +36,14 @@ def prefill(
     lengths: int [B], tokens of each row; None means T.
     capacity: slots of the cache, static; default the next of 1, 1.25 or 1.5 times a
       power of two, so that contexts of similar length share one compiled program.
-    positions: int [B, T] increasing RoPE positions; None means 0, 1, 2, ...
+    positions: int [B, T], RoPE positions, at least 0 and increasing; None means 0, 1, 2, ...
 
   Returns:
     The cache, and float32 logits [B, V] of each row's last token.
 
   Raises:
-    UserError: empty input, ids outside the vocabulary, capacity exceeded, positions
-      beyond the model's trained range.
+    UserError: empty input, ids outside the vocabulary, capacity exceeded, positions that do not
+      increase or are beyond the model's trained range.
   """
   config = model.config
   tokens, lengths = check_tokens("the context", tokens, config.vocab_size, lengths)
@@ -56,9 +56,7 @@ def prefill(
     last = int(np.max(lengths)) - 1 if is_concrete(lengths) else 0
     positions = np.broadcast_to(np.arange(capacity, dtype=np.int32), (batch, capacity))
   else:
-    positions = as_array("positions", positions)
-    if np.shape(positions) != (batch, width):
-      raise UserError(f"positions must have the shape of the context, {(batch, width)}")
+    positions = _check_positions(positions, lengths, (batch, width))
     last = int(np.max(positions)) if is_concrete(positions) else 0
     positions = pad_to(positions, capacity)
   if last >= config.max_positions:
@@ -69,6 +67,20 @@ def prefill(
   return _prefill(
     model, params, pad_to(tokens, capacity), jnp.asarray(lengths, jnp.int32), positions
   )
+
+
+def _check_positions(positions, lengths, shape: tuple[int, int]):
+  """The positions as an array, checked as far as the rows are long."""
+  positions = as_array("positions", positions)
+  if np.shape(positions) != shape:
+    raise UserError(f"positions must have the shape of the context, {shape}")
+  if not np.issubdtype(positions.dtype, np.integer):
+    raise UserError(f"positions must be integers, not {positions.dtype}")
+  if is_concrete(positions, lengths):
+    for row, length in zip(np.asarray(positions), np.asarray(lengths)):
+      if row[0] < 0 or (np.diff(row[:length]) <= 0).any():
+        raise UserError("positions must be at least 0 and increase from token to token")
+  return positions
 
 
 @functools.partial(jax.jit, static_argnums=0)

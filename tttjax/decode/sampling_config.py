@@ -63,6 +63,10 @@ class SamplingConfig:
     if self.max_answer_tokens is not None:
       check("max_answer_tokens", 1, _NO_LIMIT, whole=True)
     for name, most in (("stop_ids", _MAX_STOP_IDS), ("forced_stop_ids", _MAX_FORCED_IDS)):
+      if np.ndim(getattr(self, name)) != 1:
+        raise UserError(
+          f"SamplingConfig.{name} must be a list of token ids, not {getattr(self, name)!r}"
+        )
       if len(getattr(self, name)) > most:
         raise UserError(f"SamplingConfig.{name} holds more than {most} ids")
     for name, token in self._ids():

@@ -10,7 +10,7 @@ import numpy as np
 from tttjax.attention import merge
 from tttjax.attention.caches import PrefixCache
 from tttjax.attention.phases import Suffix
-from tttjax.checks import is_concrete
+from tttjax.checks import as_array, check_number
 from tttjax.decode.suffix import align_right, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
@@ -81,9 +81,8 @@ def query_step_check(
   """
   check_fast(model, fast)
   tokens, lengths, evidence = check_rows(model, cache, tokens, lengths, evidence)
-  layers = model.config.num_hidden_layers
-  if is_concrete(layer) and not 0 <= int(layer) < layers:
-    raise UserError(f"layer {layer} is outside 0..{layers - 1}")
+  check_number("layer", layer, 0, model.config.num_hidden_layers - 1, whole=True)
+  etas = as_array("etas", etas)
   if np.ndim(etas) != 1:
     raise UserError(f"etas must have shape [steps], not {np.shape(etas)}")
   layer, etas = jnp.asarray(layer, jnp.int32), jnp.asarray(etas, jnp.float32)

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax import flops
-from tttjax.attention.caches import round_capacity
+from tttjax.attention.caches import check_capacity, round_capacity
 from tttjax.checkpoint import Checkpoint, from_pretrained, open_checkpoint
 from tttjax.checkpoint.tokenizers import encode
+from tttjax.checks import as_array, check_number
 from tttjax.decode.beams import beam_search
 from tttjax.decode.end_markers import TextMarker
 from tttjax.decode.generation import Generation, generate
@@ -77,8 +78,30 @@ class Session:
     """Token ids of a text that carries its own special tokens."""
     return encode(self.tokenizer, text)
 
-  def _ids(self, value: str | Ids) -> tuple[int, ...]:
-    return self.encode(value) if isinstance(value, str) else tuple(map(int, np.ravel(value)))
+  def _ids(self, name: str, value: str | Ids) -> tuple[int, ...]:
+    """Token ids of a text, or of one row of them; there is at least one."""
+    if isinstance(value, str):
+      ids = self.encode(value)
+    else:
+      array = as_array(name, value)
+      if array.ndim == 2 and len(array) == 1:
+        array = array[0]
+      if array.size and (array.ndim != 1 or not np.issubdtype(array.dtype, np.integer)):
+        raise UserError(
+          f"{name} must be text or one row of token ids, not {array.dtype} {list(array.shape)}"
+        )
+      ids = tuple(array.ravel().tolist())
+    if not ids:
+      raise UserError(f"{name} is empty: give at least one token")
+    return ids
+
+  def _rows(self, name: str, values: Sequence[str | Ids]) -> list[tuple[int, ...]]:
+    """Token ids of each of several texts."""
+    if isinstance(values, str):
+      raise UserError(f"{name} is one text: give a list of them")
+    if not len(values):
+      raise UserError(f"{name} is empty: give at least one")
+    return [self._ids(f"{name}[{i}]", value) for i, value in enumerate(values)]
 
   def free(self) -> None:
     """Lets go of the kept cache, after a failure."""
@@ -99,12 +122,12 @@ class Session:
       rope: rotate queries and keys; off is the paper's switch of table 3.
       positions: int32 [T], increasing; None is 0, 1, 2, ...
     """
-    ids = self._ids(context)
-    if not ids:
-      raise UserError("the context is empty: give at least one token")
+    ids = self._ids("the context", context)
+    shards = axis_size(self.model.mesh, "context")
     if capacity is None:
-      capacity = round_capacity(len(ids), axis_size(self.model.mesh, "context"))
-    place = None if positions is None else tuple(map(int, positions))
+      capacity = round_capacity(len(ids), shards)
+    check_capacity(capacity, len(ids), shards)
+    place = None if positions is None else tuple(np.ravel(positions).tolist())
     wanted = ids, capacity, rope, place
     if self._kept and self._kept[0] == wanted:
       return self._kept[1:]
@@ -114,7 +137,10 @@ class Session:
     pad = ((0, 0), (0, capacity - len(ids)))
     lengths = np.array([len(ids)], np.int32)
     if positions is not None:
-      positions = np.pad(np.asarray(positions, np.int32)[None], pad, mode="edge")
+      positions = as_array("positions", positions)
+      if positions.shape != (len(ids),):
+        raise UserError(f"positions must have the shape ({len(ids)},) of the context")
+      positions = np.pad(positions[None], pad, mode="edge")
     tokens = np.array([ids], np.int32)
     with timed() as clock:
       cache, _ = prefill(model, self.params, np.pad(tokens, pad), lengths, capacity, positions)
@@ -156,7 +182,7 @@ class Session:
     self, context: str | Ids, ttt: TTTConfig, capacity: int | None = None
   ) -> tuple["Session", Adaptation, Cost]:
     """A session whose every weight was trained on the context; this one if that failed."""
-    ids = self._ids(context)
+    ids = self._ids("the context", context)
     tokens, lengths = padded([ids], Room(tokens=capacity or 0))
     with timed() as clock:
       # The span is static and has no part in this.
@@ -205,11 +231,12 @@ class Session:
     Raises:
       FloatingPointError: the log-probabilities of an output are not finite.
     """
-    prompts = [self._ids(prompt) for prompt in prompts]
+    prompts = self._rows("prompts", prompts)
+    check_number("samples", samples, 1, whole=True)
     tokens, lengths = padded(prompts, room)
     arguments = context.model, self.params, fast, context.cache
     with timed() as clock:
-      if beams:
+      if beams != 0:  # also what is no number, which it refuses
         out = beam_search(*arguments, tokens, sampling, beams, prompt_lengths=lengths)
       else:
         out = generate(
@@ -267,7 +294,7 @@ class Session:
     Those of a text's first token are 0: it belongs to the context's last token, which was encoded
     before adaptation.
     """
-    rows = [self._ids(text) for text in continuations]
+    rows = self._rows("continuations", continuations)
     tokens, lengths = padded(rows)
     with timed() as clock:
       scores = np.asarray(score(context.model, self.params, fast, context.cache, tokens, lengths))

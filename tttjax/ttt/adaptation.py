@@ -9,10 +9,11 @@ import optax
 from tttjax.attention.caches import PrefixCache
 from tttjax.checks import check_number, crop, pad_to
 from tttjax.decode.prefilling import prefill
+from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import check_fast
 from tttjax.ttt.adamw import init_optimizer
-from tttjax.ttt.history import StepMetrics, room_for, run_steps
+from tttjax.ttt.history import StepMetrics, check_known, room_for, run_steps
 from tttjax.ttt.hyperparameters import TTTConfig
 from tttjax.ttt.spans import check_context, check_starts, sample_start
 from tttjax.ttt.step import one_step
@@ -51,6 +52,7 @@ def ttt_step(
   tokens = check_context(model, cache, tokens, cfg.span)
   start = check_starts(cache, start, cfg.span, scalar=True)
   check_fast(model, fast, finite=False)
+  _check_optimizer(fast, opt_state)
   return _step(model, params, fast, opt_state, cache, tokens, start, cfg.traced())
 
 
@@ -93,6 +95,7 @@ def adapt(
   if starts is not None:
     starts = check_starts(cache, starts, cfg.span)
   number = cfg.steps if starts is None else starts.shape[0]
+  check_known(number)
   last_step = number if last_step is None else last_step
   check_number("last_step", last_step, 0, number, whole=True)
   check_number("first_step", first_step, 0, last_step, whole=True)
@@ -101,6 +104,7 @@ def adapt(
     starts = pad_to(starts[None, first_step:last_step], room_for(steps))[0]
   fast = init_fast(model, params) if fast is None else fast
   opt_state = init_optimizer(fast) if opt_state is None else opt_state
+  _check_optimizer(fast, opt_state)
   fast, opt_state, history = _adapt(
     model,
     room_for(steps),
@@ -128,6 +132,18 @@ def adapt_params(
   cache, _ = prefill(model, params, tokens)
   fast, _, _ = adapt(model, params, cache, tokens, key, cfg)
   return merge(model, params, fast)
+
+
+def _check_optimizer(fast: Params | None, opt_state) -> None:
+  """Raises UserError unless there are fast weights and `opt_state` is of their shapes."""
+  if fast is None:
+    raise UserError("fast is None: a step continues from init_fast(model, params) or another step")
+  of = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+  if of(jax.eval_shape(init_optimizer, fast)) != of(opt_state):
+    raise UserError(
+      "opt_state is not the optimizer state of these fast weights: give what init_optimizer(fast)"
+      " or the step before returned"
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

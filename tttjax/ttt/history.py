@@ -8,9 +8,14 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from tttjax.checks import is_concrete
+from tttjax.errors import UserError
+
 # Buffers have room for at least this many steps, then powers of two: the number of steps is traced,
 # and only a larger buffer compiles again.
 _LEAST_ROOM = 64
+# A history of so many takes 285 MB.
+_MOST_STEPS = 1 << 24
 
 
 @struct.dataclass
@@ -32,9 +37,28 @@ class StepMetrics:
   start: jax.Array
 
 
+def check_known(steps) -> None:
+  """Raises UserError where the number of steps is traced."""
+  if not is_concrete(steps):
+    raise UserError(
+      "steps is traced, but the history's size depends on it: make the TTTConfig inside the"
+      " function that is jitted, or give starts"
+    )
+
+
 def room_for(steps: int) -> int:
-  """Size of the history's buffers, static, for `steps` steps."""
-  return max(_LEAST_ROOM, 1 << max(steps - 1, 0).bit_length())
+  """Size of the history's buffers, static, for `steps` steps.
+
+  Raises:
+    UserError: too many for one call, or traced.
+  """
+  check_known(steps)
+  if steps > _MOST_STEPS:
+    raise UserError(
+      f"{steps} steps are more than the {_MOST_STEPS} of one call: take fewer, or continue with"
+      " first_step and last_step"
+    )
+  return max(_LEAST_ROOM, 1 << max(int(steps) - 1, 0).bit_length())
 
 
 def run_steps(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.attention.caches import PrefixCache
-from tttjax.checks import as_array, check_tokens, is_concrete, pad_to
+from tttjax.checks import as_array, check_number, check_tokens, is_concrete, pad_to
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder
 from tttjax.ttt.history import room_for
@@ -41,6 +41,7 @@ def check_context(model: Decoder, cache: PrefixCache, tokens, span: int) -> jax.
     UserError: several contexts, ids outside the vocabulary, tokens that are not the cache's, a
       span that does not fit in them.
   """
+  check_number("span", span, 1, whole=True)
   tokens, _ = check_tokens("the context", tokens, model.config.vocab_size)
   if cache.lengths.shape != (1,) or tokens.shape[0] != 1:
     raise UserError(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.checks import is_concrete
+from tttjax.checks import check_number, is_concrete
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import check_fast, delta, query_kernels
@@ -39,9 +39,8 @@ def scaled_queries(model: Decoder, scale: float | jax.Array, fast: Params | None
   """
   check_fast(model, fast)
   shape = (model.config.num_hidden_layers,)
+  check_number("scale", scale, 0, above=True)
   if is_concrete(scale):
-    if np.ndim(scale) or not 0 < float(scale) < np.inf:
-      raise UserError(f"scale must be a finite number above 0, not {scale}")
     factors = np.full(shape, scale, np.float32)  # in numpy: nothing compiles
   else:
     factors = jnp.full(shape, scale, jnp.float32)
