@@ -29,7 +29,7 @@ _EMBEDDED = "embedded"
 SHARED_RANGE = 4
 # Contexts of different seeds are different as long as there are no more per length and seed.
 MOST_CONTEXTS = 100_000
-_SMOKE_CONTEXTS, _SMOKE_QUESTIONS, _SMOKE_STEPS = 2, 2, 8
+_SMOKE_CONTEXTS, _SMOKE_QUESTIONS, _SMOKE_STEPS = 2, 2, 4
 
 # name: (default, meaning). The default's type is the field's type.
 _FIELDS = {
