@@ -27,7 +27,7 @@ from launch.local import Local
 from tttjax import flags as command_line
 from tttjax import interrupts
 from tttjax.errors import UserError
-from tttjax.experiment import config as run_config
+from tttjax.experiment import run_fields
 
 _DEFAULT_CONFIG = "configs/sandbox.py"
 _SWEEP = flags.DEFINE_string("sweep", None, "Python file with get_sweep()")
@@ -206,4 +206,4 @@ def _differences(config: ml_collections.ConfigDict, config_file: str) -> dict[st
 
 
 if __name__ == "__main__":
-  command_line.run(main, _DEFAULT_CONFIG, run_config.DESCRIPTIONS)
+  command_line.run(main, _DEFAULT_CONFIG, run_fields.DESCRIPTIONS)

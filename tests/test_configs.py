@@ -17,7 +17,7 @@ from tttjax.checkpoint import open_checkpoint
 from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
-from tttjax.experiment import default_config, work
+from tttjax.experiment import default_config, run_fields, work
 from tttjax.models.decoder_config import DecoderConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -37,7 +37,7 @@ def smoke(monkeypatch, name, workdir):
   for flag in ("workdir", "retry_failed"):
     absl_flags.FLAGS[flag].unparse()
   with pytest.raises(SystemExit) as exit_:
-    flags.run(job.main, "configs/quickstart.py", run_config.DESCRIPTIONS)
+    flags.run(job.main, "configs/quickstart.py", run_fields.DESCRIPTIONS)
   assert not exit_.value.code
   return written(workdir)
 

@@ -18,8 +18,7 @@ from tests import synthetic_rows, tiny_run
 import tttjax as tt
 from tttjax import flags
 from tttjax import main as job
-from tttjax.experiment import config as run_config
-from tttjax.experiment import records, tensorboard
+from tttjax.experiment import records, run_fields, tensorboard
 from tttjax.files import write_json
 from tttjax.rows import key_of
 from tttjax.session import Session
@@ -58,7 +57,7 @@ def run(monkeypatch, checkpoint, *arguments):
   for name in ("workdir", "retry_failed"):
     absl_flags.FLAGS[name].unparse()
   with pytest.raises(SystemExit) as exit_:
-    flags.run(job.main, "configs/quickstart.py", run_config.DESCRIPTIONS)
+    flags.run(job.main, "configs/quickstart.py", run_fields.DESCRIPTIONS)
   return exit_.value.code or 0
 
 

@@ -23,7 +23,7 @@ from launch.local import Local
 from tests import tiny_run, xla_flags
 from tests.errors import user_error
 from tttjax import flags
-from tttjax.experiment import config as run_config
+from tttjax.experiment import run_fields
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -595,7 +595,7 @@ def sweep(tmp_path_factory):
       for name in ("sweep", "name", "jobs", "dry_run", "status", "collect"):
         absl_flags.FLAGS[name].unparse()
       with contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:
-        flags.run(launcher.main, str(directory / "tiny.py"), run_config.DESCRIPTIONS)
+        flags.run(launcher.main, str(directory / "tiny.py"), run_fields.DESCRIPTIONS)
     return exit_.value.code or 0, out.getvalue(), err.getvalue()
 
   start.directory = directory

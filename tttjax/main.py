@@ -14,8 +14,7 @@ from absl import flags
 
 from tttjax import devices, interrupts, report
 from tttjax import flags as command_line
-from tttjax.experiment import config as run_config
-from tttjax.experiment import quickstart, running
+from tttjax.experiment import quickstart, run_fields, running
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "where outputs go, instead of config.workdir")
 _RETRY_FAILED = flags.DEFINE_bool(
@@ -42,4 +41,4 @@ def main(config) -> int:
 
 
 if __name__ == "__main__":
-  command_line.run(main, quickstart.get_config, run_config.DESCRIPTIONS)
+  command_line.run(main, quickstart.get_config, run_fields.DESCRIPTIONS)

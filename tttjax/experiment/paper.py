@@ -3,7 +3,7 @@
 from ml_collections import config_dict
 
 from tttjax.errors import UserError
-from tttjax.experiment.config import PAPER, default_config
+from tttjax.experiment.run_fields import PAPER, default_config
 
 SIZES = ("embedded", "paper")
 

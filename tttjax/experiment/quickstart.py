@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from tttjax.experiment.config import default_config
+from tttjax.experiment.run_fields import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -5,7 +5,8 @@ import dataclasses
 
 from tttjax import flops
 from tttjax.errors import UserError
-from tttjax.experiment.config import MATCHED, PAPER, Plan
+from tttjax.experiment.config import Plan
+from tttjax.experiment.run_fields import MATCHED, PAPER
 from tttjax.strategies.budget import Allowance, Budget, Lengths
 
 # Tokens of a question assumed where no tokenizer is loaded yet; those of the tasks have 15 to 100.

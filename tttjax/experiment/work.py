@@ -15,7 +15,8 @@ from tttjax.decode.end_markers import TextMarker, text_marker
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.experiment import spending
-from tttjax.experiment.config import MOST_CONTEXTS, SHARED_RANGE, Plan
+from tttjax.experiment.config import MOST_CONTEXTS, Plan
+from tttjax.experiment.run_fields import SHARED_RANGE
 from tttjax.session import Room
 from tttjax.strategies.budget import Allowance, Lengths
 from tttjax.strategies.strategy import Case, Decoding
