@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from tttjax.attention.caches import PrefixCache
 from tttjax.checks import as_array, crop
 from tttjax.decode.sampling import log_probability
-from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
+from tttjax.decode.suffix import align_left, align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
 
@@ -60,8 +60,4 @@ def _score(model, params, fast, cache, tokens, lengths):
   targets = jnp.roll(aligned, -1, axis=1)
   scores = jnp.moveaxis(lax.map(columns, (split(hidden), split(targets))), 0, 1)
   scores = jnp.roll(scores.reshape(rows, width), 1, axis=1)
-  # Back to right-padded rows; column 0 has no score.
-  column = jnp.arange(width)
-  source = jnp.minimum(column + (width - lengths)[:, None], width - 1)
-  valid = (column > 0) & (column < lengths[:, None])
-  return jnp.where(valid, jnp.take_along_axis(scores, source, axis=1), 0.0)
+  return align_left(scores, lengths).at[:, 0].set(0.0)  # column 0 has no score

@@ -63,6 +63,16 @@ def align_right(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
   return jnp.take_along_axis(tokens, jnp.maximum(source, 0), axis=1)
 
 
+def align_left(x: jax.Array, lengths: jax.Array, axis: int = 1) -> jax.Array:
+  """The inverse of `align_right`, of x [..., R, S, ...] with S at `axis`; 0 beyond the lengths."""
+  width = x.shape[axis]
+  column = jnp.arange(width, dtype=jnp.int32)
+  source = jnp.minimum(column + (width - lengths)[:, None], width - 1)
+  like_x = lambda a: a.reshape((1,) * (axis - 1) + a.shape + (1,) * (x.ndim - axis - 1))
+  moved = jnp.take_along_axis(x, like_x(source), axis)
+  return jnp.where(like_x(column < lengths[:, None]), moved, 0)
+
+
 def encode(
   model: Decoder,
   params: Params,

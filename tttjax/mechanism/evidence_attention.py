@@ -10,7 +10,7 @@ from tttjax.attention import MASKED, merge
 from tttjax.attention.caches import PrefixCache
 from tttjax.attention.phases import causal_limits, slot_major
 from tttjax.checks import as_array, crop
-from tttjax.decode.suffix import align_right, encode, new_suffix
+from tttjax.decode.suffix import align_left, align_right, encode, new_suffix
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import check_fast
@@ -118,14 +118,7 @@ def _statistics(model, params, fast, cache, tokens, lengths, evidence):
     margin=zeros,
     lead=zeros,
   )
-  # Back from aligned to right-padded columns.
-  columns = jnp.arange(width, dtype=jnp.int32)
-  source = jnp.minimum(columns + (width - lengths)[:, None], width - 1)
-  valid = columns < lengths[:, None]
-
-  def place(x):  # [L, R, S, H] -> [R, L, H, S]
-    x = jnp.take_along_axis(x, source[None, :, :, None], axis=2)
-    return jnp.where(valid[None, :, :, None], x, 0.0).transpose(1, 0, 3, 2)
-
+  # [L, R, S, H] -> [R, L, H, S]
+  place = lambda x: align_left(x, lengths, axis=2).transpose(1, 0, 3, 2)
   mass = place(jax.nn.sigmoid(margin))
   return AttentionStatistics(mass, place(margin), place(lead))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from tttjax.attention.folding import fold, unfold
+from tttjax.attention.merging import MASKED
 from tttjax.models.decoder import Decoder
 
 BLOCKS = 4  # of queries in a row; keys behind a block are never touched
@@ -47,7 +48,7 @@ class Segments:
       causal = jnp.arange(start, end)[:, None] >= jnp.arange(end)
       visible = jnp.repeat(((theirs == 0) | (theirs == mine)) & causal, group, axis=1)[:, None]
       scores = jnp.einsum("bkrd,bksd->bkrs", fold(q[:, start:end], kv_heads), k[:, :, :end])
-      scores = jnp.where(visible, scores, -1e30)
+      scores = jnp.where(visible, scores, MASKED)
       scores = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
       o = jnp.einsum("bkrs,bksd->bkrd", scores, v[:, :, :end])
       parts.append(unfold(o / scores.sum(-1, keepdims=True), end - start))
