@@ -128,6 +128,19 @@ def test_nan_in_nan_out():
   assert math.isnan(mcnemar_p([1.0, math.nan], [0.0, 1.0]))
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_has_no_p_value(value):
+  values = np.array([1.0, value, 0.5, 0.25])
+  metric = lambda indices: values[indices].mean()
+  assert math.isnan(sign_flip_p(values))
+  assert math.isnan(mcnemar_p(values, np.zeros(4)))
+  paired = paired_bootstrap(metric, lambda indices: 0.0, range(4), draws=50)
+  assert math.isnan(paired.p_value) and math.isnan(paired.gain.stderr)
+  # Finite on all questions, and not on some of the draws.
+  sometimes = lambda indices: 1.0 if len(set(indices)) == 4 else value
+  assert math.isnan(paired_bootstrap(sometimes, lambda indices: 0.0, range(4), draws=50).p_value)
+
+
 @pytest.mark.parametrize("contexts", [2, 9, 14, 15, 40])
 def test_the_smallest_p_is_that_of_equal_differences(contexts):
   paired = paired_difference(
@@ -137,6 +150,17 @@ def test_the_smallest_p_is_that_of_equal_differences(contexts):
     assert paired.p_value == paired.smallest_p == 2.0 ** (1 - contexts)
   else:  # no fewer than the observed one of 20,000 draws
     assert paired.p_value >= paired.smallest_p == 1 / 20_001
+
+
+@pytest.mark.parametrize("contexts, smallest", [(2, 0.5), (5, 1 / 16), (9, 1 / 256), (40, 1 / 200)])
+def test_no_p_value_of_the_bootstrap_is_below_its_smallest(contexts, smallest):
+  paired = paired_bootstrap(lambda i: 1.0, lambda i: 0.0, range(contexts), draws=199)
+  assert paired.p_value == paired.smallest_p == max(smallest, 1 / 200)
+
+
+def test_without_a_test_there_is_no_smallest_p():
+  assert math.isnan(paired_difference({}, {}, {}).smallest_p)
+  assert math.isnan(paired_bootstrap(lambda i: 1.0, lambda i: 0.0, ["a", "a"]).smallest_p)
 
 
 def test_paired_difference_uses_shared_questions_and_contexts_as_clusters():

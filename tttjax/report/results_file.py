@@ -123,7 +123,9 @@ def _cell(name: str, cell: Cell) -> dict[str, Any]:
       "slices": cell.slices,
       "corpus_metrics": cell.corpus,
       "difference_to_reference": gain,
-      "corpus_differences": {k: _difference(v) for k, v in cell.corpus_gain.items()},
+      "corpus_differences": {
+        k: {**_difference(v), "smallest_p_value": v.smallest_p} for k, v in cell.corpus_gain.items()
+      },
       "budget": cell.budget,
       "flops": cell.flops,
       "flops_after_prefill": extra_flops(cell),

@@ -86,17 +86,14 @@ class PairedDifference:
 
   Attributes:
     gain: estimate of treatment minus baseline, clustered by context.
-    p_value: two-sided sign-flip p-value over the contexts' summed differences.
+    p_value: two-sided, of the test that made it.
+    smallest_p: the smallest p-value that this test can give with so many contexts; nan where
+      there is no test.
   """
 
   gain: Estimate
   p_value: float
-
-  @property
-  def smallest_p(self) -> float:
-    """The smallest p-value that the sign-flip test can give with this many contexts."""
-    clusters = self.gain.clusters
-    return 2.0 ** (1 - clusters) if clusters <= _EXACT_CONTEXTS else 1 / (_DRAWS + 1)
+  smallest_p: float
 
 
 def paired_difference(
@@ -112,7 +109,7 @@ def paired_difference(
     cluster_of: the context of each question.
 
   Returns:
-    The paired gain and its p-value over the questions in both mappings.
+    The paired gain and its sign-flip p-value over the questions in both mappings.
   """
   shared = [key for key in treatment if key in baseline]
   differences = [treatment[key] - baseline[key] for key in shared]
@@ -122,8 +119,16 @@ def paired_difference(
   for cluster, difference in zip(clusters, differences):
     sums[cluster] = sums.get(cluster, 0.0) + difference
   return PairedDifference(
-    gain=clustered_mean(differences, clusters), p_value=sign_flip_p(list(sums.values()))
+    gain=clustered_mean(differences, clusters),
+    p_value=sign_flip_p(list(sums.values())),
+    smallest_p=_smallest_sign_flip_p(len(sums)),
   )
+
+
+def _smallest_sign_flip_p(contexts: int) -> float:
+  if not contexts:
+    return math.nan
+  return 2.0 ** (1 - contexts) if contexts <= _EXACT_CONTEXTS else 1 / (_DRAWS + 1)
 
 
 def sign_flip_p(differences: Sequence[float], draws: int = _DRAWS, seed: int = 0) -> float:
@@ -141,10 +146,11 @@ def sign_flip_p(differences: Sequence[float], draws: int = _DRAWS, seed: int = 0
     seed: seed of these.
 
   Returns:
-    p in (0, 1]; with C contexts never below 2^(1-C). nan without contexts, or where one is nan.
+    p in (0, 1]; with C contexts never below 2^(1-C). nan without contexts, or where one is not
+    finite.
   """
   d = np.asarray(differences, np.float64)
-  if d.size == 0 or np.isnan(d).any():
+  if d.size == 0 or not np.isfinite(d).all():
     return math.nan
   observed = abs(d.sum())
   slack = 1e-9 * max(1.0, np.abs(d).sum())  # equal sums differ in their last bits
@@ -178,9 +184,9 @@ def mcnemar_p(treatment: Sequence[float], baseline: Sequence[float]) -> float:
     treatment, baseline: n values, 0 or 1, of the same questions in the same order.
 
   Returns:
-    p in (0, 1]; 1 where no question was answered differently; nan where a value is nan.
+    p in (0, 1]; 1 where no question was answered differently; nan where a value is not finite.
   """
-  if np.isnan([*treatment, *baseline]).any():
+  if not np.isfinite([*treatment, *baseline]).all():
     return math.nan
   wins = sum(t > b for t, b in zip(treatment, baseline, strict=True))
   losses = sum(t < b for t, b in zip(treatment, baseline, strict=True))
@@ -259,20 +265,24 @@ def paired_bootstrap(
 
   Returns:
     The difference on all questions with its bootstrap standard error, and a two-sided p-value:
-    the share of draws whose difference, centred at 0, is at least as large. nan with fewer than
-    two clusters.
+    the share of draws whose difference, centred at 0, is at least as large. With C clusters never
+    below 2^(1-C), as little as their signs can show: draws of a few that agree hardly vary. Error
+    and p are nan with fewer than two clusters, and where the metric is not finite.
   """
   difference = lambda indices: treatment(indices) - baseline(indices)
   members = _members(clusters)
   n, c = len(clusters), len(members)
-  if c < 2:
-    observed = float(difference(np.arange(n))) if n else math.nan
-    return PairedDifference(Estimate(observed, math.nan, n, c), math.nan)
-  observed = float(difference(np.arange(n)))
+  observed = float(difference(np.arange(n))) if n else math.nan
+  untested = PairedDifference(Estimate(observed, math.nan, n, c), math.nan, math.nan)
+  if c < 2 or not math.isfinite(observed):
+    return untested
   drawn = np.array([difference(indices) for indices in _resampled(members, draws, seed)])
+  if not np.isfinite(drawn).all():
+    return untested
   extreme = np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - 1e-12)
   gain = Estimate(observed, float(np.std(drawn, ddof=1)), n, c)
-  return PairedDifference(gain, float((extreme + 1) / (draws + 1)))
+  smallest = max(2.0 ** (1 - c), 1 / (draws + 1))
+  return PairedDifference(gain, max(float((extreme + 1) / (draws + 1)), smallest), smallest)
 
 
 def _members(clusters: Sequence[Hashable]) -> list[np.ndarray]:
