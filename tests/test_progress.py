@@ -43,6 +43,9 @@ def test_terminal_says_what_is_compiled_what_runs_and_how_long_it_will_take(
   first = next(i for i, state in enumerate(shown) if "left" in state)
   assert any("qttt @ 128" in state and "compiling" not in state for state in shown[: first + 1])
   assert "100%" in shown[-1]
+  # Nothing is left to wait for, and no comma stands alone.
+  assert "left" not in shown[-1]
+  assert not any(text in state for state in shown for text in (" ,", "|,"))
 
 
 def test_narrow_terminal_gets_short_lines_without_a_bar(checkpoint, tmp_path, monkeypatch):
@@ -52,6 +55,7 @@ def test_narrow_terminal_gets_short_lines_without_a_bar(checkpoint, tmp_path, mo
   run(config, tmp_path / "run", stream=stream)
   assert all("|" not in state for state in states(stream))
   assert all(len(state) <= 45 for state in states(stream))
+  assert states(stream)[-1].endswith("100%")
 
 
 def test_elsewhere_a_line_is_printed_per_finished_cell(checkpoint, tmp_path):

@@ -33,7 +33,8 @@ class Progress:
     self._measured: dict[str, tuple[float, float]] = {}  # seconds, work
     self._programs: set[tuple] = set()  # that ran before: what is new is compiled first
     self._began = 0.0
-    form = "{desc} {percentage:3.0f}%" + ("|{bar}|" if _columns() >= _NARROW else "") + " {postfix}"
+    # A postfix brings its own comma.
+    form = "{desc} {percentage:3.0f}%{postfix}" + (" |{bar}|" if _columns() >= _NARROW else "")
     self._bar = tqdm.tqdm(
       total=sum(self._left.values()),
       file=stream,
@@ -77,9 +78,10 @@ class Progress:
     self._bar.update(place.length)
 
   def _remaining(self) -> str:
-    """Time left at the speed measured without compilation; '' until every strategy has one."""
+    """Time left at the speed measured without compilation; '' until every strategy has one, and
+    where nothing is left."""
     left = {s: work for s, work in self._left.items() if work > 0}
-    if not all(s in self._measured for s in left):
+    if not left or not all(s in self._measured for s in left):
       return ""
     seconds = sum(work * self._measured[s][0] / self._measured[s][1] for s, work in left.items())
     return f"about {tqdm.tqdm.format_interval(seconds)} left"
