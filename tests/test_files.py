@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.errors import user_error
 from tttjax import files
 from tttjax.errors import UserError
 
@@ -64,3 +65,32 @@ def test_home_directory_is_expanded(monkeypatch):
 def test_path_that_names_nothing_is_refused(text, words):
   with pytest.raises(UserError, match=f"--workdir.*{words}"):
     files.user_path(text, "--workdir")
+
+
+@pytest.mark.parametrize(
+  "make, words",
+  [
+    (os.mkfifo, "not a regular file"),
+    (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+    (lambda path: path.mkdir(), "Is a directory"),
+    (lambda path: None, "No such file"),
+    (lambda path: path.write_bytes(b""), "not JSON"),
+    (lambda path: path.write_bytes(b'{"a": "\xff"}'), "not JSON"),
+    (lambda path: path.write_text('{"a": NaN}'), "not JSON (NaN"),
+    (lambda path: path.write_text('{"a": 1e999}'), "not JSON (1e999"),
+    (lambda path: path.write_text('{"a": ' * 100_000), "not JSON"),
+    (lambda path: path.write_text('{"a": ' * 30 + "1" + "}" * 30), "nested more than 20 deep"),
+    (lambda path: path.write_text("[]"), "not an object"),
+  ],
+)
+def test_what_is_no_file_of_json_is_named(tmp_path, make, words):
+  path = tmp_path / "a.json"
+  make(path)
+  with user_error(path, words):
+    files.read_json(path)
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+  value = {"a": [1, 2.5, None, "ü"], "b": {"c": True}}
+  files.write_json(tmp_path / "a.json", value)
+  assert files.read_json(tmp_path / "a.json") == value

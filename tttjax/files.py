@@ -4,9 +4,11 @@ from collections.abc import Iterator
 import contextlib
 import fcntl
 import json
+import math
 import os
 import pathlib
 import secrets
+import stat
 from typing import Any
 
 from tttjax.errors import UserError
@@ -70,6 +72,56 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes strict JSON, atomically."""
   with replacing(path) as temporary:
     temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_regular(path: pathlib.Path) -> bytes:
+  """The bytes of a file on disk; of anything else one might wait forever.
+
+  Raises:
+    UserError: it is a FIFO, a device or a directory, or cannot be read.
+  """
+  at_once = lambda name, flags: os.open(name, flags | os.O_NONBLOCK)  # not when a FIFO is written
+  try:
+    with open(path, "rb", opener=at_once) as file:
+      if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file.read()
+  except OSError as error:
+    raise UserError(f"{path}: cannot be read ({error.strerror or error}); restore it") from None
+  raise UserError(f"{path}: not a regular file; put one in its place")
+
+
+_DEEPEST = 20  # objects and lists within each other, of what this package writes and more
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """The object in a file of strict JSON.
+
+  Raises:
+    UserError: it cannot be read, or holds something else.
+  """
+  data = read_regular(path)
+  try:
+    value = json.loads(data, parse_float=_finite, parse_constant=_finite)
+  except (ValueError, RecursionError) as error:
+    raise UserError(f"{path}: not JSON ({error}); restore it") from None
+  if not isinstance(value, dict):
+    raise UserError(f"{path}: not an object of JSON; restore it")
+  if _is_deeper(value, _DEEPEST):
+    raise UserError(f"{path}: nested more than {_DEEPEST} deep; restore it")
+  return value
+
+
+def _finite(text: str) -> float:
+  """A number as JSON has it; the parser itself takes NaN and Infinity too."""
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError(f"{text} is no number")
+  return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+  items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+  return levels < 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
 def user_path(path: str | os.PathLike, argument: str) -> pathlib.Path:
