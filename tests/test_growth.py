@@ -60,6 +60,7 @@ def test_additions_are_accepted_and_remembered(changes):
     ({"ttt.steps": 8}, "ttt.steps: 4 there, 8 now"),
     ({"checkpoint_sha256": {"a": "2"}}, "the files of the model a changed"),
     ({"more": 1}, "more: (absent) there, 1 now"),
+    ({"contexts": [2, 2, 2]}, "contexts: not one number, or one for each length"),
   ],
 )
 def test_what_cannot_be_mixed_is_said(changes, words):

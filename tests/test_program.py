@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests import synthetic_rows
+from tests.errors import user_error
 from tttjax import program
 from tttjax.errors import UserError
 from tttjax.experiment.records import Samples
@@ -123,6 +124,20 @@ def test_output_below_a_file_is_named(workdir, capsys, monkeypatch):
   assert report_command.main([str(workdir), f"--out={out}"]) == 2
   error = capsys.readouterr().err
   assert error.startswith(f"report: error: {out}") and error.count("\n") == 1
+
+
+def test_samples_that_are_no_file_are_named(tmp_path):
+  os.mkfifo(tmp_path / "samples_x.jsonl")
+  with user_error(tmp_path / "samples_x.jsonl", "not a regular file"):
+    Samples(tmp_path)
+
+
+def test_rows_of_before_are_read_and_not_continued(tmp_path):
+  row = synthetic_rows.row()
+  del row["doc"]["questions"], row["family"]
+  synthetic_rows.write(tmp_path, [row])
+  with user_error("rows of version 0.1", "another --workdir"):
+    Samples(tmp_path)
 
 
 def test_rows_before_the_disk_was_full_are_kept(tmp_path):

@@ -1,15 +1,18 @@
 """`tttjax.report.build` and the page it writes."""
 
 import json
+import os
 import re
 
 import pytest
 
 from tests import synthetic_rows
+from tests.errors import user_error
 from tests.html_page import read
 from tests.synthetic_rows import failed
 from tttjax import report
 from tttjax.errors import UserError
+from tttjax.experiment.records import prepare_workdir
 from tttjax.report import __main__ as report_command
 
 STRATEGIES = ("in_context", "qttt", "qttt_other_context")
@@ -133,6 +136,57 @@ def test_figures_that_a_report_does_not_draw_any_more_go_and_foreign_files_stay(
   report.build([run], run)
   left = {path.name for path in (run / "figures").iterdir()}
   assert left == {"accuracy.png", "cost.png", "latency.png", "mine.png"}
+
+
+@pytest.mark.parametrize("figures", [5, "accuracy.png", [5, ["a"]], ["..", "", "a\0b", "mine.txt"]])
+def test_results_of_something_else_remove_no_figure(tmp_path, figures):
+  run = synthetic_rows.write(tmp_path / "run", [synthetic_rows.row()])
+  (run / "figures").mkdir()
+  (run / "figures" / "mine.txt").write_bytes(b"")
+  (run / "results_x.json").write_text(json.dumps({"figures": figures}))
+  os.mkfifo(run / "results_y.json")
+  (run / "results_z.json").write_text("[" * 100_000)
+  report.build([run], run)
+  assert (run / "figures" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(
+  "field, value",
+  [
+    ("contexts", "x"),
+    ("contexts", [1.5]),
+    ("contexts", []),
+    ("lengths", 256),
+    ("seeds", ["a"]),
+    ("models", [5]),
+    ("tasks", {}),
+    ("strategies", [["qttt"]]),
+    ("questions", "2"),
+    ("unit", 5),
+    ("smoke", "no"),
+    ("git_hash", 5),
+    ("grown", 5),
+    ("grown", ["x"]),
+  ],
+)
+def test_field_of_the_config_that_no_run_writes_is_named(tmp_path, field, value):
+  synthetic_rows.write(tmp_path, [synthetic_rows.row()], **{field: value})
+  with user_error(tmp_path / "config.json", f"field '{field}'", "put back what the run wrote"):
+    report.build([tmp_path], tmp_path)
+  with user_error(tmp_path / "config.json", f"field '{field}'"):
+    prepare_workdir(tmp_path, {})
+
+
+def test_config_that_is_no_file_is_named(tmp_path):
+  synthetic_rows.write(tmp_path, [synthetic_rows.row()])
+  (tmp_path / "config.json").unlink()
+  with user_error(tmp_path / "config.json", "No such file"):
+    report.build([tmp_path], tmp_path)
+  os.mkfifo(tmp_path / "config.json")
+  with user_error(tmp_path / "config.json", "not a regular file"):
+    report.build([tmp_path], tmp_path)
+  with user_error(tmp_path / "config.json", "not a regular file"):
+    prepare_workdir(tmp_path, {})
 
 
 def test_native_lengths_have_the_tasks_unit(tmp_path):

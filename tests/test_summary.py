@@ -1,8 +1,10 @@
 """Rows to cells, comparisons, the printed table and results_*.json."""
 
 import dataclasses
+import gzip
 import json
 import math
+import os
 import pathlib
 import re
 
@@ -11,6 +13,7 @@ import pandas
 import pytest
 
 from tests import synthetic_rows
+from tests.errors import user_error
 from tests.synthetic_rows import failed, row
 from tttjax.errors import UserError
 from tttjax.report import summary
@@ -18,7 +21,7 @@ from tttjax.report.comparing import comparisons, decline, decline_statement, sta
 from tttjax.report.labels import run_labels, short_names, strategy_label
 from tttjax.report.printed import table
 from tttjax.report.results_file import results
-from tttjax.report.runs import Run, read_rows
+from tttjax.report.runs import Run, read_rows, read_run
 from tttjax.report.statistics import clustered_mean, paired_difference
 
 STRATEGIES = ("in_context", "thinking", "qttt", "qttt_other_context", "self_consistency(n=8)")
@@ -353,7 +356,14 @@ def test_of_long_lists_what_not_all_runs_have_is_named():
 # Reading.
 
 
-_HONEST = pathlib.Path(__file__).parents[1] / "docs" / "honest"
+_DOCS = pathlib.Path(__file__).parents[1] / "docs"
+_HONEST = _DOCS / "honest"
+
+
+@pytest.mark.parametrize("samples", sorted(_DOCS.rglob("samples_*")), ids=lambda p: p.parent.name)
+def test_the_runs_in_the_documentation_are_read(samples):
+  run = read_run(samples.parent)
+  assert run.rows and run.config["tasks"] and run.stamp in samples.name
 
 
 def test_the_rows_of_version_0_1_are_read():
@@ -388,6 +398,70 @@ def test_a_broken_line_is_named(tmp_path, broken):
     read_rows(path)
 
 
+_BROKEN_FIELDS = {
+  "length": [0, -1, "256", 10**400, True],
+  "flops": [10**400, 1.5],
+  "amortised_flops": [10**400, -1.0, "many"],
+  "error": ["", 5],
+  "doc.context_tokens": ["many", 0, 1.5, None],
+  "doc.context_head": [5],
+  "doc.question": [["?"]],
+  "doc.evidence": [5, [1], [[1]], [[1, "2"]], [[3, 2]], [[-1, 2]], [[0, 10**400]]],
+  "doc.evidence_text": [5, [1], [{"before": "", "text": ""}], [{"before": 1}], None],
+  "budget.flops": ["x", 10**400, -1],
+  "budget.learning_rate": ["x", None, 1e300],
+  "budget.steps": [1.5],
+  "budget.samples": [None],
+  "mechanism.mass": ["x", 17, -0.1],
+  "mechanism.margin": ["x", [1.0], 1e300],
+  "mechanism.lead": [True],
+  "mechanism.heldout_before": ["x"],
+  "mechanism.heldout_after": [{}],
+  "mechanism.reference_logprob": ["x"],
+  "mechanism.mass_by_layer": [5, ["x"], [[0.1], [0.2, 0.3]], [0.1, 17]],
+  "mechanism.during": [None],
+  "adaptation.loss": [None, 1, ["x"], [1e300]],
+  "adaptation.start": [["x"], [-1], 3],
+}
+
+
+@pytest.mark.parametrize(
+  "field, value", [(field, value) for field, some in _BROKEN_FIELDS.items() for value in some]
+)
+def test_a_value_that_no_run_writes_is_named_with_its_line(tmp_path, field, value):
+  (broken,) = (r for r in synthetic_rows.rows(("qttt",), (256,), contexts=1) if r["question"])
+  outer, _, inner = field.partition(".")
+  broken[outer] = {**broken[outer], inner: value} if inner else value
+  path = synthetic_rows.write(tmp_path, [row(), broken])
+  with user_error(path / "samples_", "line 2 is not a row", f"field '{field}", "delete that line"):
+    read_rows(path)
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "[" * 100_000])
+def test_a_line_that_is_not_json_is_named(tmp_path, text):
+  path = synthetic_rows.write(tmp_path, [row(), row(question=1, other="HERE")])
+  file = next(path.glob("samples_*"))
+  file.write_text(file.read_text().replace('"HERE"', text))
+  with user_error(file, "line 2 is not a row", "not JSON"):
+    read_rows(path)
+
+
+def test_a_row_without_a_budget_must_say_why(tmp_path):
+  path = synthetic_rows.write(tmp_path, [failed("too long"), row(question=1, budget=None)])
+  with user_error("line 2", "field 'budget'", "without an error"):
+    read_rows(path)
+
+
+def test_all_rows_of_a_model_have_its_layers(tmp_path):
+  rows = synthetic_rows.rows(("in_context",), (256,), contexts=1, layers=4)
+  other = synthetic_rows.rows(("in_context",), (512,), contexts=1, layers=3)
+  path = synthetic_rows.write(tmp_path, rows + other)
+  with user_error("line 3", "field 'mechanism.mass_by_layer' has 3 layers, 4 in the rows above"):
+    read_rows(path)
+  synthetic_rows.write(tmp_path, rows + [{**r, "model": "another"} for r in other])
+  assert len(read_rows(path)) == 4
+
+
 def test_a_repeated_row_is_refused(tmp_path):
   with pytest.raises(UserError, match="line 2 repeats a row.*strategy=in_context"):
     read_rows(synthetic_rows.write(tmp_path, [row(), row()]))
@@ -399,6 +473,9 @@ def test_a_repeated_row_is_refused(tmp_path):
     (lambda p: None, "no samples_"),
     (lambda p: p.rmdir(), "no such directory"),
     (lambda p: (p / "samples_x.jsonl").write_text(""), "no rows yet"),
+    (lambda p: (p / "samples_x.jsonl").mkdir(), "cannot be read"),
+    (lambda p: os.mkfifo(p / "samples_x.jsonl"), "not a regular file"),
+    (lambda p: os.mkfifo(p / "samples_x.jsonl.gz"), "not a regular file"),
   ],
 )
 def test_a_directory_without_rows_is_refused(tmp_path, make, message):
@@ -406,6 +483,21 @@ def test_a_directory_without_rows_is_refused(tmp_path, make, message):
   make(tmp_path / "run")
   with pytest.raises(UserError, match=message):
     read_rows(tmp_path / "run")
+
+
+def test_every_damage_to_a_compressed_file_is_one_line(tmp_path):
+  path = synthetic_rows.write(tmp_path, [row(context=c) for c in range(3)])
+  file = next(path.glob("samples_*"))
+  whole = gzip.compress(file.read_bytes(), mtime=0)
+  file.unlink()
+  packed = path / "samples_x.jsonl.gz"
+  packed.write_bytes(whole)
+  assert len(read_rows(path)) == 3
+  flipped = (whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :] for i in range(10, len(whole)))
+  for broken in (whole[:1], whole[: len(whole) // 2], whole[:-1], b"text", *flipped):
+    packed.write_bytes(broken)
+    with user_error(packed, "cannot be decompressed", "restore it"):
+      read_rows(path)
 
 
 # Comparisons over all lengths, and their words.

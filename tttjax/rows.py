@@ -16,14 +16,30 @@ target, arguments, resps, filtered_resps, ...) and these of this project's own:
   how it went  endings of each sample, mechanism, adaptation, error, fallback
 """
 
-from collections.abc import Callable
 import json
-import math
 import pathlib
 from typing import Any
 
 from tttjax import spec
 from tttjax.errors import UserError
+from tttjax.json_fields import (
+  AMOUNT,
+  COUNT,
+  FLAG,
+  NUMBER,
+  POSITIVE,
+  SHARE,
+  TEXT,
+  fields,
+  is_share,
+  is_whole,
+  list_of,
+  maybe,
+  must_be,
+  one_of,
+  short,
+  values,
+)
 
 Row = dict[str, Any]
 Key = tuple[str, str, str, int, int, int, int]
@@ -55,10 +71,11 @@ def parse(path: pathlib.Path, data: bytes) -> dict[Key, Row]:
     UserError: a line that is not a row, or a row that stands there twice.
   """
   rows: dict[Key, Row] = {}
+  layers: dict[str, int] = {}
   for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
     try:
-      row = _upgraded(json.loads(line))
-      wrong = problem(row)
+      row = _upgraded(json.loads(line, parse_constant=_refused))
+      wrong = problem(row) or _other_layers(row, layers)
     except (ValueError, RecursionError):
       wrong = "it is not JSON"
     if wrong:
@@ -74,125 +91,107 @@ def parse(path: pathlib.Path, data: bytes) -> dict[Key, Row]:
   return rows
 
 
+def _other_layers(row: Row, layers: dict[str, int]) -> str | None:
+  """What is wrong where a model has other layers than before: a cell takes their means."""
+  own = len((row["mechanism"] or {}).get("mass_by_layer") or ())
+  before = layers.setdefault(row["model"], own) if own else 0
+  if own == before:
+    return None
+  return f"field 'mechanism.mass_by_layer' has {own} layers, {before} in the rows above"
+
+
+def _refused(text: str) -> None:
+  raise ValueError(f"{text} is no JSON")
+
+
 def problem(row: Any) -> str | None:
   """The first field that is missing or not what it should be, in words; None for a row."""
-  if not isinstance(row, dict):
-    return "it is not an object"
-  for name, (fits, wanted) in _FIELDS.items():
-    if name not in row:
-      return f"it has no field {name!r}"
-    if not fits(row[name]):
-      return f"field {name!r} must be {wanted}, not {_short(row[name])}"
+  if wrong := _ROW("", row):
+    return wrong
   for name in row["metrics"]:
-    if not _is_share(row.get(name)):
-      return f"the score {name!r} must be a number from 0 to 1, not {_short(row.get(name))}"
+    if not is_share(row.get(name)):
+      return f"the score {name!r} must be a number from 0 to 1, not {short(row.get(name))}"
+  if row["budget"] is None and row["error"] is None:
+    return "field 'budget' must be an object in a row without an error, not null"
   return None
 
 
-def _short(value: Any) -> str:
-  text = json.dumps(value)
-  return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _is_text(value: Any) -> bool:
-  return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-  return type(value) is int and value >= 0
-
-
-def _is_amount(value: Any) -> bool:
-  return type(value) in (int, float) and math.isfinite(value) and value >= 0
-
-
-def _is_share(value: Any) -> bool:
-  return type(value) in (int, float) and 0 <= value <= 1
-
-
-def _is_texts(value: Any) -> bool:
-  return isinstance(value, dict) and all(map(_is_text, value.values()))
-
-
-def _is_amounts(value: Any) -> bool:
-  return isinstance(value, dict) and all(map(_is_amount, value.values()))
-
-
-def _is_ending(value: Any) -> bool:
+def _is_span(value: Any) -> bool:
   return (
-    isinstance(value, dict)
-    and value.get("answer") in (STOP, LIMIT)
-    and value.get("thought") in (None, CLOSED, FORCED)
+    isinstance(value, list)
+    and len(value) == 2
+    and all(map(is_whole, value))
+    and value[0] <= value[1]
   )
 
 
-def _object(**fields: Callable[[Any], bool]) -> Callable[[Any], bool]:
-  """An object with at least these fields."""
-  return lambda value: (
-    isinstance(value, dict)
-    and all(name in value and fits(value[name]) for name, fits in fields.items())
-  )
-
-
-def _maybe(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-  return lambda value: value is None or fits(value)
-
-
-def _list_of(fits: Callable[[Any], bool], least: int = 0) -> Callable[[Any], bool]:
-  return lambda value: isinstance(value, list) and len(value) >= least and all(map(fits, value))
-
-
-_TEXT = _is_text, "text"
-_COUNT = _is_count, "a whole number of at least 0"
-_AMOUNT = _is_amount, "a number of at least 0"
-_TEXTS = _is_texts, "an object of texts"
-_DOC = _object(context_sha256=_is_text, context_tokens=_is_count, questions=_maybe(_is_count))
-_BUDGET = _object(
-  steps=_is_count,
-  span=_is_count,
-  learning_rate=_is_amount,
-  thinking_tokens=_is_count,
-  samples=_is_count,
-  flops=_is_count,
+_REASON = maybe(must_be("null, or text that says why", lambda value: value and type(value) is str))
+_DOC = fields(
+  {"context_sha256": TEXT, "context_tokens": POSITIVE, "questions": maybe(POSITIVE)},
+  {
+    "context_head": TEXT,
+    "question": TEXT,
+    "evidence": maybe(list_of(must_be("[begin, end) in tokens", _is_span))),
+    "evidence_text": list_of(fields({"before": TEXT, "text": TEXT, "after": TEXT})),
+  },
 )
-_MECHANISM = _object(during=_is_text)
-_ADAPTATION = _object(loss=lambda value: isinstance(value, list), start=_list_of(_is_count))
-_MAYBE_TEXT = _maybe(_is_text), "text or null"
-
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-  "model": _TEXT,
-  "task": _TEXT,
-  "strategy": _TEXT,
-  "seed": _COUNT,
-  "length": _COUNT,
-  "context": _COUNT,
-  "question": _COUNT,
-  "family": _TEXT,
-  "options": _TEXTS,
-  "task_family": _TEXT,
-  "task_options": _TEXTS,
-  "doc": (_DOC, "an object with context_sha256, context_tokens and questions"),
-  "target": _TEXT,
-  "resps": (_list_of(_list_of(_is_text), 1), "a list of lists of texts"),
-  "filtered_resps": (_list_of(_is_text, 1), "a list of texts"),
-  "metrics": (_list_of(_is_text, 1), "a list of names"),
-  "chance": (_maybe(_is_share), "a number from 0 to 1, or null"),
-  "slices": _TEXTS,
-  "endings": (_list_of(_is_ending), "a list of endings"),
-  "tokens": _COUNT,
-  "thinking_tokens": _AMOUNT,
-  "samples": _COUNT,
-  "flops": _COUNT,
-  "amortised_flops": _AMOUNT,
-  "phase_flops": (_is_amounts, "an object of numbers"),
-  "seconds": (_is_amounts, "an object of numbers"),
-  "compiled": (lambda value: isinstance(value, bool), "true or false"),
-  "budget": (_maybe(_BUDGET), "null, or an object of numbers: steps, span, learning_rate, ..."),
-  "mechanism": (_maybe(_MECHANISM), "null, or an object that says during what"),
-  "adaptation": (_maybe(_ADAPTATION), "null, or an object of lists: loss, start"),
-  "error": _MAYBE_TEXT,
-  "fallback": _MAYBE_TEXT,
-}
+_BUDGET = fields(
+  {
+    "steps": COUNT,
+    "span": COUNT,
+    "learning_rate": AMOUNT,
+    "thinking_tokens": COUNT,
+    "samples": COUNT,
+    "flops": COUNT,
+  }
+)
+_MECHANISM = fields(
+  {"during": TEXT},
+  {
+    "mass": maybe(SHARE),
+    "mass_by_layer": maybe(list_of(SHARE)),
+    **dict.fromkeys(
+      ("margin", "lead", "heldout_before", "heldout_after", "reference_logprob"), maybe(NUMBER)
+    ),
+  },
+)
+_ENDING = fields({"answer": one_of(STOP, LIMIT), "thought": one_of(None, CLOSED, FORCED)})
+_ROW = fields(
+  {
+    "model": TEXT,
+    "task": TEXT,
+    "strategy": TEXT,
+    "seed": COUNT,
+    "length": POSITIVE,
+    "context": COUNT,
+    "question": COUNT,
+    "family": TEXT,
+    "options": values(TEXT),
+    "task_family": TEXT,
+    "task_options": values(TEXT),
+    "doc": _DOC,
+    "target": TEXT,
+    "resps": list_of(list_of(TEXT), 1),
+    "filtered_resps": list_of(TEXT, 1),
+    "metrics": list_of(TEXT, 1),
+    "chance": maybe(SHARE),
+    "slices": values(TEXT),
+    "endings": list_of(_ENDING),
+    "tokens": COUNT,
+    "thinking_tokens": AMOUNT,
+    "samples": COUNT,
+    "flops": COUNT,
+    "amortised_flops": AMOUNT,
+    "phase_flops": values(AMOUNT),
+    "seconds": values(AMOUNT),
+    "compiled": FLAG,
+    "budget": maybe(_BUDGET),
+    "mechanism": maybe(_MECHANISM),
+    "adaptation": maybe(fields({"loss": list_of(maybe(NUMBER)), "start": list_of(COUNT)})),
+    "error": _REASON,
+    "fallback": _REASON,
+  }
+)
 
 
 def _upgraded(row: Any) -> Any:
@@ -203,6 +202,6 @@ def _upgraded(row: Any) -> Any:
   if isinstance(row.get("doc"), dict):
     later["doc"] = {"questions": None, **row["doc"]}
   for prefix, name in (("", "strategy"), ("task_", "task")):
-    if _is_text(row.get(name)):
+    if isinstance(row.get(name), str):
       later[f"{prefix}family"], later[f"{prefix}options"] = spec.taken_apart(row[name])
   return {**row, **later}

@@ -57,8 +57,8 @@ def _fewer_contexts(old: Settings, new: Settings) -> list[str]:
   """Lengths that now have fewer contexts than before, in words."""
   try:
     before, now = _contexts(old), _contexts(new)
-  except (KeyError, TypeError, IndexError):
-    return ["contexts: not a list of numbers"]
+  except (KeyError, TypeError, ValueError):
+    return ["contexts: not one number, or one for each length"]
   return [
     f"contexts: {count} there, {now[length]} now at length {length} (a run may grow, not shrink)"
     for length, count in before.items()

@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import logging
 
+from tttjax import run_settings
 from tttjax.errors import UserError
 from tttjax.experiment import growth
 from tttjax.experiment.work import Place
@@ -60,6 +61,8 @@ class Samples:
       self._open()  # the new file
 
   def _open(self) -> None:
+    if self.path.exists() and not self.path.is_file():
+      raise UserError(f"{self.path}: not a regular file; remove it, or use another --workdir")
     self._file = open(self.path, "a+b")
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,6 +77,11 @@ class Samples:
     self._file.seek(0)
     data = self._file.read()
     rows = parse(self.path, data)
+    if any(row["doc"]["questions"] is None for row in rows.values()):
+      raise UserError(
+        f"{self.path}: rows of version 0.1, without doc.questions, are not continued; use another"
+        " --workdir"
+      )
     end = data.rfind(b"\n") + 1
     if end < len(data):
       self._file.truncate(end)
@@ -128,13 +136,9 @@ def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:
     if not path.exists():
       write_json(path, settings)
       return
-    old = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(old, dict):
-      raise ValueError("not an object")
   except OSError as error:
     raise UserError(f"--workdir={directory}: {error.strerror}; choose another directory") from None
-  except (ValueError, RecursionError) as error:
-    raise UserError(f"{path}: not JSON ({error}); use another --workdir") from None
+  old = run_settings.read(path)
   merged, problems = growth.grown(old, json.loads(json.dumps(settings)))
   if problems:
     raise UserError(

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 import dataclasses
-import json
 import pathlib
+import re
 import sys
 
 from tttjax import tasks
 from tttjax.errors import UserError
-from tttjax.files import write_json
+from tttjax.files import read_json, write_json
 from tttjax.report import figures, page
 from tttjax.report.comparing import comparisons, decline
 from tttjax.report.labels import run_labels
@@ -16,6 +16,8 @@ from tttjax.report.printed import table
 from tttjax.report.results_file import results
 from tttjax.report.runs import Run, read_run
 from tttjax.report.summary import cells
+
+_A_FIGURE = re.compile(r"\w+\.png")
 
 
 def build(
@@ -57,10 +59,11 @@ def _figures_of(out: pathlib.Path) -> set[str]:
   names: set[str] = set()
   for path in out.glob("results_*.json"):
     try:
-      listed = json.loads(path.read_text(encoding="utf-8")).get("figures", [])
-    except (OSError, ValueError, AttributeError):
+      listed = read_json(path).get("figures")
+    except UserError:
       continue  # not ours
-    names |= {name for name in listed if pathlib.PurePath(name).name == name}
+    if isinstance(listed, list):
+      names |= {name for name in listed if isinstance(name, str) and _A_FIGURE.fullmatch(name)}
   return names
 
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import gzip
-import json
 import pathlib
 from typing import Any
+import zlib
 
+from tttjax import run_settings
 from tttjax.errors import UserError
+from tttjax.files import read_regular
 from tttjax.rows import Row, parse
 
 
@@ -44,7 +46,7 @@ def read_run(directory: pathlib.Path, label: str = "") -> Run:
   return Run(
     label,
     directory,
-    _read_config(directory / "config.json"),
+    run_settings.read(directory / "config.json"),
     rows,
     _file(directory).name.partition(".")[0].rpartition("_")[2],
   )
@@ -59,10 +61,12 @@ def read_rows(directory: pathlib.Path) -> list[Row]:
     UserError: no samples file, a line that is not a row, or a row that stands there twice.
   """
   path = _file(directory)
-  try:
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-  except (OSError, EOFError) as error:
-    raise UserError(f"{path}: cannot be read ({error}); restore it") from None
+  data = read_regular(path)
+  if path.suffix == ".gz":
+    try:
+      data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+      raise UserError(f"{path}: cannot be decompressed ({error}); restore it") from None
   rows = parse(path, data)
   if not rows:
     raise UserError(f"{directory}: its samples file has no rows yet; let the run make some")
@@ -80,15 +84,3 @@ def _file(directory: pathlib.Path) -> pathlib.Path:
   if len(files) > 1:
     raise UserError(f"{directory} holds {len(files)} samples files; keep one")
   return files[0]
-
-
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    config = json.loads(path.read_text(encoding="utf-8"))
-  except OSError as error:
-    raise UserError(f"{path}: {error.strerror}; a work directory holds it") from None
-  except ValueError as error:
-    raise UserError(f"{path}: not JSON ({error}); restore it from the run") from None
-  if not isinstance(config, dict):
-    raise UserError(f"{path}: not a JSON object of config fields; restore it from the run")
-  return config
