@@ -14,9 +14,9 @@ from tttjax.report.labels import (
   reference,
   strategy_label,
 )
+from tttjax.report.pairing import Baselines, paired
 from tttjax.report.runs import Row, Run
 from tttjax.report.statistics import PairedDifference, holm
-from tttjax.report.summary import Baselines, paired
 from tttjax.rows import primary
 
 ALPHA = 0.05

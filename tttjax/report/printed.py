@@ -5,6 +5,7 @@ import itertools
 import math
 import textwrap
 
+from tttjax.report.cell import Cell
 from tttjax.report.labels import (
   model_labels,
   p_text,
@@ -13,7 +14,6 @@ from tttjax.report.labels import (
   scientific,
   strategy_label,
 )
-from tttjax.report.summary import Cell
 
 # Longer names go on in the next line.
 _WIDEST = {"strategy": 44, "run": 24}

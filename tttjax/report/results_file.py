@@ -6,12 +6,12 @@ import itertools
 import math
 from typing import Any
 
+from tttjax.report.cell import Cell
 from tttjax.report.comparing import Comparison
 from tttjax.report.labels import slug
 from tttjax.report.printed import extra_flops
 from tttjax.report.runs import Run
 from tttjax.report.statistics import PairedDifference
-from tttjax.report.summary import Cell
 from tttjax.tasks.metrics import metric as metric_of
 
 

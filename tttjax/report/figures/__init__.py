@@ -6,11 +6,11 @@ import pathlib
 
 from matplotlib import pyplot as plt
 
+from tttjax.report.cell import Cell
 from tttjax.report.figures import costs, evidence, lengths, sweeps
 from tttjax.report.figures.series import Scheme, looks_of, scheme
 from tttjax.report.figures.style import RC, Figure
 from tttjax.report.labels import model_labels, slug
-from tttjax.report.summary import Cell
 
 # File name -> function(cells of a task and model, path, scheme) -> figure, or None without data.
 _KINDS: dict[str, Callable[[Sequence[Cell], pathlib.Path, Scheme], Figure | None]] = {

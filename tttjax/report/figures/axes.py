@@ -9,10 +9,10 @@ from matplotlib import colors, ticker
 from matplotlib import pyplot as plt
 import numpy as np
 
+from tttjax.report.cell import Cell
 from tttjax.report.figures.series import Scheme, Series
 from tttjax.report.printed import shows_chance
 from tttjax.report.statistics import Estimate
-from tttjax.report.summary import Cell
 
 _DODGE = 0.045  # octaves between series, so that error bars at one length stay apart
 _AIR = 0.04  # of the height, so that markers at the ends of an axis are not cut

@@ -6,6 +6,7 @@ import pathlib
 
 import matplotlib.patches as patches
 
+from tttjax.report.cell import Cell
 from tttjax.report.figures.axes import share_limits
 from tttjax.report.figures.series import MAX_SERIES, Scheme, Series, by_family, chosen
 from tttjax.report.figures.style import (
@@ -22,7 +23,6 @@ from tttjax.report.figures.style import (
   some_lengths,
 )
 from tttjax.report.printed import why_no_seconds
-from tttjax.report.summary import Cell
 
 Measure = Callable[[Cell], float]
 

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from tttjax.mechanism import required_lead
+from tttjax.report.cell import Cell
 from tttjax.report.figures.axes import GREY, End, end_labels, length_panel
 from tttjax.report.figures.series import Scheme, chosen
 from tttjax.report.figures.style import (
@@ -20,7 +21,6 @@ from tttjax.report.figures.style import (
   some_lengths,
 )
 from tttjax.report.statistics import Estimate
-from tttjax.report.summary import Cell
 
 _PANELS = {
   "mass": "attention mass on the evidence",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import pathlib
 
+from tttjax.report.cell import Cell
 from tttjax.report.figures.axes import (
   End,
   chance_line,
@@ -14,7 +15,6 @@ from tttjax.report.figures.axes import (
 from tttjax.report.figures.series import MAX_SERIES, Scheme, Series, chosen, graded
 from tttjax.report.figures.style import Figure, canvas, hide, save
 from tttjax.report.labels import reference, strategy_label
-from tttjax.report.summary import Cell
 
 _MAX_COLUMNS = 3
 _LEAST_RANGE = 0.02  # of the gain, on both sides of 0

@@ -9,8 +9,8 @@ from matplotlib import colors
 from matplotlib import pyplot as plt
 import numpy as np
 
+from tttjax.report.cell import Cell
 from tttjax.report.labels import metric_label, reference, role_of, strategy_label
-from tttjax.report.summary import Cell
 from tttjax.strategies import STRATEGIES, Role
 
 # Colours of Okabe and Ito (2008) and a grey, told apart with any colour vision; their yellow is

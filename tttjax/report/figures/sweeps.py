@@ -9,11 +9,11 @@ from matplotlib import colors, ticker
 import matplotlib.pyplot as plt
 import numpy as np
 
+from tttjax.report.cell import Cell
 from tttjax.report.figures.axes import errors_of, share_limits
 from tttjax.report.figures.series import Scheme
 from tttjax.report.figures.style import Figure, canvas, hide, left_out, legend, save, some_lengths
 from tttjax.report.labels import role_of, strategy_label
-from tttjax.report.summary import Cell
 from tttjax.strategies import Role
 
 # Options that set a budget, so cells that differ in them alone lie on one line.

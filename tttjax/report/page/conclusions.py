@@ -5,6 +5,7 @@ import dataclasses
 import math
 
 from tttjax import spec
+from tttjax.report.cell import Cell
 from tttjax.report.comparing import ALPHA, Comparison, Decline, decline_statement, statement
 from tttjax.report.labels import (
   count,
@@ -18,7 +19,6 @@ from tttjax.report.labels import (
 )
 from tttjax.report.page.markup import minus, signed
 from tttjax.report.statistics import PairedDifference
-from tttjax.report.summary import Cell
 from tttjax.strategies import Role
 
 _MOST_SENTENCES = 10  # of a task and model; more stand in the table only

@@ -10,8 +10,8 @@ from typing import Any
 
 from tttjax.report.labels import count, strategy_label, task_label
 from tttjax.report.page.markup import curve, render, strip
+from tttjax.report.pairing import cluster_of
 from tttjax.report.runs import Row, Run
-from tttjax.report.summary import cluster_of
 from tttjax.rows import FORCED, LIMIT, primary
 from tttjax.strategies import STRATEGIES
 

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from tttjax.files import replacing
+from tttjax.report.cell import Cell
 from tttjax.report.comparing import Comparison, Decline
 from tttjax.report.figures import Figure
 from tttjax.report.labels import model_labels, reference, strategy_label, task_label
@@ -18,7 +19,6 @@ from tttjax.report.page.conclusions import caveat, findings, tuning
 from tttjax.report.page.drilldown import examples
 from tttjax.report.page.markup import Column, Table, Value, number, render
 from tttjax.report.runs import Run
-from tttjax.report.summary import Cell
 
 # Figures beyond this are linked, not embedded, so that the page stays one that opens at once.
 _MAX_FIGURE_BYTES = 2_200_000

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 import math
 
+from tttjax.report.cell import Cell
 from tttjax.report.comparing import Comparison
 from tttjax.report.labels import metric_label, reference, strategy_label, task_label
 from tttjax.report.page.markup import (
@@ -17,7 +18,6 @@ from tttjax.report.page.markup import (
 )
 from tttjax.report.printed import extra_flops, shows_chance, sliced_by, thought
 from tttjax.report.statistics import holm
-from tttjax.report.summary import Cell
 
 Line = tuple[Column, Callable[[Cell], Value]]
 
