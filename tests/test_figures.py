@@ -171,6 +171,13 @@ def test_a_run_that_repeats_anothers_results_is_drawn_once():
   assert len(scheme_of(cells).series(cells)) == 1
 
 
+def test_a_context_of_one_token_needs_no_lead(tmp_path):
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256,), contexts=2)
+  for row in rows:
+    row["doc"]["context_tokens"] = 1
+  assert "mechanism" in names(cells_of(rows), tmp_path)
+
+
 def test_labels_at_the_lines_ends_do_not_overlap():
   figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
   axes.set_ylim(0, 1)

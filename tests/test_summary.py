@@ -166,6 +166,14 @@ def test_the_primary_metric_is_the_first_whatever_its_name():
   assert [own["f1,none"] for own in scores.values()] == [0.25, 0.5]
 
 
+def test_only_what_is_listed_as_a_metric_is_a_score():
+  rows = [row(rouge1="text"), row(context=1, metrics=["acc", "rouge1"], rouge1=0.5)]
+  (cell,) = summary.cells([run_of(rows)])
+  assert (cell.metrics["rouge1"].mean, cell.metrics["rouge1"].n) == (0.5, 1)
+  parts = {"rouge1": "a", "rouge2": "b", "rougeL": "c"}
+  assert not summary.cells([run_of([row(**parts)])])[0].corpus
+
+
 def test_slices_split_the_primary_metric():
   kinds = ["CALC_ERROR", "LOST_UPDATE", "CALC_ERROR", "CALC_ERROR"]
   rows = [

@@ -37,7 +37,7 @@ def _present(rows: Sequence[Row]) -> list[Metric]:
   return [
     metric
     for metric in combinations()
-    if all(row.get(part) is not None for row in rows for part in metric.parts)
+    if all(part in row["metrics"] for row in rows for part in metric.parts)
   ]
 
 

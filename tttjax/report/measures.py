@@ -17,8 +17,9 @@ def score_of(name: str) -> Measure:
   """Measure of a task's metric; 0 where the example failed."""
 
   def measure(row: Row) -> float | None:
-    value = row.get(name, 0.0 if row.get("error") else None)
-    return None if value is None else float(value)
+    if name in row["metrics"]:  # what else stands under that name is no score
+      return float(row[name])
+    return 0.0 if row.get("error") else None
 
   return measure
 

@@ -1,7 +1,6 @@
 """Attention on the evidence against length: mass, retrieval margin, lead, and mass by layer."""
 
 from collections.abc import Sequence
-import math
 import pathlib
 
 import numpy as np
@@ -104,11 +103,11 @@ def _requirements(axes, cells: Sequence[Cell]) -> None:
   """Curves log((T - 1)(1 - eps) / eps) through the lengths' mean numbers of tokens."""
   tokens: dict[int, list[float]] = {}
   for cell in cells:
-    if math.isfinite(cell.context_tokens):
+    if cell.context_tokens >= 2:  # nothing is ahead of nothing
       tokens.setdefault(cell.length, []).append(cell.context_tokens)
   lengths = sorted(tokens)
   ends = []
-  for epsilon in _EPSILONS:
+  for epsilon in _EPSILONS if lengths else ():
     needed = [float(required_lead(np.mean(tokens[n]), epsilon)) for n in lengths]
     axes.plot(lengths, needed, color=GREY, linestyle="-.", linewidth=1.4, zorder=2)
     ends.append(End(lengths[-1], needed[-1], f"for mass {1 - epsilon:g}", GREY))
