@@ -47,7 +47,7 @@ def thought(cell: Cell) -> str:
   return f"{used:.0f} of {cell.budget.thinking_tokens:.0f}{samples}"
 
 
-def share(value: float) -> str:
+def _share(value: float) -> str:
   """'0.04', or '' where it is 0 or not known."""
   return f"{value:.2f}" if value > 0 else ""
 
@@ -73,7 +73,7 @@ def _block(cells: list[Cell], runs: bool) -> list[str]:
   columns = {
     **_names(cells, runs),
     first: [plus_minus(c.score) for c in cells],
-    **({"chance": [share(c.chance) for c in cells]} if shows_chance(cells) else {}),
+    **({"chance": [_share(c.chance) for c in cells]} if shows_chance(cells) else {}),
     **{name: [_other(c, name) for c in cells] for name in extra},
     "gain": [plus_minus(c.gain.gain, sign="+") if c.gain else "" for c in cells],
     "p": [p_text(c.gain.p_value) if c.gain else "" for c in cells],
@@ -83,8 +83,8 @@ def _block(cells: list[Cell], runs: bool) -> list[str]:
     "shared": [scientific(c.amortised_flops) for c in cells],
     "thought": [thought(c) for c in cells],
     "seconds": [f"{c.total_seconds:.2f}" if c.seconds else "" for c in cells],
-    **_where_any("cut", [share(c.truncated) for c in cells]),
-    **_where_any("forced", [share(c.unclosed) for c in cells]),
+    **_where_any("cut", [_share(c.truncated) for c in cells]),
+    **_where_any("forced", [_share(c.unclosed) for c in cells]),
     **_where_any("failed", [str(c.failures or "") for c in cells]),
     **_where_any("base", [str(c.fallbacks or "") for c in cells]),
   }

@@ -36,15 +36,15 @@ class Run:
     return self.config.get("git_hash")
 
 
-def read_run(directory: pathlib.Path, label: str = "") -> Run:
-  """Reads a work directory.
+def read_run(directory: pathlib.Path) -> Run:
+  """Reads a work directory; it has no label yet.
 
   Raises:
     UserError: it is not one, or a file in it is broken.
   """
   rows = read_rows(directory)
   return Run(
-    label,
+    "",
     directory,
     run_settings.read(directory / "config.json"),
     rows,

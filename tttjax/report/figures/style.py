@@ -40,12 +40,12 @@ class Figure:
   caption: str
 
 
-def some_lengths(lengths: Sequence[int], count: int = MAX_PANELS) -> list[int]:
-  """At most `count`, the shortest and the longest among them, evenly spaced in order."""
+def some_lengths(lengths: Sequence[int]) -> list[int]:
+  """At most MAX_PANELS, the shortest and the longest among them, evenly spaced in order."""
   lengths = sorted(set(lengths))
-  if len(lengths) <= count:
+  if len(lengths) <= MAX_PANELS:
     return lengths
-  places = np.linspace(0, len(lengths) - 1, count).round().astype(int)
+  places = np.linspace(0, len(lengths) - 1, MAX_PANELS).round().astype(int)
   return [lengths[i] for i in np.unique(places)]
 
 

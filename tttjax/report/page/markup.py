@@ -86,11 +86,11 @@ def minus(text: str) -> str:
   return text.replace("-", "−")
 
 
-def estimate(value: Estimate | None, sign: str = "", places: int = 3) -> Value:
+def estimate(value: Estimate | None, sign: str = "") -> Value:
   """'0.812 ± 0.031', sorted by the mean."""
   if value is None:
     return EMPTY
-  return Value(minus(signed(plus_minus(value, sign, places))), _key(value.mean))
+  return Value(minus(signed(plus_minus(value, sign))), _key(value.mean))
 
 
 def number(value: float, form: str = ",") -> Value:
