@@ -18,9 +18,10 @@ from tests.synthetic_rows import failed, row
 from tttjax.errors import UserError
 from tttjax.report import summary
 from tttjax.report.comparing import comparisons, decline, decline_statement, statement
-from tttjax.report.labels import run_labels, short_names, strategy_label
+from tttjax.report.labels import short_names, strategy_label
 from tttjax.report.printed import table
 from tttjax.report.results_file import results
+from tttjax.report.run_names import run_labels
 from tttjax.report.runs import Run, read_rows, read_run
 from tttjax.report.statistics import clustered_mean, paired_difference
 
@@ -350,6 +351,78 @@ def test_short_names_tell_paths_apart():
 def test_runs_are_named_by_what_differs(configs, expected):
   paths = ["/runs/a/run", "/runs/b/run", "/runs/c/run"][: len(configs)]
   assert run_labels(configs, paths) == expected
+
+
+_LONG = "qttt(steps=8, span=64, learning_rate=0.0003)"
+_STOP = "Thinking budget used up, so the answer must come now: "
+
+
+@pytest.mark.parametrize(
+  "configs, expected",
+  [
+    # Marks of thoughts are no paths, models are.
+    ([{"thinking.end": "</think>"}, {"thinking.end": ""}], ["end=</think>", "end=''"]),
+    ([{"models": ["/m/a/x"]}, {"models": ["/m/b/x"]}], ["models=a/x", "models=b/x"]),
+    ([{"unit": "a\nb"}, {"unit": "c"}], ["unit=a\\nb", "unit=c"]),
+    # What a run grew by names no choice.
+    ([{"n": 1, "grown": [{}]}, {"n": 2}], ["n=1", "n=2"]),
+    # Long texts are shown from where they differ, as far as tells them apart.
+    (
+      [{"forced_stop": _STOP + "</think>"}, {"forced_stop": _STOP + "Final:"}],
+      ["forced_stop=...</think>", "forced_stop=...Final:"],
+    ),
+    (
+      [{"end": "x" * 50 + "1"}, {"end": "x" * 50 + "2"}],
+      ["end=" + "x" * 50 + "1", "end=" + "x" * 50 + "2"],
+    ),
+    ([{"rate": 0.12345678}, {"rate": 0.12345679}], ["rate=0.12345678", "rate=0.12345679"]),
+    (
+      [{"seeds": list(range(20))}, {"seeds": list(range(1, 21))}],
+      ["seeds=... +0", "seeds=... +20"],
+    ),
+    # In another order, so that no item tells them apart.
+    (
+      [{"strategies": [_LONG, "qttt"]}, {"strategies": ["qttt", _LONG]}],
+      [f"strategies={_LONG[:30]}...", f"strategies=qttt {_LONG[:25]}..."],
+    ),
+    # Fields that tables show help where the others do not tell all runs apart.
+    (
+      [
+        {"n": 1, "lengths": [256], "tasks": ["a"]},
+        {"n": 1, "lengths": [512], "tasks": ["b"]},
+        {"n": 2, "lengths": [512], "tasks": ["b"]},
+      ],
+      ["n=1, lengths=256", "n=1, lengths=512", "n=2, lengths=512"],
+    ),
+    # Of many fields those that are needed.
+    (
+      [
+        {"steps": n, **{f"a_rather_long_name_{i}": n // 2 for i in range(9)}, "last": n % 2}
+        for n in range(3)
+      ],
+      [f"steps={n}, a_rather_long_name_8={n // 2}, last={n % 2}" for n in range(3)],
+    ),
+    ([{"x": [1]}, {"x": 1}], ["x=1 (a/run)", "x=1 (b/run)"]),
+  ],
+)
+def test_names_of_runs_are_short_and_no_directories(configs, expected):
+  paths = ["/runs/a/run", "/runs/b/run", "/runs/c/run"][: len(configs)]
+  assert run_labels(configs, paths) == expected
+
+
+def test_a_sweep_over_long_strategies_shows_no_hash():
+  configs = [
+    {"strategies": ["in_context", f"qttt(steps={n}, learning_rate={rate}, spans=oracle)"]}
+    | {"ttt.span": span, "thinking.forced_stop": _STOP + str(span)}
+    for n in (8, 32)
+    for rate in (1e-3, 3e-4)
+    for span in (32, 64)
+  ]
+  labels = run_labels(configs, [f"/runs/x/strategies-{i:08x}" for i in range(8)])
+  assert len(set(labels)) == 8
+  assert all("00" not in label.replace("0.00", "") for label in labels)
+  assert max(map(len, labels)) <= 100
+  assert labels[0].startswith("span=32, ") and "steps=8, learning_rate=0.001" in labels[0]
 
 
 def test_of_long_lists_what_not_all_runs_have_is_named():

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 import math
 import pathlib
 import re
-from typing import Any
 
 from tttjax import spec
 from tttjax.report.statistics import Estimate
@@ -62,70 +61,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
     if len(set(names)) == different:
       break
   return names
-
-
-# Fields of config.json that name no choice of the user's.
-_NOT_NAMING = ("workdir", "tensorboard", "git_hash")
-# Fields that tables show anyway: they name runs only where nothing else differs.
-_SHOWN = ("models", "tasks", "lengths", "strategies")
-_LONGEST_RUN_LABEL = 60  # characters; beyond it the path says more
-_LONGEST_LIST = 30
-
-
-def run_labels(configs: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> list[str]:
-  """What tells runs apart: 'steps=8, span=32' by their configs, or else by their paths.
-
-  Args:
-    configs: dotted field to value, of config.json, one per run.
-    paths: their directories.
-
-  Returns:
-    A different label for each run; '' for a single one.
-  """
-  if len(configs) == 1:
-    return [""]
-  fields = dict.fromkeys(name for config in configs for name in config)
-  different = [
-    name
-    for name in fields
-    if name not in _NOT_NAMING
-    and not name.endswith("sha256")
-    and any(config.get(name) != configs[0].get(name) for config in configs)
-  ]
-  different = [name for name in different if name not in _SHOWN] or different
-  leaves = [name.rpartition(".")[2] for name in fields]
-  calls = {
-    name: leaf if leaves.count(leaf) == 1 else name
-    for name in different
-    for leaf in [name.rpartition(".")[2]]
-  }
-  labels = [
-    ", ".join(f"{calls[n]}={_setting(n, config, configs)}" for n in different) for config in configs
-  ]
-  names = short_names(paths)
-  if not different or max(map(len, labels)) > _LONGEST_RUN_LABEL:
-    return names
-  return [
-    label if labels.count(label) == 1 else f"{label} ({name})" for label, name in zip(labels, names)
-  ]
-
-
-def _setting(name: str, config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> str:
-  """A field's value; of a long list, the items that not every run has."""
-  value = config.get(name)
-  if not isinstance(value, (list, tuple)):
-    return _value(value)
-  text = " ".join(map(_value, value))
-  if len(text) <= _LONGEST_LIST:
-    return text
-  own = [item for item in value if not all(item in (c.get(name) or ()) for c in configs)]
-  return "... " + " ".join(f"+{_value(item)}" for item in own) if own else "the common ones"
-
-
-def _value(value: Any) -> str:
-  if isinstance(value, float):
-    return f"{value:g}"
-  return pathlib.PurePath(value).name if isinstance(value, str) and "/" in value else str(value)
 
 
 def slug(text: str) -> str:

@@ -11,9 +11,9 @@ from tttjax.errors import UserError
 from tttjax.files import read_json, write_json
 from tttjax.report import figures, page
 from tttjax.report.comparing import comparisons, decline
-from tttjax.report.labels import run_labels
 from tttjax.report.printed import table
 from tttjax.report.results_file import results
+from tttjax.report.run_names import run_labels
 from tttjax.report.runs import Run, read_run
 from tttjax.report.summary import cells
 
