@@ -295,6 +295,8 @@ def test_a_corpus_metric_is_bootstrapped_where_its_parts_are_present(rng):
   assert cell.corpus["rouge"].mean == pytest.approx(np.prod(means) ** (1 / 3))
   difference = cell.corpus["rouge"].mean - base.corpus["rouge"].mean
   assert cell.corpus_gain["rouge"].gain.mean == pytest.approx(difference)
+  listed = results([run_of(rows)], [base, cell], [], [], "now")["cells"][1]["corpus_differences"]
+  assert listed["rouge"]["smallest_p_value"] == 2**-7 <= listed["rouge"]["p_value"]
   assert not summary.cells([run_of([row()])])[0].corpus
 
 
