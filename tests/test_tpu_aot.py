@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from tests import tpu_aot
+
 pytestmark = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
   reason="libtpu, the TPU compiler, is not installed: pip install -e '.[tpu-aot]'",
@@ -71,4 +73,6 @@ class TestV5e8:
 
   @pytest.mark.parametrize("program", ["prefill", "adapt", "generate"])
   def test_gathers_neither_weights_nor_cache(self, model, tensor, context, program):
-    assert compiled(model, tensor, context)[program]["all_gathers"] == 0
+    # XLA may gather the logits of the one token to sort them, and nothing else.
+    logits = tpu_aot.config(model).vocab_size
+    assert set(compiled(model, tensor, context)[program]["gathered"]) <= {logits}

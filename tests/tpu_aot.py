@@ -3,13 +3,15 @@
   python tests/tpu_aot.py --model=qwen3-8b --topology=v5e:2x4 --tensor=4 --context=2
 
 prints one JSON line per program: seconds to compile, bytes of a device's arguments,
-outputs and temporaries, and how many all-gathers the program holds. Needs libtpu
+outputs and temporaries, and the elements of what each all-gather makes. Needs libtpu
 (extra `tpu-aot`). Run one at a time, with
 JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 ALLOW_MULTIPLE_LIBTPU_LOAD=1 in the environment.
 """
 
 import argparse
 import json
+import math
+import re
 import time
 
 import jax
@@ -104,6 +106,14 @@ def programs(model: tt.Decoder) -> dict:
   }
 
 
+def gathered(hlo: str) -> list[int]:
+  """Elements of the result of each all-gather; of a tuple, of its largest part."""
+  results = re.findall(r"= (.*?) all-gather(?:-start)?\(", hlo)
+  assert len(results) == len(re.findall(r" all-gather(?:-start)?\(", hlo))
+  elements = lambda shape: math.prod(map(int, filter(None, shape.split(","))))
+  return [max(map(elements, re.findall(r"\w+\[([\d,]*)\]", result))) for result in results]
+
+
 def main():
   parser = argparse.ArgumentParser()
   parser.add_argument("--model", choices=_SIZES, default="qwen3-8b")
@@ -126,7 +136,7 @@ def main():
     sizes = {part: getattr(memory, f"{part}_size_in_bytes") for part in parts}
     hlo = compiled.as_text()
     line = {"program": name, "seconds": round(seconds, 1), **sizes}
-    print(json.dumps(line | {"all_gathers": hlo.count(" all-gather")}), flush=True)
+    print(json.dumps(line | {"gathered": gathered(hlo)}), flush=True)
     if args.dump:
       with open(f"{args.dump}_{name}.txt", "w") as file:
         file.write(hlo)
