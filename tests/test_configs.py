@@ -68,13 +68,19 @@ def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-  "strategies, steps",
-  [(("in_context", "qttt"), 4), (("qttt", "thinking"), 32), (("beam(n=2)", "qttt"), 32)],
+  "steps, budget, smaller",
+  [
+    (32, "matched", (4, 512)),
+    ("matched", 8192, (4, 512)),
+    (32, "paper", (4, 512)),
+    (2, 100, (2, 100)),
+  ],
 )
-def test_smoke_takes_few_steps_where_no_thoughts_are_matched_to_them(strategies, steps):
+def test_smoke_takes_few_steps_and_short_thoughts(steps, budget, smaller):
   config = default_config()
-  config.smoke, config.strategies, config.ttt.steps = True, strategies, 32
-  assert run_config.check(config).config.ttt.steps == steps
+  config.smoke, config.ttt.steps, config.thinking.budget = True, steps, budget
+  checked = run_config.check(config).config
+  assert (checked.ttt.steps, checked.thinking.budget) == smaller
 
 
 @pytest.mark.slow  # five minutes, most of it compilation

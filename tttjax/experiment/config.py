@@ -91,8 +91,6 @@ def check(config: config_dict.ConfigDict) -> Plan:
   _check_sampling(config)
   tasks = _parse("tasks", config.tasks, TASKS)
   strategies = _parse("strategies", config.strategies, STRATEGIES)
-  if config.smoke:
-    config = smoke.with_few_steps(config, strategies.values())
   for name, task in tasks.items():
     if 1 < task.most_questions < config.questions:
       raise UserError(

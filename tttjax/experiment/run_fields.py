@@ -87,7 +87,7 @@ _FIELDS = {
   "smoke": (
     False,
     "check that it runs: the embedded model in place of files, the shortest length, two contexts,"
-    " few steps",
+    " few steps, short thoughts",
   ),
   "workdir": ("runs/quickstart", "where samples, results, figures and report go"),
 }

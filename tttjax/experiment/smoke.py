@@ -3,13 +3,14 @@
 from ml_collections import config_dict
 
 from tttjax.checkpoint import NAMED_MODELS
-from tttjax.experiment.run_fields import EMBEDDED, MATCHED
+from tttjax.experiment.run_fields import EMBEDDED
 
 _CONTEXTS, _QUESTIONS, _STEPS = 2, 2, 4
+_THINKING_TOKENS = 512  # of all samples together: each has room for a forced stop
 
 
 def sized(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-  """The same run, as small as it may be with its budgets kept.
+  """The same run, small: few steps, and short thoughts that are not matched to them.
 
   Models that are named are here, or quickly said not to be; the embedded one stands in for files.
   """
@@ -22,14 +23,8 @@ def sized(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   reduced.questions = min(config.questions, _QUESTIONS)
   reduced.seeds = config.seeds[:1]
   reduced.share_programs = True
-  return reduced
-
-
-def with_few_steps(config: config_dict.ConfigDict, strategies) -> config_dict.ConfigDict:
-  """Few steps, unless thoughts are matched to them: those would have no token."""
-  thinks = any(getattr(strategy, "thinks", False) for strategy in strategies)
-  if thinks or config.ttt.steps == MATCHED:
-    return config
-  reduced = config.copy_and_resolve_references()
-  reduced.ttt.steps = min(config.ttt.steps, _STEPS)
+  at_most = lambda value, most: min(value, most) if type(value) is int else most
+  with reduced.ignore_type():  # either may be a word
+    reduced.ttt.steps = at_most(config.ttt.steps, _STEPS)
+    reduced.thinking.budget = at_most(config.thinking.budget, _THINKING_TOKENS)
   return reduced

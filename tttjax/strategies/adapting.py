@@ -1,7 +1,6 @@
 """What strategies that take query-only steps share: their options, their steps, their spans."""
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 
@@ -129,8 +128,6 @@ class Sharing(Adapting):
   Attributes:
     share: of the N steps that are taken before the thoughts, rounded down; 0 does not adapt.
   """
-
-  thinks: ClassVar[bool] = True
 
   share: float = option(
     0.0,

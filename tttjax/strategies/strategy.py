@@ -170,7 +170,6 @@ class Strategy(Protocol):
     compared_with: names of strategies that it is compared with, of the same options, beside the
       reference. Optional.
     trains_elsewhere: whether it trains on another context than the one of the questions. Optional.
-    thinks: whether it spends its budget on thoughts. Optional.
   """
 
   name: ClassVar[str]

@@ -24,7 +24,6 @@ class Thinking(Reading):
   name: ClassVar[str] = "thinking"
   label: ClassVar[str] = "thinking"
   role: ClassVar[Role] = Role.BASELINE
-  thinks: ClassVar[bool] = True
   description: ClassVar[str] = (
     "The model writes thinking tokens first, as many as the budget allows, then answers."
   )
