@@ -51,6 +51,26 @@ def test_copied_into_the_root_of_another_repository_has_no_commit(repository):
   assert git_hash(repository / "tttjax") is None
 
 
+@pytest.mark.parametrize(
+  "names", [["GIT_DIR"], ["GIT_DIR", "GIT_WORK_TREE"], ["GIT_DIR", "GIT_INDEX_FILE"]]
+)
+def test_repository_that_the_environment_names_is_not_asked(
+  repository, tmp_path_factory, monkeypatch, names
+):
+  commit = git(repository, "rev-parse", "HEAD")
+  other = tmp_path_factory.mktemp("other")
+  git(other, "init", "-q")
+  git(other, "commit", "-q", "--allow-empty", "-m", "another project")
+  places = {
+    "GIT_DIR": other / ".git",
+    "GIT_WORK_TREE": other,
+    "GIT_INDEX_FILE": other / ".git" / "index",
+  }
+  for name in names:
+    monkeypatch.setenv(name, str(places[name]))
+  assert git_hash(repository / "tttjax") == commit
+
+
 def test_without_git_there_is_no_commit(tmp_path, repository, monkeypatch):
   monkeypatch.setenv("PATH", str(pathlib.Path(tmp_path) / "nothing"))
   assert git_hash(repository / "tttjax") is None

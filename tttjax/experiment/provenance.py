@@ -1,5 +1,6 @@
 """What a run's rows depend on: config, checkpoints, backend and the code's commit."""
 
+import os
 import pathlib
 import subprocess
 from typing import Any
@@ -45,8 +46,10 @@ def git_hash(package: pathlib.Path = _PACKAGE) -> str | None:
 def _git(directory: pathlib.Path, *arguments: str) -> str | None:
   """What git prints; None where it fails or is not installed."""
   command = ["git", "-C", str(directory), *arguments]
+  # Within a hook of git, say, GIT_DIR names another repository than the directory does.
+  environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
   try:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
   except OSError:
     return None
   return done.stdout.strip() if done.returncode == 0 else None
