@@ -61,7 +61,8 @@ def test_table_of_names_covers_the_model(tied):
     for key in layout.path:
       leaf = leaf[key]
     layers = (config.num_hidden_layers,) if layout.stacked else ()
-    assert leaf.shape == layers + layout.param_shape(config), layout.name
+    in_file = layout.split_shape(config)
+    assert leaf.shape == layers + tuple(in_file[i] for i in layout.from_file), layout.name
   assert len(list(QWEN3.layouts_of(config))) == len(jax.tree.leaves(abstract))
 
 

@@ -62,11 +62,6 @@ class Layout:
     sizes = _sizes(config)
     return tuple(sizes[axis] for axis in "".join(self.file))
 
-  def param_shape(self, config: DecoderConfig) -> tuple[int, ...]:
-    """Shape in the parameter tree, of one layer if stacked."""
-    sizes = _sizes(config)
-    return tuple(sizes[axis] for axis in self.param)
-
 
 def _sizes(config: DecoderConfig) -> dict[str, int]:
   return {
