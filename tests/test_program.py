@@ -52,6 +52,9 @@ def raising(error):
     (OSError(errno.EFBIG, "File too large", "x"), 2, "error: x: File too large; make room"),
     (OSError(errno.EROFS, "Read-only", "x"), 2, "error: x: Read-only; use one that can be read"),
     (PermissionError(errno.EACCES, "Denied", "x"), 2, "error: x: Denied; use one that can"),
+    (OSError(errno.EMFILE, "Too many open files"), 2, "error: Too many open files; what was"),
+    (OSError(errno.ENOSPC, "No space left"), 2, "error: No space left; make room; what was"),
+    (OSError("no route"), 2, "error: no route; what was written is kept"),
     (KeyboardInterrupt("interrupted with 3 rows"), 130, "interrupted with 3 rows"),
     (KeyboardInterrupt(), 130, "interrupted"),
     (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, None),
@@ -89,6 +92,25 @@ def test_full_standard_output_is_named(workdir, unbuffered):
   assert done.stderr.splitlines()[-1].startswith(
     "report: error: standard output: No space left on device; make room"
   )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_is_named_for_its_own_errors_alone(unbuffered):
+  code = (
+    "import errno, sys\nfrom tttjax import program\n"
+    "def f():\n  print('a')\n  raise OSError(errno.EMFILE, 'Too many open files')\n"
+    "sys.exit(program.run(f))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stdout) == (2, "a\n")
+  assert done.stderr == "-c: error: Too many open files; what was written is kept\n"
 
 
 @pytest.mark.parametrize(

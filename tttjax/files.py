@@ -58,7 +58,7 @@ def remove_unfinished() -> None:
 
 
 @contextlib.contextmanager
-def naming(path: pathlib.Path) -> Iterator[None]:
+def naming(path: str | os.PathLike) -> Iterator[None]:
   """Gives an OSError that names no file the name of the one that the block writes."""
   try:
     yield

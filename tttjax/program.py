@@ -15,7 +15,7 @@ import pathlib
 import re
 import sys
 
-from tttjax import interrupts
+from tttjax import files, interrupts
 from tttjax.errors import UserError
 
 _MISTAKE, _INTERRUPTED, _NO_READER = 2, 130, 141
@@ -28,12 +28,13 @@ def run(function: Callable[[], int | str | None]) -> int | str:
   UserError and OSError become one line on stderr; other errors are bugs and keep their traceback.
   """
   try:
-    try:
-      code = function() or 0
-    except SystemExit as exit_:  # after --help
-      code = exit_.code or 0
-    sys.stdout.flush()
-    return code
+    with contextlib.redirect_stdout(_Named(sys.stdout)):
+      try:
+        code = function() or 0
+      except SystemExit as exit_:  # after --help
+        code = exit_.code or 0
+      sys.stdout.flush()
+      return code
   except UserError as error:
     _complain(str(error))
     return _MISTAKE
@@ -43,8 +44,13 @@ def run(function: Callable[[], int | str | None]) -> int | str:
   except BrokenPipeError:
     return _NO_READER
   except OSError as error:
-    remedy = "make room" if error.errno in _FULL else "use one that can be read and written"
-    _complain(f"{_culprit(error)}{error.strerror or error}; {remedy}; what was written is kept")
+    reason = error.strerror or str(error)
+    named = reason if error.filename is None else f"{error.filename}: {reason}"
+    if error.errno in _FULL:
+      named += "; make room"
+    elif error.filename is not None:
+      named += "; use one that can be read and written"
+    _complain(f"{named}; what was written is kept")
     return _MISTAKE
   finally:
     for stream in (sys.stdout, sys.stderr):
@@ -64,15 +70,22 @@ def _complain(text: str, kind: str = "error: ") -> None:
     print(f"{name()}: {kind}{' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
-def _culprit(error: OSError) -> str:
-  """The file that an OSError is about. Writers of files name theirs; print names none."""
-  if error.filename is not None:
-    return f"{error.filename}: "
-  try:
-    sys.stdout.flush()  # fails again, unless nothing is kept for later
-  except OSError:
-    return "standard output: "
-  return "standard output: " if getattr(sys.stdout, "write_through", False) else ""
+class _Named:
+  """A stream whose errors name it. Writers of files name theirs; print names none."""
+
+  def __init__(self, stream):
+    self._stream = stream
+
+  def __getattr__(self, attribute: str):
+    return getattr(self._stream, attribute)
+
+  def write(self, text: str) -> int:
+    with files.naming("standard output"):
+      return self._stream.write(text)
+
+  def flush(self) -> None:
+    with files.naming("standard output"):
+      self._stream.flush()
 
 
 def _silence_if_broken(stream) -> None:
