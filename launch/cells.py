@@ -12,10 +12,11 @@ from typing import Any
 import ml_collections
 
 from launch.algebra import Sweep
-from tttjax import flags
+from tttjax import devices, flags
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 from tttjax.experiment import work as run_work
+from tttjax.files import user_path
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # Names of directories; every other field goes by its whole dotted name.
@@ -56,7 +57,8 @@ def load_sweep(path: str) -> Sweep:
   Raises:
     UserError: no such file, no get_sweep, the file fails, or the result is no list of dicts.
   """
-  file = next((f for f in (pathlib.Path(path), _REPOSITORY / path) if f.is_file()), None)
+  given = user_path(path, "--sweep")
+  file = next((f for f in (given, _REPOSITORY / given) if f.is_file()), None)
   if file is None or file.suffix != ".py":
     raise UserError(f"--sweep={path}: no such Python file; see configs/sweeps")
   spec = importlib.util.spec_from_file_location(f"_sweep_{file.stem}", file)
@@ -92,6 +94,9 @@ def plan(config_file: str, base: Mapping[str, Any], sweep: Sweep) -> list[Cell]:
   for overrides in sweep:
     try:
       cell, settings = _plan_cell(config_file, base, overrides)
+    except (RuntimeError, AssertionError):
+      devices.check()  # a mesh asks for them: where there are none, this says so
+      raise
     except UserError as error:
       shown = ", ".join(f"{name}={value!r}" for name, value in overrides.items())
       raise UserError(f"cell {{{shown}}}: {error}") from None

@@ -1,6 +1,6 @@
 """Cells as processes of this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import fcntl
 import os
@@ -35,14 +35,15 @@ class Local:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       file.write(f"$ {shlex.join(command)}\n".encode())
       file.flush()
-      return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=file,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **environment},
-        start_new_session=True,
-      )
+      with _interrupts_heard():
+        return subprocess.Popen(
+          command,
+          stdin=subprocess.DEVNULL,
+          stdout=file,
+          stderr=subprocess.STDOUT,
+          env={**os.environ, **environment},
+          start_new_session=True,
+        )
 
   def poll(self, handle: subprocess.Popen) -> int | None:
     return handle.poll()
@@ -70,6 +71,23 @@ class Local:
     except BlockingIOError:
       return True
     return False
+
+
+@contextlib.contextmanager
+def _interrupts_heard() -> Iterator[None]:
+  """Processes started within get SIGINT's default.
+
+  A shell that starts a program with & may have it ignore SIGINT, and children inherit that: they
+  would be deaf to `cancel`. A handler they do not inherit.
+  """
+  ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+  if ignored:
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+  try:
+    yield
+  finally:
+    if ignored:
+      signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _signal(handles: Sequence[subprocess.Popen], number: int) -> None:

@@ -45,8 +45,6 @@ def run(
   waiting, running, interrupts = list(cells), {}, []
   names, said = labels(cells), time.monotonic()
   # Not by exception: that could strike between a process's start and its entry in `running`.
-  # The children get the default behaviour, even where a script started this in the background
-  # with SIGINT ignored.
   handler = lambda number, frame: interrupts.append(number)
   before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
   try:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import pathlib
 import re
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 from launch.backend import Backend
 from launch.cells import Cell
 from tttjax.errors import UserError
-from tttjax.files import write_json
+from tttjax.files import read_json, write_json
 
 DONE, PARTIAL, RUNNING, FAILED = "done", "partial", "running", "failed"
 NOT_STARTED = "not started"
@@ -88,8 +89,13 @@ def check(directory: pathlib.Path, settings: Mapping[str, Any]) -> None:
   """Checks that the cells in `directory`, if any, share these settings (dotted field: value).
 
   Raises:
-    UserError: they ran with another configuration (says what differs).
+    UserError: they ran with another configuration (says what differs), or something that is no
+      file has the name of one that is read or written here: of a pipe that might wait forever.
   """
+  found = [path for name in ("logs/*.log", "*/samples_*.jsonl") for path in directory.glob(name)]
+  for path in (directory / "sweep.json", directory / ".launcher", *found):
+    if os.path.lexists(path) and not path.is_file():
+      raise UserError(f"{path}: not a regular file; remove it, or use another --name")
   manifest = read_manifest(directory)
   if manifest is None:
     return
@@ -133,16 +139,13 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
     UserError: it is unreadable.
   """
   path = directory / "sweep.json"
-  try:
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value["settings"], dict) or not isinstance(value["cells"], dict):
-      raise TypeError
-  except FileNotFoundError:
+  if not os.path.lexists(path):
     return None
-  except OSError as error:
-    raise UserError(f"{path}: {error.strerror}; use another --name") from None
-  except (ValueError, KeyError, TypeError):
-    raise UserError(f"{path} is not a record of a sweep; use another --name") from None
+  value = read_json(path)
+  cells = value.get("cells")
+  whole = isinstance(value.get("settings"), dict) and isinstance(cells, dict)
+  if not whole or not all(isinstance(overrides, dict) for overrides in cells.values()):
+    raise UserError(f"{path} is not a record of a sweep; use another --name")
   return value
 
 

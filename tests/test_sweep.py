@@ -308,6 +308,14 @@ def test_broken_sweep_file_is_named(tmp_path, text, message):
     planning.load_sweep(str(path))
 
 
+def test_home_directory_of_a_sweep_file_is_expanded(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "two.py").write_text("def get_sweep(): return [{'a': 1}]")
+  assert planning.load_sweep("~/two.py") == [{"a": 1}]
+  with user_error("--sweep=~nobody9/two.py: no such user"):
+    planning.load_sweep("~nobody9/two.py")
+
+
 # Running.
 
 
@@ -422,9 +430,18 @@ def test_interrupt_lets_the_cells_save_and_says_how_to_go_on(stub, tmp_path, num
   assert statuses(tmp_path, cells) == [state.DONE] * 3
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["front", "background"])
+def sigint(request):
+  """What the tests' own process does on SIGINT: ignores it, where a shell started it with &."""
+  before = signal.signal(signal.SIGINT, request.param)
+  yield request.param
+  assert signal.getsignal(signal.SIGINT) == request.param
+  signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("deaf_to, code", [(1, 130), (100, -signal.SIGKILL)])
 def test_process_that_misses_the_interrupt_is_asked_again_and_then_killed(
-  tmp_path, monkeypatch, deaf_to, code
+  tmp_path, monkeypatch, sigint, deaf_to, code
 ):
   # Time to hear the second interrupt on a busy machine too.
   monkeypatch.setattr(local, "_SECONDS_BETWEEN", 5.0 if deaf_to == 1 else 0.2)
@@ -508,9 +525,31 @@ def test_manifest_keeps_the_cells_of_an_earlier_sweep(tmp_path):
   )
 
 
-def test_unreadable_manifest_is_named(tmp_path):
-  (tmp_path / "sweep.json").write_text('{"settings": 1}')
-  with user_error(tmp_path / "sweep.json", "is not a record of a sweep"):
+@pytest.mark.parametrize(
+  "text, words",
+  [
+    ('{"settings": 1}', "is not a record of a sweep"),
+    ('{"settings": {}, "cells": []}', "is not a record of a sweep"),
+    ('{"settings": {}, "cells": {"a": 1}}', "is not a record of a sweep"),
+    ("[]", "not an object"),
+    ("{", "not JSON"),
+    ('{"settings": ' + "[" * 100_000, "not JSON"),
+    ('{"settings": {"a": ' + "[" * 500 + "]" * 500 + '}, "cells": {}}', "nested"),
+  ],
+  ids=["settings", "cells", "cell", "list", "cut", "endless", "deep"],
+)
+def test_unreadable_manifest_is_named(tmp_path, text, words):
+  (tmp_path / "sweep.json").write_text(text)
+  with user_error(tmp_path / "sweep.json", words):
+    state.check(tmp_path, {})
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")])
+@pytest.mark.parametrize("name", ["sweep.json", ".launcher", "logs/a.log", "a/samples_1.jsonl"])
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path, name, make):
+  (tmp_path / name).parent.mkdir(exist_ok=True)
+  make(tmp_path / name)
+  with user_error(tmp_path / name, "not a regular file"):
     state.check(tmp_path, {})
 
 
@@ -619,6 +658,14 @@ def test_dry_run_prints_the_commands_and_writes_nothing(sweep):
   assert "'--config.strategies=qttt(learning_rate=0.01, span=4)'" in commands[1]
   assert "--workdir=runs/dry/strategies=in_context" in commands[0]
   assert files() == before
+
+
+def test_dry_run_needs_devices_for_a_mesh_alone(sweep, monkeypatch):
+  monkeypatch.setenv("JAX_PLATFORMS", "rocket")
+  assert sweep("--dry_run", "--name=dry")[0] == 0
+  code, _, err = sweep("--dry_run", "--name=dry", "--config.mesh.data=2")
+  assert (code, err.count("\n")) == (2, 1)
+  assert err.startswith("sweep.py: error: JAX_PLATFORMS=rocket: no such device")
 
 
 def test_sweep_runs_every_cell(swept):
