@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import zipfile
 
 import pytest
 
+from tests.errors import user_error
 from tttjax import third_party
 from tttjax.errors import UserError
 from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.third_party import manifest as manifests
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 _WHEEL = "tiny_source-1.0-py3-none-any.whl"
 _MEMBERS = {
   "tiny/a.py": 'def f(a, b):\n  return a - b\n\n\nraise SystemExit("imported")\n',
@@ -135,12 +138,13 @@ def test_member_that_leaves_the_folder_is_refused(links, tmp_path, name):
 
 
 def test_every_manifest_is_complete_and_in_the_readme():
-  readme = (manifests.MANIFESTS / "README.md").read_text(encoding="utf-8")
+  readme = (ROOT / "third_party" / "README.md").read_text(encoding="utf-8")
   assert {"olmo", "smollm2"} <= set(third_party.manifest_names())
   for name in third_party.manifest_names():
     manifest = third_party.load_manifest(name)
     assert manifest.command == f"python -m tttjax.third_party --fetch={name}"
-    assert f"[{name}.json]({name}.json)" in readme and manifest.package in readme
+    assert f"[{name}.json](../tttjax/third_party/{name}.json)" in readme
+    assert manifest.package in readme
     kept = {"folders", "files"}
     assert all(value for field, value in vars(manifest).items() if field not in kept)
     assert manifest.folders or manifest.files
@@ -162,6 +166,22 @@ def test_broken_manifest(tmp_path, change, message):
   (tmp_path / "bad.json").write_text(json.dumps({**good, **change}))
   with pytest.raises(UserError, match=message):
     third_party.load_manifest("bad", tmp_path)
+
+
+@pytest.mark.parametrize(
+  "text, found", [("~/cache", "/home/me/cache"), ("", "/home/me/.cache/tttjax")]
+)
+def test_cache_is_a_path_as_users_write_it(monkeypatch, text, found):
+  monkeypatch.setenv("HOME", "/home/me")
+  monkeypatch.setenv("TTTJAX_CACHE", text)
+  folder = third_party.location(third_party.load_manifest("olmo"))
+  assert folder.is_relative_to(pathlib.Path(found) / "third_party")
+
+
+def test_cache_of_nobody_is_named(monkeypatch):
+  monkeypatch.setenv("TTTJAX_CACHE", "~nobody9/x")
+  with user_error("TTTJAX_CACHE=~nobody9/x: no such user"):
+    third_party.location(third_party.load_manifest("olmo"))
 
 
 def test_command_lists_manifests_and_names_a_mistake(tmp_path):

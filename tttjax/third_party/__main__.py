@@ -1,4 +1,4 @@
-"""Fetches an outside source that third_party/ describes, or lists what there is.
+"""Fetches an outside source that a manifest describes, or lists what there is.
 
 python -m tttjax.third_party [--fetch=NAME]
 

@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 
 from tttjax.errors import UserError
+from tttjax.files import user_path
 from tttjax.third_party.manifest import Manifest
 
 _MAX_FILE_BYTES = 10_000_000  # of one Python file; more is no source code
@@ -22,7 +23,7 @@ _MAX_FILE_BYTES = 10_000_000  # of one Python file; more is no source code
 
 def cache_folder() -> pathlib.Path:
   """$TTTJAX_CACHE, or ~/.cache/tttjax."""
-  return pathlib.Path(os.environ.get("TTTJAX_CACHE") or "~/.cache/tttjax").expanduser()
+  return user_path(os.environ.get("TTTJAX_CACHE") or "~/.cache/tttjax", "TTTJAX_CACHE")
 
 
 def location(manifest: Manifest) -> pathlib.Path:

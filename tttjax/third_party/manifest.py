@@ -1,4 +1,4 @@
-"""Manifests: one JSON file of third_party/ for each outside source."""
+"""Manifests: one JSON file of this folder for each outside source."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -8,7 +8,7 @@ import re
 
 from tttjax.errors import UserError
 
-MANIFESTS = pathlib.Path(__file__).resolve().parents[2] / "third_party"
+MANIFESTS = pathlib.Path(__file__).resolve().parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Manifest:
 
 
 def manifest_names(folder: pathlib.Path = MANIFESTS) -> list[str]:
-  """Names of all manifests, sorted; none where the package is installed without its repository."""
+  """Names of all manifests, sorted."""
   return sorted(path.stem for path in folder.glob("*.json"))
 
 
