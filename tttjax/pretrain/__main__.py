@@ -1,9 +1,9 @@
 """Trains a small Qwen3 on synthetic bank logs and writes it as a Hugging Face checkpoint.
 
-python -m tttjax.pretrain --config=configs/pretrain_embedded.py --workdir=DIR
+python -m tttjax.pretrain [--config=FILE] [--config.steps=100 ...] [--workdir=DIR]
 
-DIR gets model/ (the checkpoint), checkpoints/ (to resume from), curve.csv and curve.png. The same
-command again resumes.
+Without --config it trains the embedded checkpoint. DIR gets model/ (the checkpoint), checkpoints/
+(to resume from), curve.csv and curve.png. The same command again resumes.
 """
 
 import sys
@@ -12,7 +12,7 @@ from absl import flags
 
 from tttjax import devices, files
 from tttjax import flags as command_line
-from tttjax.pretrain import loop
+from tttjax.pretrain import embedded_config, loop
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept, instead of config.workdir")
 
@@ -45,4 +45,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-  command_line.run(main, "configs/pretrain_embedded.py", _DESCRIPTIONS)
+  command_line.run(main, embedded_config.get_config, _DESCRIPTIONS)
