@@ -8,11 +8,13 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 import torch
 import transformers
 
+from tests.errors import user_error
 import tttjax as tt
 from tttjax import flags as command_line
 from tttjax.embedded.vocabulary import build_tokenizer
@@ -312,6 +314,63 @@ def test_impossible_stages_are_named(row, message):
   command_line.override(config, "stages.row", row)
   with pytest.raises(UserError, match=message):
     loop.stages_of(config)
+
+
+@pytest.mark.parametrize(
+  "name, value, words",
+  [
+    ("seed", -1, "config.seed must be at least 0"),
+    ("seed", 2**31, "config.seed must be at most 2147483647"),
+    ("seed", 0.5, "config.seed must be a whole number"),
+    ("seed", (1, 2), "config.seed must be a whole number"),
+    ("workdir", 3, "config.workdir=3 must be a path"),
+    ("steps", 0, "config.steps must be at least 1"),
+    ("steps", -5, "config.steps must be at least 1"),
+    ("steps", 10.5, "config.steps must be a whole number"),
+    ("steps", 2**31, "config.steps must be at most 2147483647"),
+    ("warmup", 0, "config.warmup must be at least 1"),
+    ("warmup", -1, "config.warmup must be at least 1"),
+    ("warmup", 1.5, "config.warmup must be a whole number"),
+    ("warmup", 2901, "config.warmup=2901 must be at most config.steps=2900"),
+    ("minutes", -1.0, "config.minutes must be at least 0"),
+    ("minutes", float("nan"), "config.minutes must be at least 0"),
+    ("muon_rate", 0.0, "config.muon_rate must be above 0"),
+    ("adam_rate", float("inf"), "config.adam_rate must be at most"),
+    ("weight_decay", -0.1, "config.weight_decay must be at least 0"),
+    ("save_every", 0, "config.save_every must be at least 1"),
+    ("model.num_layers", 0, "config.model.num_layers must be at least 1"),
+    ("model.num_kv_heads", 3, "config.model.num_kv_heads=3 must divide config.model.num_heads=4"),
+    ("model.head_dim", 31, "config.model.head_dim=31 must be even"),
+    ("model.rope_theta", 1.0, "config.model.rope_theta must be above 1"),
+    ("model.max_positions", 400, "config.stages.row must be at most 400"),
+    ("stages.context", (100, 192, 384, 384), "config.stages.context must be at least 120"),
+    ("stages.batch", (0, 1, 1, 1), "config.stages.batch must be at least 1"),
+    ("stages.share", (1.0, 0.0, 1.0, 1.0), "config.stages.share must be above 0"),
+    ("stages.anomaly", (1.5, 0.0, 0.0, 0.0), "config.stages.anomaly must be at most 1"),
+    ("stages.amount", (1.0, 0.0, 0.0, 0.0), "config.stages.amount must be below 1"),
+    ("stages.row", (), "config.stages.row is empty"),
+    ("stages.row", 512, "config.stages.row=512: give a list"),
+    ("eval.questions", 17, "config.eval: bank_log: needles=17"),
+    ("eval.kinds", ("sum",), "config.eval: bank_log: kind='sum'"),
+    ("eval.contexts", (16,), "config.eval: length=16 tokens hold no balance"),
+  ],
+)
+def test_field_that_cannot_work_is_named_before_anything_is_made(tmp_path, name, value, words):
+  fields = command_line.load_config(CONFIG).to_dict()
+  group, _, leaf = name.rpartition(".")
+  (fields[group] if group else fields)[leaf] = value
+  with user_error(words):
+    loop.Run(ml_collections.ConfigDict(fields), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_field_that_is_missing_or_unknown_is_named(tmp_path):
+  fields = command_line.load_config(CONFIG).to_dict()
+  del fields["warmup"]
+  with user_error("config.warmup: is missing"):
+    loop.Run(ml_collections.ConfigDict(fields), tmp_path / "run")
+  with user_error("config.warm: no such field"):
+    loop.Run(ml_collections.ConfigDict({**fields, "warmup": 1, "warm": 1}), tmp_path / "run")
 
 
 def test_a_bad_field_is_one_line_and_exit_code_2(tmp_path):

@@ -22,7 +22,7 @@ from tttjax.tasks.thinking_format import SECTION
 # Target weights. What cannot be predicted (ids, accounts, amounts) teaches only noise.
 ANSWER, PREDICTABLE, UNPREDICTABLE, QUESTION = 2.0, 1.0, 0.1, 0.05
 _MAX_WALK = 3  # updates of the asked account that a thought walks through
-_SHORTEST_WITH_ANOMALY = 120  # tokens of context
+SHORTEST_WITH_ANOMALY = 120  # tokens of context
 _PIECE = re.compile(r"\n|[0-9]{2}| ?[A-Za-z_]+|.")
 # Seeds below are for evaluation; training never sees them.
 FIRST_TRAINING_SEED = 1 << 40
@@ -174,7 +174,7 @@ class Generator:
     rng = np.random.default_rng((seed, 3))
     encode, row = self._encode, Row()
     has_anomaly = rng.random() < stage.anomaly
-    shortest = max(stage.context // 2, _SHORTEST_WITH_ANOMALY if has_anomaly else 0)
+    shortest = max(stage.context // 2, SHORTEST_WITH_ANOMALY if has_anomaly else 0)
     room = int(rng.integers(shortest, stage.context + 1)) - len(encode.head)
     lines, size = logs.write_log(seed, room, lambda text: len(_PIECE.findall(text)), has_anomaly)
     row.add(encode.head, [0.0] * len(encode.head), 0, 0)

@@ -17,6 +17,7 @@ from tttjax.files import write_json
 from tttjax.models.decoder import Decoder, init_params
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.pretrain import curve, evaluate, train
+from tttjax.pretrain.checking import check
 from tttjax.pretrain.checkpoint_files import write_checkpoint
 from tttjax.pretrain.data import Generator, Stage
 
@@ -71,9 +72,10 @@ class Run:
   """One training run in a work directory; a later call resumes where the last one was saved."""
 
   def __init__(self, config, workdir: pathlib.Path):
+    check(config)
     self.config, self.workdir = config, workdir
-    workdir.mkdir(parents=True, exist_ok=True)
     self.stages = stages_of(config)
+    workdir.mkdir(parents=True, exist_ok=True)
     self.tokenizer = build_tokenizer()
     self.model = model_of(config)
     self.generator = Generator(self.tokenizer, config.seed, config.model.max_positions)
