@@ -331,6 +331,33 @@ def test_a_damaged_state_is_one_line_or_restored_whole(tmp_path):
   assert refused >= 3  # the data itself, their index and their description
 
 
+def flip_a_bit(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+
+
+def test_a_flipped_bit_of_any_file_is_found_and_the_file_named(tmp_path):
+  save_fast(tmp_path, *fast_state(2), step=2)
+  for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+    content = path.read_bytes()
+    if content:
+      flip_a_bit(path)
+      words = () if path.name == "sha256.json" else (f"({path}: not the file that was saved)",)
+      with user_error(f"{tmp_path}: step 2 cannot be restored", *words):
+        restore_fast(tmp_path, fast_state(0))
+      path.write_bytes(content)
+  assert restore_fast(tmp_path, fast_state(0))[2] == 2
+
+
+def test_state_that_was_saved_without_checksums_is_restored(tmp_path):
+  saved = fast_state(2)
+  save_fast(tmp_path, *saved, step=2)
+  (tmp_path / "2" / "sha256.json").unlink()
+  fast, opt_state, _ = restore_fast(tmp_path, fast_state(0))
+  jax.tree.map(np.testing.assert_array_equal, (fast, opt_state), saved)
+
+
 def test_fast_weight_faults_are_named(tmp_path):
   like = fast_state(0)
   with user_error(tmp_path / "no", "no such directory"):

@@ -281,6 +281,16 @@ def test_an_interrupted_run_resumes_to_the_same_model(whole, tmp_path):
   assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
+def test_a_damaged_checkpoint_is_named(whole, tmp_path):
+  shutil.copytree(whole.workdir, tmp_path, dirs_exist_ok=True)
+  path = max((tmp_path / "checkpoints" / "6").rglob("*"), key=lambda path: path.stat().st_size)
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+  with user_error(f"{tmp_path}/checkpoints/6: cannot be resumed from ({path}: not the file"):
+    loop.Run(small_config(6), tmp_path)
+
+
 def test_transformers_gets_the_same_logits_from_the_exported_model(whole):
   exported = transformers.AutoModelForCausalLM.from_pretrained(whole.workdir / "model")
   tokens = np.arange(40)[None] * 7 % 512

@@ -7,6 +7,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import orbax.checkpoint as ocp
 
+from tttjax.checkpoint.sums import check_sums, write_sums
 from tttjax.errors import UserError
 from tttjax.files import user_path
 
@@ -36,6 +37,8 @@ def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
       )
     manager.save(step, args=ocp.args.StandardSave(_tree(fast, opt_state)))
     manager.wait_until_finished()
+    if jax.process_index() == 0:
+      write_sums(directory / str(step))
 
 
 def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
@@ -63,6 +66,7 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
         f"{directory}: holds no saved fast weights; give a directory that they were saved in"
       )
     try:
+      check_sums(directory / str(step))
       state = manager.restore(step, args=ocp.args.StandardRestore(_target(*like)))
     except Exception as error:  # of a damaged file Orbax raises a bare Exception
       reason = (str(error).strip() or type(error).__name__).split("\n")[0]

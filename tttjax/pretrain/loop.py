@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
+from tttjax.checkpoint.sums import check_sums, write_sums
 from tttjax.embedded.vocabulary import VOCAB_SIZE, build_tokenizer
 from tttjax.errors import UserError
 from tttjax.files import write_json
@@ -108,15 +109,29 @@ class Run:
     latest = self.manager.latest_step()
     if latest is None:
       return
-    restored = self.manager.restore(latest, args=ocp.args.StandardRestore(self.state))
+    saved = self._saved(latest)
+    try:
+      check_sums(saved)
+      restored = self.manager.restore(latest, args=ocp.args.StandardRestore(self.state))
+    except Exception as error:  # of a damaged file Orbax raises a bare Exception
+      reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+      raise UserError(
+        f"{saved}: cannot be resumed from ({reason}); use the config.model that it was saved with,"
+        " or remove it to resume from the one before"
+      ) from error
     # On the host: restored arrays are bound to a device, for which the step would compile anew.
     self.state = jax.tree.map(np.asarray, restored)
     self.rows = [row for row in curve.read(self.workdir / "curve.csv") if row["step"] <= latest]
     print(f"resumed from step {latest} in {self.workdir}", file=sys.stderr)
 
+  def _saved(self, step: int) -> pathlib.Path:
+    return self.workdir / "checkpoints" / str(step)
+
   def save(self):
-    self.manager.save(int(self.state["progress"][0]), args=ocp.args.StandardSave(self.state))
+    step = int(self.state["progress"][0])
+    self.manager.save(step, args=ocp.args.StandardSave(self.state))
     self.manager.wait_until_finished()
+    write_sums(self._saved(step))
     self.write_curve()
     self.export()
 
