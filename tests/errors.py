@@ -11,7 +11,7 @@ from tttjax.errors import UserError
 def user_error(*words):
   """Expects a UserError whose message is one line that contains all `words`."""
   with pytest.raises(UserError) as error:
-    yield
+    yield error
   message = str(error.value)
   assert "\n" not in message
   for word in words:

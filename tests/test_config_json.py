@@ -4,13 +4,16 @@ import json
 import math
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from transformers import AutoConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from tests.errors import user_error
 from tttjax.checkpoint import read_config, write_config
+from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig, Llama3Config, YarnConfig
+from tttjax.models.rope import inverse_frequencies
 
 # As Qwen3-8B was released, by transformers 4.
 RELEASED = {
@@ -197,6 +200,98 @@ REFUSED = {
   "flag is a number": (dict(tie_word_embeddings=1), "tie_word_embeddings", "true or false"),
   "eps is infinite": (dict(rms_norm_eps=math.inf), "rms_norm_eps", "positive"),
 }
+
+
+LLAMA3 = {
+  "rope_type": "llama3",
+  "factor": 8.0,
+  "low_freq_factor": 1.0,
+  "high_freq_factor": 4.0,
+  "original_max_position_embeddings": 8192,
+}
+ABSURD = {
+  "huge": 10**400,
+  "beyond float32": 1e39,
+  "below float32": 1e-50,
+  "negative": -1.0,
+  "nan": math.nan,
+  "infinite": math.inf,
+  "text": "4",
+  "flag": True,
+  "list": [[[[[4]]]]],
+  "deep": json.loads("[" * 300 + "]" * 300),
+}
+NUMBERS = [(YARN, name) for name in ("factor", "attention_factor", "mscale", "mscale_all_dim")]
+NUMBERS += [(YARN, name) for name in ("beta_fast", "beta_slow")]
+NUMBERS += [(LLAMA3, name) for name in ("factor", "low_freq_factor", "high_freq_factor")]
+NUMBERS += [(kind, "original_max_position_embeddings") for kind in (YARN, LLAMA3)]
+
+
+@pytest.mark.parametrize("value", ABSURD.values(), ids=ABSURD.keys())
+@pytest.mark.parametrize("settings, name", NUMBERS, ids=lambda x: x if isinstance(x, str) else "")
+def test_absurd_number_is_named(tmp_path, settings, name, value):
+  write(tmp_path, rope_scaling=settings | {name: value})
+  with user_error(tmp_path / "config.json", f"'rope_scaling.{name}'", "positive") as error:
+    read_config(tmp_path)
+  assert len(str(error.value)) < len(str(tmp_path)) + 250
+
+
+@pytest.mark.parametrize(
+  "settings, name",
+  [(YARN, "factor"), (YARN, "attention_factor"), (YARN, "original_max_position_embeddings")]
+  + [(LLAMA3, name) for name in LLAMA3 if name != "rope_type"],
+  ids=str,
+)
+def test_zero_is_named_where_it_does_not_mean_absent(tmp_path, settings, name):
+  write(tmp_path, rope_scaling=settings | {name: 0})
+  with user_error(f"'rope_scaling.{name}'", "positive"):
+    read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "changes, field",
+  [
+    (dict(rope_scaling=YARN | {"factor": 1e6}), "rope_scaling.factor"),
+    (dict(rope_scaling=LLAMA3 | {"factor": 1e6}), "rope_scaling.factor"),
+    (dict(rope_scaling=LLAMA3 | {"low_freq_factor": 4 - 1e-12}), "rope_scaling.low_freq_factor"),
+    (dict(rope_scaling=LLAMA3 | {"low_freq_factor": 1e-20}), "rope_scaling.low_freq_factor"),
+    (dict(rope_theta=1.0, rope_scaling=YARN), "rope_theta"),
+    (dict(rope_theta=0.5), "rope_theta"),
+    (dict(rope_theta=1e30), "rope_theta"),
+    (dict(rope_theta=10**400), "rope_theta"),
+    (dict(hidden_size=2**31), "hidden_size"),
+    (dict(max_position_embeddings=10**400), "max_position_embeddings"),
+    (dict(model_type=[[[]]]), "model_type"),
+    (dict(layer_types=[ABSURD["deep"]]), "layer_types"),
+    (dict(attention_bias=ABSURD["deep"]), "attention_bias"),
+  ],
+)
+def test_number_that_the_computation_cannot_take_is_named(tmp_path, changes, field):
+  write(tmp_path, **changes)
+  with user_error(tmp_path / "config.json", f"'{field}'"):
+    read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "rope",
+  [YARN | {"beta_fast": x, "beta_slow": y} for x in (1e-37, 1.0, 3e38) for y in (1e-37, 1.0)]
+  + [YARN | {"mscale": x, "mscale_all_dim": y} for x in (1e-37, 3e38) for y in (1e-37, 3e38)]
+  + [YARN | {"attention_factor": x, "factor": 65000.0} for x in (1e-37, 3e38)]
+  + [LLAMA3 | {"low_freq_factor": 1e-16, "high_freq_factor": x} for x in (1e-15, 3e38)]
+  + [LLAMA3 | {"factor": 262000.0, "high_freq_factor": 1.0001}],
+  ids=str,
+)
+@pytest.mark.parametrize("theta", [1.0000000000000002, 1e20])
+def test_what_is_accepted_has_finite_frequencies(tmp_path, theta, rope):
+  write(tmp_path, rope_theta=theta, rope_scaling=rope)
+  try:
+    config = read_config(tmp_path)
+  except UserError:
+    assert rope["beta_slow"] > rope["beta_fast"]
+    return
+  with np.errstate(over="raise", divide="raise", invalid="raise"):
+    frequencies, factor = inverse_frequencies(config)
+  assert np.isfinite(frequencies).all() and math.isfinite(np.float32(factor))
 
 
 @pytest.mark.parametrize("changes, field, reason", REFUSED.values(), ids=REFUSED.keys())

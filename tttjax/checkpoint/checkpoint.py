@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from tttjax.checkpoint.config_json import read_config
-from tttjax.checkpoint.fields import Fields, read_json
+from tttjax.checkpoint.fields import Fields, read_json, shown
 from tttjax.checkpoint.gguf_config import read_gguf_config
 from tttjax.checkpoint.gguf_header import read_header
 from tttjax.checkpoint.gguf_index import index_gguf
@@ -139,6 +139,6 @@ def _eos_token_ids(fields: Fields, vocab_size: int) -> set[int]:
     if type(token) is not int or not 0 <= token < vocab_size:  # Not bool.
       raise fields.error(
         "eos_token_id",
-        f"holds {token!r}, which is not an id of the vocabulary of {vocab_size}; correct it",
+        f"holds {shown(token)}, which is not an id of the vocabulary of {vocab_size}; correct it",
       )
   return set(ids)

@@ -5,12 +5,11 @@ the model's family has a fixed default that published checkpoints rely on. What 
 is said in tttjax/models, a file for each.
 """
 
-import json
 from typing import Any
 
 import numpy as np
 
-from tttjax.checkpoint.fields import Fields, read_json
+from tttjax.checkpoint.fields import Fields, read_json, shown
 from tttjax.checkpoint.paths import checkpoint_directory
 from tttjax.checkpoint.rope_json import read_rope, write_rope
 from tttjax.models.decoder_config import DecoderConfig
@@ -94,14 +93,14 @@ def _read_family(fields: Fields) -> Family:
     reason = NOT_IMPLEMENTED.get(model_type, f"only {implemented} is implemented")
     releases = " or ".join(family.releases for family in FAMILIES.values())
     raise fields.error(
-      "model_type", f"is {model_type!r}, which is not supported: {reason}; use {releases}"
+      "model_type", f"is {shown(model_type)}, which is not supported: {reason}; use {releases}"
     )
   family = FAMILIES[model_type]
   architectures = fields.get("architectures", list, "a list of strings", [])
   if architectures and family.architecture not in architectures:
     raise fields.error(
       "architectures",
-      f"is {architectures}, which is not supported: only "
+      f"is {shown(architectures)}, which is not supported: only "
       f"{family.architecture} is implemented; use {family.releases}",
     )
   return family
@@ -112,18 +111,18 @@ def _check_unsupported(fields: Fields, family: Family) -> None:
   for name, (implemented, reason) in family.only.items():
     value = fields.values.get(name)
     if value is not None and value != implemented:
-      raise fields.error(name, f"is {json.dumps(value)} but {reason}")
+      raise fields.error(name, f"is {shown(value)} but {reason}")
   layer_types = fields.get("layer_types", list, "a list of strings", [])
-  others = sorted({str(layer) for layer in layer_types} - {"full_attention"})
+  others = [layer for layer in layer_types if layer != "full_attention"]
   if others:
     raise fields.error(
       "layer_types",
-      f"contains {others} but only full attention is implemented; use {family.releases}",
+      f"contains {shown(others[0])} but only full attention is implemented; use {family.releases}",
     )
   activation = fields.get("hidden_act", str, "a string", "silu")
   if activation != "silu":
     raise fields.error(
-      "hidden_act", f"is {activation!r} but only 'silu' is implemented; use {family.releases}"
+      "hidden_act", f"is {shown(activation)} but only 'silu' is implemented; use {family.releases}"
     )
   if fields.values.get("quantization_config") is not None:
     raise fields.error(

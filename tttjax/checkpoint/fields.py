@@ -3,12 +3,25 @@
 from collections.abc import Mapping
 import json
 import pathlib
-import sys
+import reprlib
 from typing import Any
+
+import numpy as np
 
 from tttjax.errors import UserError
 
-NUMBER = (int, float)
+_NUMBER = (int, float)
+# Sizes, positions and ids are int32 on the devices, other numbers float32.
+MOST = np.iinfo(np.int32).max
+_LOWEST, _HIGHEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+# A file may hold 4,000 digits, or a list of lists of lists.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def shown(value: Any) -> str:
+  """`value` in an error, shortened."""
+  return _SHORT.repr(value)
 
 
 class Fields:
@@ -37,7 +50,7 @@ class Fields:
     if value is None:
       return default
     if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
-      raise self.error(name, f"is {value!r} but must be {kind}; correct it")
+      raise self.error(name, f"is {shown(value)} but must be {kind}; correct it")
     return value
 
   def required(self, name: str) -> None:
@@ -48,16 +61,24 @@ class Fields:
   def size(self, name: str, default: int | None = None) -> int:
     if default is None:
       self.required(name)
-    value = self.get(name, int, "a positive integer", default)
-    if value < 1:
-      raise self.error(name, f"is {value} but must be a positive integer; correct it")
+    kind = "a positive integer below 2^31"
+    value = self.get(name, int, kind, default)
+    if not 1 <= value <= MOST:
+      raise self.error(name, f"is {shown(value)} but must be {kind}; correct it")
     return value
 
   def positive(self, name: str, default: float | None = None) -> float | None:
-    value = self.get(name, NUMBER, "a positive number", default)
-    if value is not None and not 0 < value <= sys.float_info.max:
-      raise self.error(name, f"is {value} but must be a positive number; correct it")
+    """A number that is positive and finite in float32."""
+    kind = "a positive number within float32's range"
+    value = self.get(name, _NUMBER, kind, default)
+    if value is not None and not _LOWEST <= value <= _HIGHEST:
+      raise self.error(name, f"is {shown(value)} but must be {kind}; correct it")
     return None if value is None else float(value)
+
+  def positive_or(self, name: str, default: float | None) -> float | None:
+    """As `positive`, but 0 counts as absent too."""
+    zero = self.values.get(name) == 0 and not isinstance(self.values[name], bool)
+    return default if zero else self.positive(name, default)
 
   def flag(self, name: str, default: bool) -> bool:
     return self.get(name, bool, "true or false", default)

@@ -8,7 +8,9 @@ import dataclasses
 import math
 from typing import Any
 
-from tttjax.checkpoint.fields import NUMBER, Fields
+import numpy as np
+
+from tttjax.checkpoint.fields import MOST, Fields, shown
 from tttjax.models.decoder_config import DecoderConfig, Llama3Config, YarnConfig
 from tttjax.models.family import Family
 
@@ -23,6 +25,8 @@ _YARN_FIELDS = _COMMON_FIELDS | {
   "mscale_all_dim",
   "truncate",
 }
+# Wavelengths times any factor are then finite in float32.
+_LARGEST_BASE = 1e20
 _LLAMA3_FIELDS = _COMMON_FIELDS | {"low_freq_factor", "high_freq_factor"}
 
 
@@ -56,6 +60,11 @@ def read_rope(
       "rope_theta",
       f"has contradicting values {sorted(bases)}; keep the one that the model was trained with",
     )
+  (base,) = bases
+  if not 1 < base <= _LARGEST_BASE:
+    raise fields.error(
+      "rope_theta", f"is {base} but must be above 1 and at most {_LARGEST_BASE:g}; correct it"
+    )
   for table in (fields, new, old):
     if table.positive("partial_rotary_factor", 1.0) != 1.0:
       raise table.error(
@@ -65,14 +74,15 @@ def read_rope(
   rope_type = rope.get(key, str, "a string", "default")
   match rope_type:
     case "default":
-      return bases.pop(), None
+      return base, None
     case "yarn":
-      return bases.pop(), _read_yarn(rope, max_positions)
+      return base, _read_yarn(rope, max_positions)
     case "llama3":
-      return bases.pop(), _read_llama3(rope)
+      return base, _read_llama3(rope)
   raise rope.error(
     key,
-    f"is {rope_type!r} but only 'default', 'yarn' and 'llama3' are implemented; set one of these",
+    f"is {shown(rope_type)} but only 'default', 'yarn' and 'llama3' are implemented; set one of"
+    " these",
   )
 
 
@@ -82,6 +92,16 @@ def _check_names(rope: Fields, known: frozenset[str], kind: str) -> None:
     raise rope.error(unknown[0], f"is not a setting of {kind}; remove it")
 
 
+def _check_factor(rope: Fields, factor: float, original: int) -> None:
+  if factor < 1:
+    raise rope.error("factor", f"is {factor} but extends the context by at least 1; correct it")
+  if factor * original > MOST:
+    raise rope.error(
+      "factor",
+      f"is {factor}, which extends {original} positions beyond the {MOST} there are; correct it",
+    )
+
+
 def _read_yarn(rope: Fields, max_positions: int) -> YarnConfig:
   """YaRN with transformers' defaults: null equals absent, for beta_fast and beta_slow 0 too."""
   _check_names(rope, _YARN_FIELDS, "YaRN")
@@ -89,19 +109,14 @@ def _read_yarn(rope: Fields, max_positions: int) -> YarnConfig:
   if "factor" not in rope.values:
     raise rope.error("factor", "is missing; add the context extension factor, e.g. 4.0")
   factor = rope.positive("factor", max_positions / original)
-  if factor < 1:
-    raise rope.error(
-      "factor", f"is {factor} but YaRN extends the context by a factor of at least 1; correct it"
-    )
+  _check_factor(rope, factor, original)
   attention_factor = rope.positive("attention_factor")
-  mscale = rope.get("mscale", NUMBER, "a number", 0)
-  mscale_all_dim = rope.get("mscale_all_dim", NUMBER, "a number", 0)
+  mscale, mscale_all_dim = (rope.positive_or(name, None) for name in ("mscale", "mscale_all_dim"))
   if attention_factor is None and mscale and mscale_all_dim:
     log = 0.1 * math.log(factor)
     attention_factor = (mscale * log + 1.0) / (mscale_all_dim * log + 1.0)
-  beta_fast = float(rope.get("beta_fast", NUMBER, "a number", 0) or 32)
-  beta_slow = float(rope.get("beta_slow", NUMBER, "a number", 0) or 1)
-  if not 0 < beta_slow <= beta_fast:
+  beta_fast, beta_slow = rope.positive_or("beta_fast", 32.0), rope.positive_or("beta_slow", 1.0)
+  if beta_slow > beta_fast:
     raise rope.error(
       "beta_fast",
       f"is {beta_fast} and beta_slow is {beta_slow}, but "
@@ -123,17 +138,15 @@ def _read_llama3(rope: Fields) -> Llama3Config:
   for name in ("factor", "low_freq_factor", "high_freq_factor"):
     rope.required(name)
     values[name] = rope.positive(name)
-  if values["factor"] < 1:
-    raise rope.error(
-      "factor", f"is {values['factor']} but the context is extended by at least 1; correct it"
-    )
-  if not values["low_freq_factor"] < values["high_freq_factor"]:
-    raise rope.error(
-      "low_freq_factor",
-      f"is {values['low_freq_factor']} but must be below high_freq_factor ="
-      f" {values['high_freq_factor']}; correct them",
-    )
   original = rope.size("original_max_position_embeddings")
+  _check_factor(rope, values["factor"], original)
+  low, high = values["low_freq_factor"], values["high_freq_factor"]
+  if not np.float32(low) < np.float32(high):
+    raise rope.error(
+      "low_freq_factor", f"is {low} but must be below high_freq_factor = {high}; correct them"
+    )
+  if original / low > _LARGEST_BASE:  # the longest wavelength that is not slow
+    raise rope.error("low_freq_factor", f"is {low}, which is too small; correct it")
   return Llama3Config(**values, original_max_position_embeddings=original)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from tttjax.checkpoint.fields import read_json
+from tttjax.checkpoint.fields import read_json, shown
 from tttjax.checkpoint.stored_tensor import DTYPES
 from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig
@@ -79,7 +79,7 @@ def _read_shards(directory: pathlib.Path) -> dict[str, SafetensorsTensor]:
   for name, file in weight_map.items():
     if not isinstance(file, str) or pathlib.PurePath(file).name != file:
       raise UserError(
-        f"{index}: weight_map of {name} is {file!r} but must be a file name in the "
+        f"{index}: weight_map of {name} is {shown(file)} but must be a file name in the "
         f"same directory; {_FETCH}"
       )
   stored: dict[str, SafetensorsTensor] = {}
