@@ -176,6 +176,32 @@ def test_what_is_no_file_is_named(directory, file, change, word):
     from_pretrained(directory)
 
 
+@pytest.mark.parametrize("change", [make_directory, make_pipe, make_dangling_link])
+def test_shard_that_is_no_file_is_named_whatever_its_suffix(directory, change):
+  index = {"weight_map": {"model.norm.weight": "weights"}}
+  (directory / "model.safetensors").unlink()
+  (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+  change(directory / "weights")
+  with user_error(directory / "weights"):
+    open_checkpoint(directory)
+
+
+@pytest.mark.parametrize("change", [make_pipe, make_dangling_link])
+def test_gguf_file_that_is_no_file_is_named(tmp_path, change):
+  change(tmp_path / "x.gguf")
+  with user_error(tmp_path / "x.gguf"):
+    open_checkpoint(tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize("change", [make_directory, make_pipe, make_dangling_link])
+def test_licence_that_is_no_file_is_named_when_it_is_copied(directory, tmp_path, change):
+  change(directory / "LICENSE")
+  model, params = from_pretrained(directory)
+  with user_error(directory / "LICENSE"):
+    tt.export(tmp_path / "out", model, params, source=directory)
+  assert sorted(tmp_path.iterdir()) == [directory]
+
+
 @pytest.mark.parametrize("file", ["tokenizer.json", "chat_template.jinja"])
 @pytest.mark.parametrize("change", [make_directory, make_pipe, make_dangling_link])
 def test_what_is_no_tokenizer_file_is_named(directory, file, change):

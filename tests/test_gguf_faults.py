@@ -58,6 +58,15 @@ BAD_METADATA = {
   "one layer more": ({"llama.block_count": 3}, "tensor blk.2.attn_norm.weight is missing"),
   "one layer less": ({"llama.block_count": 1}, "unexpected tensor blk.1.*block_count"),
   "other sizes": ({"llama.feed_forward_length": 128}, r"blk.0.ffn_\w+.weight has shape.*128"),
+  "no vocabulary": (
+    {"llama.vocab_size": None, "tokenizer.ggml.tokens": 5},
+    "'llama.vocab_size' is missing",
+  ),
+  "name as a list": (
+    {"general.name": ["Mistral"] * 500},
+    "general.name' is .{10,120}: Mis",
+  ),
+  "huge base": ({"llama.rope.freq_base": float("inf")}, "freq_base' is inf but must be a positive"),
   "stop id": ({"tokenizer.ggml.eos_token_id": 999}, "eos_token_id' is 999.*vocabulary of 320"),
 }
 
@@ -160,6 +169,11 @@ BAD_TOKENIZERS = {
   "another split": ({"tokenizer.ggml.pre": "tekken"}, "'tokenizer.ggml.pre' is 'tekken'.*qwen2"),
   "twice a token": ({"tokenizer.ggml.tokens": ["a", "a"]}, "has a token twice"),
   "template": ({"tokenizer.chat_template": "{{ 1 / 0 }}"}, "chat_template fails.*the metadata"),
+  "tokens as a number": ({"tokenizer.ggml.tokens": 5}, "'tokenizer.ggml.tokens' is 5"),
+  "tokens as numbers": ({"tokenizer.ggml.tokens": [1, 2]}, "tokens' must be a list of texts"),
+  "merges as numbers": ({"tokenizer.ggml.merges": [1, 2]}, "merges' must be a list of texts"),
+  "types as a number": ({"tokenizer.ggml.token_type": 5}, "token_type' is 5 but must be a list"),
+  "template as a number": ({"tokenizer.chat_template": 5}, "chat_template' is 5 but must be"),
   "merges": ({"tokenizer.ggml.merges": ["nosuchtoken x"]}, "cannot build the tokenizer"),
 }
 

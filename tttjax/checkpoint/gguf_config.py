@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tttjax.checkpoint.config_json import decoder_config
-from tttjax.checkpoint.fields import Fields
+from tttjax.checkpoint.fields import Fields, shown
 from tttjax.checkpoint.gguf_header import Header
 from tttjax.checkpoint.gguf_tensor import GgufTensor
 from tttjax.errors import UserError
@@ -89,8 +89,8 @@ def _fields(header: Header) -> Fields:
   metadata, architecture = header.metadata, header.metadata.get("general.architecture")
   if architecture not in ARCHITECTURES:
     raise UserError(
-      f"{header.path}: architecture {architecture!r} is not supported in GGUF files; use a file of"
-      f" {', '.join(ARCHITECTURES)}, or the model's safetensors directory if its family is"
+      f"{header.path}: architecture {shown(architecture)} is not supported in GGUF files; use a"
+      f" file of {', '.join(ARCHITECTURES)}, or the model's safetensors directory if its family is"
       " implemented"
     )
   _check_only(header.path, metadata, architecture)
@@ -103,7 +103,8 @@ def _fields(header: Header) -> Fields:
   if values["head_dim"] is None and type(heads) is type(hidden) is int and heads > 0:
     values["head_dim"] = hidden // heads if hidden % heads == 0 else None
   if values["vocab_size"] is None:
-    values["vocab_size"] = len(metadata.get("tokenizer.ggml.tokens", ())) or None
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    values["vocab_size"] = len(tokens) or None if isinstance(tokens, list) else None
   names = {field: prefix + key for field, key in _KEYS.items()}
   names |= {f"rope_scaling.{field}": prefix + key for field, key in _ROPE_KEYS.items()}
   rope = {field: value for field, key in _ROPE_KEYS.items() if (value := get(key)) is not None}
@@ -125,16 +126,16 @@ def _check_only(path: pathlib.Path, metadata: dict[str, Any], architecture: str)
     value = metadata.get(f"{architecture}.{key}")
     if value is not None and value != implemented:
       raise UserError(
-        f"{path}: key '{architecture}.{key}' is {value!r}, which is not implemented; use a dense"
-        " model with full attention"
+        f"{path}: key '{architecture}.{key}' is {shown(value)}, which is not implemented; use a"
+        " dense model with full attention"
       )
   # llama.cpp files these under llama; their sliding window is not in the file.
   for key in ("general.name", "general.basename"):
     name = str(metadata.get(key, ""))
     if architecture == "llama" and ("mistral" in name.lower() or "mixtral" in name.lower()):
       raise UserError(
-        f"{path}: key {key!r} is {name!r}: Mistral's releases differ in sliding-window attention,"
-        " which is not implemented; use Llama 3, SmolLM2, Qwen2.5 or Qwen3"
+        f"{path}: key {key!r} is {shown(name)}: Mistral's releases differ in sliding-window"
+        " attention, which is not implemented; use Llama 3, SmolLM2, Qwen2.5 or Qwen3"
       )
 
 
@@ -144,7 +145,7 @@ def _check_rotation(header: Header, config: DecoderConfig) -> None:
     value = header.metadata.get(f"{config.model_type}.{key}", config.head_dim)
     if value != config.head_dim:
       raise UserError(
-        f"{header.path}: key '{config.model_type}.{key}' is {value!r} but heads have"
+        f"{header.path}: key '{config.model_type}.{key}' is {shown(value)} but heads have"
         f" {config.head_dim} dimensions, and only the same is implemented; use another model"
       )
 

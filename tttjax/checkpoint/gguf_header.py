@@ -10,6 +10,7 @@ import pathlib
 import struct
 from typing import Any, BinaryIO
 
+from tttjax.checkpoint.fields import shown
 from tttjax.errors import UserError
 from tttjax.lazy_imports import gguf_library
 
@@ -88,7 +89,7 @@ def _read(path: pathlib.Path, file: BinaryIO, size: int) -> Header:
   described = [reader.tensor() for _ in range(num_tensors)]
   alignment = metadata.get("general.alignment", 32)
   if type(alignment) is not int or alignment < 1:
-    raise UserError(f"{path}: key 'general.alignment' is {alignment!r} but must be positive")
+    raise UserError(f"{path}: key 'general.alignment' is {shown(alignment)} but must be positive")
   begin = -(-file.tell() // alignment) * alignment
   tensors = {
     name: _tensor_info(path, size, begin + offset, name, shape, number)
@@ -101,7 +102,8 @@ def _check_whole(path: pathlib.Path, metadata: dict[str, Any]) -> None:
   parts = metadata.get("split.count", 0)
   if parts not in (0, 1):
     raise UserError(
-      f"{path}: is one of {parts} parts; join them with `llama-gguf-split --merge FIRST_PART OUT`"
+      f"{path}: is one of {shown(parts)} parts; join them with"
+      " `llama-gguf-split --merge FIRST_PART OUT`"
     )
 
 

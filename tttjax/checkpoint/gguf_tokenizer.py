@@ -18,7 +18,7 @@ from tokenizers import (
   processors,
 )
 
-from tttjax.checkpoint.fields import Fields
+from tttjax.checkpoint.fields import Fields, shown
 from tttjax.checkpoint.gguf_header import FETCH, Header
 from tttjax.errors import UserError
 from tttjax.lazy_imports import transformers_library
@@ -67,7 +67,10 @@ def build_gguf_tokenizer(header: Header) -> Any:
     UserError: the file has no tokenizer, or one of a kind that is not implemented.
   """
   metadata = header.metadata
+  fields = Fields(header.path, metadata, keys={})
   tokens, merges, split = _checked(header)
+  types = fields.get(f"{_PREFIX}token_type", list, "a list", [])
+  template = fields.get("tokenizer.chat_template", str, "a text", None)
   kind = metadata[f"{_PREFIX}pre"]
   vocab = {token: index for index, token in enumerate(tokens)}
   pairs = [tuple(merge.split(" ")) for merge in merges]
@@ -79,7 +82,6 @@ def build_gguf_tokenizer(header: Header) -> Any:
     bpe.normalizer = normalizers.NFC()
   bpe.pre_tokenizer = split()
   bpe.decoder = decoders.ByteLevel()
-  types = metadata.get(f"{_PREFIX}token_type", ())
   of_type = lambda wanted: [token for token, kind in zip(tokens, types) if kind == wanted]
   bpe.add_special_tokens([AddedToken(t, normalized=False) for t in of_type(_CONTROL)])
   bpe.add_tokens([AddedToken(t, normalized=False) for t in of_type(_USER_DEFINED)])
@@ -94,7 +96,7 @@ def build_gguf_tokenizer(header: Header) -> Any:
     )
   return transformers_library().PreTrainedTokenizerFast(
     tokenizer_object=bpe,
-    chat_template=metadata.get("tokenizer.chat_template"),
+    chat_template=template,
     clean_up_tokenization_spaces=False,
     **special,
   )
@@ -136,9 +138,13 @@ def _checked(header: Header) -> tuple[list[str], list[str], Any]:
     if value not in implemented:
       raise fields.error(
         _PREFIX + name,
-        f"is {value!r}, implemented tokenizers have {' or '.join(map(repr, implemented))}; {other}",
+        f"is {shown(value)}, implemented tokenizers have {' or '.join(map(repr, implemented))};"
+        f" {other}",
       )
   tokens, merges = (fields.get(_PREFIX + name, list, "a list", []) for name in ("tokens", "merges"))
+  for name, values in (("tokens", tokens), ("merges", merges)):
+    if not all(isinstance(value, str) for value in values):
+      raise fields.error(_PREFIX + name, f"must be a list of texts; {FETCH}")
   if not tokens or len(set(tokens)) < len(tokens):
     raise UserError(f"{header.path}: the tokenizer's vocabulary is empty or has a token twice")
   return tokens, merges, _SPLITS[header.metadata[f"{_PREFIX}pre"]]

@@ -19,7 +19,7 @@ from tttjax.checkpoint.fields import read_json
 from tttjax.checkpoint.gguf_config import read_gguf_config
 from tttjax.checkpoint.gguf_header import read_header
 from tttjax.checkpoint.gguf_tokenizer import declared_stop_ids, special_ids
-from tttjax.checkpoint.paths import checkpoint_path
+from tttjax.checkpoint.paths import check_file, checkpoint_path
 from tttjax.checkpoint.safetensors_index import INDEX_FILE, SINGLE_FILE
 from tttjax.checkpoint.stored_tensor import DTYPES, format_code
 from tttjax.checkpoint.tokenizers import load_tokenizer, write_tokenizer
@@ -148,7 +148,8 @@ def _copy_tokenizer(source: pathlib.Path, directory: pathlib.Path) -> None:
     write_tokenizer(directory, load_tokenizer(source))
     return
   for file in COPIED_FILES:
-    if (source / file).exists():
+    if os.path.lexists(source / file):
+      check_file(source / file)
       shutil.copyfile(source / file, directory / file)
 
 

@@ -26,11 +26,11 @@ def checkpoint_path(path) -> pathlib.Path:
   if isinstance(path, str) and path in NAMED_MODELS:
     return NAMED_MODELS[path]()
   file = user_path(path, "the path of the checkpoint")
-  if file.suffix != GGUF_SUFFIX or file.is_dir():
+  if file.suffix != GGUF_SUFFIX or os.path.isdir(file):
     return checkpoint_directory(path)
   if not os.path.lexists(file):
     raise UserError(f"{file}: no such file; give a local GGUF file (models are not fetched)")
-  _check_file(file)
+  check_file(file)
   return file
 
 
@@ -54,11 +54,12 @@ def checkpoint_directory(path) -> pathlib.Path:
     raise UserError(f"{directory}: cannot be listed ({error.strerror}); permit it") from None
   for entry in entries:
     if entry.suffix in _SUFFIXES:
-      _check_file(entry)
+      check_file(entry)
   return directory
 
 
-def _check_file(path: pathlib.Path) -> None:
+def check_file(path: pathlib.Path) -> None:
+  """Raises UserError unless `path` is a regular file, or a link to one, that may be read."""
   try:
     mode = path.stat().st_mode
   except FileNotFoundError:

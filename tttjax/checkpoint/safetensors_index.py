@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import safetensors
 
 from tttjax.checkpoint.fields import read_json, shown
+from tttjax.checkpoint.paths import check_file
 from tttjax.checkpoint.stored_tensor import DTYPES
 from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig
@@ -84,8 +86,9 @@ def _read_shards(directory: pathlib.Path) -> dict[str, SafetensorsTensor]:
       )
   stored: dict[str, SafetensorsTensor] = {}
   for file in sorted(set(weight_map.values())):
-    if not (directory / file).exists():
+    if not os.path.lexists(directory / file):
       raise UserError(f"{directory / file}: shard is missing, {INDEX_FILE} lists it; fetch it")
+    check_file(directory / file)  # whatever its suffix
     for name, tensor in _read_header(directory / file).items():
       if weight_map.get(name) != file:
         raise UserError(

@@ -78,10 +78,9 @@ class Work:
     self._example = functools.lru_cache(maxsize=4)(self._make_example)  # a context is its
     self._decoding = functools.lru_cache(maxsize=None)(self._make_decoding)  # neighbour's control
     texts = plan.config.thinking
+    tokenizer = self._checkpoint.tokenizer  # its errors name its files
     try:
-      self._thinking = format_of(
-        self._checkpoint.tokenizer, texts.end, texts.forced_stop, texts.opener
-      )
+      self._thinking = format_of(tokenizer, texts.end, texts.forced_stop, texts.opener)
     except UserError as error:
       raise UserError(f"config.thinking.{error}") from None
 
