@@ -1,6 +1,8 @@
 """Thoughts of models with and without a token that ends them: the marker, the formats, the runs."""
 
 import itertools
+import re
+import shutil
 
 import jax
 import numpy as np
@@ -263,3 +265,14 @@ def test_a_run_refuses_a_forced_stop_without_the_marker(model):
   plan = run_config.check(tiny_run.config(model, thinking__forced_stop="Stop."))
   with pytest.raises(tt.UserError, match="^config.thinking.forced_stop 'Stop.' must hold the end"):
     Work(plan, model)
+
+
+def test_a_broken_tokenizer_is_named_as_the_checkpoints(model, tmp_path):
+  directory = tmp_path / "model"
+  shutil.copytree(model, directory)
+  plan = run_config.check(tiny_run.config(directory))
+  (directory / "tokenizer.json").write_text("{")
+  with pytest.raises(
+    tt.UserError, match=f"^{re.escape(str(directory))}: cannot load the tokenizer"
+  ):
+    Work(plan, str(directory))
