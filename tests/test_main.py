@@ -190,6 +190,8 @@ def test_report_is_self_contained(finished):
     (["--config.tasks=code_bugs(source=/nowhere)", "--config.lengths=512"], "/nowhere"),
     (["--config.tasks=code_bugs(source=./empty)", "--config.lengths=512"], "empty"),
     (["--config.models=/nowhere"], "config.models: /nowhere: no such directory"),
+    (["--config.models=/no,where"], """quotes of its own: --config.models='"PATH"'"""),
+    (["--config.models=~nobody9/x"], "config.models: the path of the checkpoint=~nobody9/x: no"),
     (["--config.ttt.steps=matched", "--config.thinking.budget=1"], "too small for one step"),
     (["--config.lengths=128,2048"], "the model's 1024 positions"),
     (["--config.thinking.budget=900"], "config.thinking.budget: 900 thinking tokens"),

@@ -1,6 +1,6 @@
 """A run's config, checked as far as that needs no weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 from typing import Any
@@ -102,7 +102,7 @@ def check(config: config_dict.ConfigDict) -> Plan:
         task.check(length, config.unit == "tokens")
       except UserError as error:
         raise UserError(f"config.tasks: {error}") from None
-  models = {name: _checkpoint(name) for name in config.models}
+  models = {name: _checkpoint(name, config.models) for name in config.models}
   for name, checkpoint in models.items():
     limit = checkpoint.config.max_positions
     if config.unit == "tokens" and max(config.lengths) > limit:
@@ -118,11 +118,14 @@ def check(config: config_dict.ConfigDict) -> Plan:
   return Plan(config, models, tasks, strategies, mesh)
 
 
-def _checkpoint(name: str) -> Checkpoint:
+def _checkpoint(name: str, names: Sequence[str]) -> Checkpoint:
   try:
     return open_checkpoint(name)
   except UserError as error:
-    raise UserError(f"config.models: {error}") from None
+    hint = ""
+    if len(names) > 1 and "no such" in str(error):
+      hint = """; a path with a comma is given in quotes of its own: --config.models='"PATH"'"""
+    raise UserError(f"config.models: {error}{hint}") from None
 
 
 def _parse(field: str, texts, registry) -> dict[str, Any]:
