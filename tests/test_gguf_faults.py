@@ -84,6 +84,14 @@ def test_missing_tensor(directory, tmp_path):
   assert "tensor blk.1.attn_k.weight is missing" in refusal(path)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "two\nlines"])
+def test_name_that_no_tensor_has_is_shortened(directory, tmp_path, name):
+  tensors = {name: (np.zeros(4, np.float32), "F32")}
+  path = gguf_files.write(tmp_path / "x.gguf", directory, tensors=tensors)
+  message = refusal(path)
+  assert "corrupt: a tensor is called" in message and len(message) < len(str(path)) + 300
+
+
 def test_type_that_is_not_read(directory, tmp_path):
   tensors = {"blk.1.ffn_up.weight": (np.zeros((96, 64), np.float32), "IQ4_NL")}
   path = tmp_path / "x.gguf"

@@ -21,6 +21,7 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _SCALARS[12] = "d"
 _STRING, _ARRAY = 8, 9
 _MOST_DIMENSIONS = 4
+_LONGEST_NAME = 200  # of a tensor; llama.cpp's own limit is 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +172,8 @@ class _Reader:
   def tensor(self) -> tuple[str, tuple[int, ...], int, int]:
     """(name, shape, type's number, offset from the first tensor)."""
     name = self.string()
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+      raise UserError(f"{self._path}: corrupt: a tensor is called {shown(name)}; {FETCH}")
     (dimensions,) = self.numbers("I")
     if dimensions > _MOST_DIMENSIONS:
       raise UserError(f"{self._path}: corrupt: tensor {name} has {dimensions} axes; {FETCH}")
