@@ -76,6 +76,13 @@ def load_sweep(path: str) -> Sweep:
     raise UserError(f"--sweep={path}: get_sweep() must return a list of dicts")
   if not result:
     raise UserError(f"--sweep={path}: get_sweep() returned no cells")
+  for name in (name for cell in result for name in cell):
+    if not isinstance(name, str):
+      raise UserError(f"--sweep={path}: {name!r} is no field; give its dotted name as a text")
+  try:
+    repr(result)
+  except (ValueError, RecursionError) as error:  # a number of 5,000 digits, lists without end
+    raise UserError(f"--sweep={path}: a value cannot be written ({error})") from None
   return result
 
 
@@ -143,13 +150,13 @@ def as_text(value: Any) -> str:
   """A config value as the text of `--config.field=text`; lists are joined with commas.
 
   Raises:
-    UserError: not a bool, int, float, str, or a tuple or list of these.
+    UserError: not a bool, int, float, str without NUL, or a tuple or list of these.
   """
   if isinstance(value, bool):
     return str(value).lower()
   if isinstance(value, (tuple, list)):
     return ",".join(flags.list_item(as_text(item)) for item in value)
-  if isinstance(value, str):
+  if isinstance(value, str) and "\0" not in value:  # which ends an argument of a process
     return value
   if isinstance(value, (int, float)):
     # Through the built-in type: the repr of NumPy's float64, a float, is no number.

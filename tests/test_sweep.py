@@ -282,6 +282,7 @@ def test_a_value_with_a_comma_arrives(tiny_config):
     ([{"steps": 2}, {"stpes": 3}], ("cell {stpes=3}: --config.stpes: no such field", "steps?")),
     ([{"steps": 1.5}], ("--config.steps=1.5: expected a whole number",)),
     ([{"steps": None}], ("give a number, a text",)),
+    ([{"names": ("a\0",)}], ("give a number, a text",)),
     ([{"workdir": "x"}], ("the launcher sets it",)),
     ([{"steps": 2}, {"steps": 2, "rate": 0.5}], ("steps=2 and rate=0.5__steps=2", "remove one")),
   ],
@@ -298,6 +299,8 @@ def test_wrong_cell_is_named(tiny_config, sweep, words):
     ("def get_sweep(:", "SyntaxError"),
     ("def get_sweep(): return 1", "must return a list of dicts"),
     ("def get_sweep(): return []", "returned no cells"),
+    ("def get_sweep(): return [{1: 2}]", "1 is no field"),
+    ("def get_sweep(): return [{'steps': 10**5000}]", "a value cannot be written"),
     ('from launch import algebra\ndef get_sweep(): return algebra.sweep("a", ())', "no values"),
   ],
 )
