@@ -360,6 +360,10 @@ def test_state_that_was_saved_without_checksums_is_restored(tmp_path):
 
 def test_fast_weight_faults_are_named(tmp_path):
   like = fast_state(0)
+  (tmp_path / "file").touch()
+  for place in (tmp_path / "file", tmp_path / "file" / "below"):
+    with user_error(place, "cannot be made"):
+      save_fast(place, *like, step=2)
   with user_error(tmp_path / "no", "no such directory"):
     restore_fast(tmp_path / "no", like)
   with user_error(tmp_path, "no saved fast weights"):

@@ -1,6 +1,8 @@
 """Training of the embedded checkpoint: rows, step, resuming, export."""
 
 import hashlib
+import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -21,7 +23,7 @@ from tttjax.embedded.vocabulary import build_tokenizer
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, init_params
 from tttjax.models.decoder_config import DecoderConfig
-from tttjax.pretrain import data, evaluate, logs, loop, train
+from tttjax.pretrain import curve, data, evaluate, logs, loop, train
 from tttjax.tasks.synthetic.auditor import audit
 
 CONFIG = "configs/pretrain_embedded.py"
@@ -289,6 +291,35 @@ def test_a_damaged_checkpoint_is_named(whole, tmp_path):
   path.write_bytes(content)
   with user_error(f"{tmp_path}/checkpoints/6: cannot be resumed from ({path}: not the file"):
     loop.Run(small_config(6), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "model"])
+@pytest.mark.parametrize("make", [os.mkfifo, pathlib.Path.touch])
+def test_what_is_no_directory_is_named_before_training(tmp_path, name, make):
+  make(tmp_path / name)
+  with user_error(tmp_path / name, "not a directory"):
+    loop.Run(small_config(6), tmp_path)
+
+
+@pytest.mark.parametrize(
+  "data",
+  [None, b"step,loss\n1,x\n", b"\xff\xfe\n1\n", b"step,loss\n1,2\n", b"step\n1,2\n", b"a,b\n1,2\n"],
+  ids=str,
+)
+def test_curve_that_is_none_is_named_and_not_waited_for(tmp_path, data):
+  path = tmp_path / "curve.csv"
+  os.mkfifo(path) if data is None else path.write_bytes(data)
+  with user_error(path):
+    curve.read(path)
+
+
+def test_curve_is_read_back_and_replaces_what_is_no_file(tmp_path):
+  path, row = tmp_path / "curve.csv", dict.fromkeys(curve.FIELDS, 2.0)
+  os.mkfifo(path)
+  rows = [row, row | {"balance_128": 0.5}]
+  curve.write(path, rows, ["balance_128"])
+  assert curve.read(path) == rows
+  assert curve.read(tmp_path / "absent.csv") == []
 
 
 def test_transformers_gets_the_same_logits_from_the_exported_model(whole):

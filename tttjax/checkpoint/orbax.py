@@ -25,10 +25,16 @@ def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
     step: number of steps taken.
 
   Raises:
-    UserError: the directory already holds this step or a later one.
+    UserError: the directory cannot be made, or already holds this step or a later one.
   """
   directory = user_path(directory, "directory")
-  with _manager(directory, create=True) as manager:
+  try:
+    directory.mkdir(parents=True, exist_ok=True)  # Orbax would not end where it cannot.
+  except OSError as error:
+    raise UserError(
+      f"{directory}: cannot be made ({error.strerror}); choose another directory"
+    ) from None
+  with _manager(directory) as manager:
     latest = manager.latest_step()
     if latest is not None and latest >= step:
       raise UserError(
@@ -59,7 +65,7 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
   directory = user_path(directory, "directory")
   if not directory.is_dir():
     raise UserError(f"{directory}: no such directory; give one that fast weights were saved in")
-  with _manager(directory, create=False) as manager:
+  with _manager(directory) as manager:
     step = manager.latest_step()
     if step is None:
       raise UserError(
@@ -77,9 +83,9 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
   return state["fast"], state["opt_state"], step
 
 
-def _manager(directory: pathlib.Path, create: bool) -> ocp.CheckpointManager:
+def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
   # Orbax wants absolute paths.
-  options = ocp.CheckpointManagerOptions(max_to_keep=1, create=create)
+  options = ocp.CheckpointManagerOptions(max_to_keep=1, create=False)
   return ocp.CheckpointManager(directory.absolute(), options=options)
 
 

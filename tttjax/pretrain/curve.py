@@ -1,6 +1,7 @@
 """The training curve: a CSV that grows while training, and its picture."""
 
 import csv
+import os
 import pathlib
 
 import matplotlib
@@ -8,20 +9,33 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # pylint: disable=g-import-not-at-top
 
+from tttjax.errors import UserError
+from tttjax.files import read_regular, replacing
+
 FIELDS = ("step", "tokens", "seconds", "loss", "answer_accuracy")
 
 
 def read(path: pathlib.Path) -> list[dict[str, float]]:
-  """Rows of a curve.csv, numbers where there are any; empty cells are left out."""
-  if not path.exists():
+  """Rows of a curve.csv, numbers where there are any; empty cells are left out.
+
+  Raises:
+    UserError: it is no such file.
+  """
+  if not os.path.lexists(path):
     return []
-  with path.open(encoding="utf-8", newline="") as file:
-    return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+  lines = read_regular(path).decode("utf-8", "replace").splitlines()
+  try:
+    rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(lines)]
+    if any(set(FIELDS) - set(row) for row in rows):
+      raise ValueError(f"a row lacks one of {', '.join(FIELDS)}")
+    return rows
+  except (TypeError, ValueError, csv.Error) as error:
+    raise UserError(f"{path}: not the curve of a run ({error}); restore or remove it") from None
 
 
 def write(path: pathlib.Path, rows: list[dict[str, float]], evaluations: list[str]) -> None:
   """Writes the whole curve; `evaluations` are the names of the held-out columns."""
-  with path.open("w", encoding="utf-8", newline="") as file:
+  with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
     writer = csv.DictWriter(file, [*FIELDS, *evaluations], restval="")
     writer.writeheader()
     writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in rows)
@@ -45,5 +59,6 @@ def draw(path: pathlib.Path, curves: dict[str, list[dict[str, float]]]) -> None:
   left.legend(fontsize=7)
   if right.lines:
     right.legend(fontsize=6)
-  figure.savefig(path, dpi=120)
+  with replacing(path) as temporary:
+    figure.savefig(temporary, dpi=120)
   plt.close(figure)

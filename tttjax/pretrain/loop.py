@@ -1,6 +1,7 @@
 """The training loop: stages, checkpoints, the curve, held-out accuracy."""
 
 import dataclasses
+import os
 import pathlib
 import sys
 import time
@@ -77,6 +78,9 @@ class Run:
     self.config, self.workdir = config, workdir
     self.stages = stages_of(config)
     workdir.mkdir(parents=True, exist_ok=True)
+    for name in ("checkpoints", "model"):
+      if os.path.lexists(workdir / name) and not (workdir / name).is_dir():
+        raise UserError(f"{workdir / name}: not a directory; remove it, or use another --workdir")
     self.tokenizer = build_tokenizer()
     self.model = model_of(config)
     self.generator = Generator(self.tokenizer, config.seed, config.model.max_positions)
@@ -114,6 +118,7 @@ class Run:
       check_sums(saved)
       restored = self.manager.restore(latest, args=ocp.args.StandardRestore(self.state))
     except Exception as error:  # of a damaged file Orbax raises a bare Exception
+      self.manager.close()
       reason = (str(error).strip() or type(error).__name__).split("\n")[0]
       raise UserError(
         f"{saved}: cannot be resumed from ({reason}); use the config.model that it was saved with,"
