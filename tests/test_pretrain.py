@@ -293,6 +293,15 @@ def test_a_damaged_checkpoint_is_named(whole, tmp_path):
     loop.Run(small_config(6), tmp_path)
 
 
+def test_a_run_of_another_model_is_not_resumed(whole):
+  config = small_config(6)
+  command_line.override(config, "model.hidden_size", "64")
+  with user_error(
+    f"{whole.workdir}/checkpoints/6: cannot be resumed from (", "has shape", "config.model"
+  ):
+    loop.Run(config, whole.workdir)
+
+
 @pytest.mark.parametrize("name", ["checkpoints", "model"])
 @pytest.mark.parametrize("make", [os.mkfifo, pathlib.Path.touch])
 def test_what_is_no_directory_is_named_before_training(tmp_path, name, make):

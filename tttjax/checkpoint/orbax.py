@@ -34,17 +34,14 @@ def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
     raise UserError(
       f"{directory}: cannot be made ({error.strerror}); choose another directory"
     ) from None
-  with _manager(directory) as manager:
+  with manager_of(directory, keep=1) as manager:
     latest = manager.latest_step()
     if latest is not None and latest >= step:
       raise UserError(
         f"{directory}: already holds step {latest}, so step {step} is not saved;"
         " choose another directory or remove this one"
       )
-    manager.save(step, args=ocp.args.StandardSave(_tree(fast, opt_state)))
-    manager.wait_until_finished()
-    if jax.process_index() == 0:
-      write_sums(directory / str(step))
+    write_state(manager, step, _tree(fast, opt_state))
 
 
 def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
@@ -65,15 +62,14 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
   directory = user_path(directory, "directory")
   if not directory.is_dir():
     raise UserError(f"{directory}: no such directory; give one that fast weights were saved in")
-  with _manager(directory) as manager:
+  with manager_of(directory, keep=1) as manager:
     step = manager.latest_step()
     if step is None:
       raise UserError(
         f"{directory}: holds no saved fast weights; give a directory that they were saved in"
       )
     try:
-      check_sums(directory / str(step))
-      state = manager.restore(step, args=ocp.args.StandardRestore(_target(*like)))
+      state = read_state(manager, step, _target(*like))
     except Exception as error:  # of a damaged file Orbax raises a bare Exception
       reason = (str(error).strip() or type(error).__name__).split("\n")[0]
       raise UserError(
@@ -83,10 +79,43 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
   return state["fast"], state["opt_state"], step
 
 
-def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
-  # Orbax wants absolute paths.
-  options = ocp.CheckpointManagerOptions(max_to_keep=1, create=False)
-  return ocp.CheckpointManager(directory.absolute(), options=options)
+def manager_of(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+  """Orbax's manager of the newest `keep` states in a directory that exists."""
+  return ocp.CheckpointManager(
+    directory.absolute(),  # Orbax wants absolute paths.
+    options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=False),
+    item_handlers=ocp.StandardCheckpointHandler(),
+  )
+
+
+def write_state(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
+  """Saves a tree of arrays and the checksums of its files; returns when it is on disk."""
+  manager.save(step, args=ocp.args.StandardSave(tree))
+  manager.wait_until_finished()
+  if jax.process_index() == 0:
+    write_sums(_directory_of(manager, step))
+
+
+def read_state(manager: ocp.CheckpointManager, step: int, target: Any) -> Any:
+  """What `write_state` saved, as `target` has it.
+
+  Raises:
+    UserError: a file or a shape is another one. Found before anything is read: reads that Orbax
+      has begun go on after its own errors, and print their own while the program ends.
+    Exception: whatever else Orbax finds.
+  """
+  check_sums(_directory_of(manager, step))
+  leaves = jax.tree.leaves(manager.item_metadata(step).tree)
+  shapes = {leaf.name: tuple(leaf.shape) for leaf in leaves if hasattr(leaf, "shape")}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(target):
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    if shapes.get(name, leaf.shape) != leaf.shape:
+      raise UserError(f"{name} has shape {shapes[name]}, not {leaf.shape}")
+  return manager.restore(step, args=ocp.args.StandardRestore(target))
+
+
+def _directory_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
+  return pathlib.Path(manager.directory) / str(step)
 
 
 def _target(fast: Any, opt_state: Any) -> dict[str, Any]:

@@ -9,10 +9,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from tqdm import tqdm
 
-from tttjax.checkpoint.sums import check_sums, write_sums
+from tttjax.checkpoint.orbax import manager_of, read_state, write_state
 from tttjax.embedded.vocabulary import VOCAB_SIZE, build_tokenizer
 from tttjax.errors import UserError
 from tttjax.files import write_json
@@ -81,6 +80,7 @@ class Run:
     for name in ("checkpoints", "model"):
       if os.path.lexists(workdir / name) and not (workdir / name).is_dir():
         raise UserError(f"{workdir / name}: not a directory; remove it, or use another --workdir")
+    (workdir / "checkpoints").mkdir(exist_ok=True)
     self.tokenizer = build_tokenizer()
     self.model = model_of(config)
     self.generator = Generator(self.tokenizer, config.seed, config.model.max_positions)
@@ -103,9 +103,7 @@ class Run:
       "opt_state": jax.jit(self.optimizer.init)(params),
       "progress": np.zeros(3),
     }  # steps, tokens, seconds
-    self.manager = ocp.CheckpointManager(
-      (workdir / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2)
-    )
+    self.manager = manager_of(workdir / "checkpoints", keep=2)
     self.rows = []
     self._restore()
 
@@ -113,13 +111,11 @@ class Run:
     latest = self.manager.latest_step()
     if latest is None:
       return
-    saved = self._saved(latest)
     try:
-      check_sums(saved)
-      restored = self.manager.restore(latest, args=ocp.args.StandardRestore(self.state))
+      restored = read_state(self.manager, latest, self.state)
     except Exception as error:  # of a damaged file Orbax raises a bare Exception
-      self.manager.close()
       reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+      saved = self.workdir / "checkpoints" / str(latest)
       raise UserError(
         f"{saved}: cannot be resumed from ({reason}); use the config.model that it was saved with,"
         " or remove it to resume from the one before"
@@ -129,14 +125,8 @@ class Run:
     self.rows = [row for row in curve.read(self.workdir / "curve.csv") if row["step"] <= latest]
     print(f"resumed from step {latest} in {self.workdir}", file=sys.stderr)
 
-  def _saved(self, step: int) -> pathlib.Path:
-    return self.workdir / "checkpoints" / str(step)
-
   def save(self):
-    step = int(self.state["progress"][0])
-    self.manager.save(step, args=ocp.args.StandardSave(self.state))
-    self.manager.wait_until_finished()
-    write_sums(self._saved(step))
+    write_state(self.manager, int(self.state["progress"][0]), self.state)
     self.write_curve()
     self.export()
 
