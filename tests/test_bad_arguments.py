@@ -433,3 +433,15 @@ def test_a_stream_that_would_never_go_on(case, rejects, every):
     tt.stream(model, params, None, cache, tokens[:, :3], _KEY, tt.SamplingConfig(), every=every)
   )
   rejects("every must be", run)
+
+
+@pytest.mark.parametrize("step", [1.5, -1, "2", True], ids=str)
+def test_saving_after_no_number_of_steps(tmp_path, rejects, step):
+  rejects("step must be", lambda: tt.save_fast(tmp_path / "fast", {}, {}, step))
+  assert not (tmp_path / "fast").exists()
+
+
+@pytest.mark.parametrize("path", [None, 3, b"runs"], ids=str)
+def test_what_is_no_path_to_a_checkpoint(rejects, path):
+  for function in (tt.from_pretrained, tt.load_tokenizer, tt.Session.open):
+    rejects("the path of the checkpoint must be a path", lambda: function(path))

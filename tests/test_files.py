@@ -60,7 +60,15 @@ def test_home_directory_is_expanded(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  "text, words", [("", "is empty"), (" ", "is empty"), ("~nobody9/x", "no such user")]
+  "text, words",
+  [
+    ("", "is empty"),
+    (" ", "is empty"),
+    ("~nobody9/x", "no such user"),
+    (None, "must be a path, not None"),
+    (3, "must be a path"),
+    (b"runs", "must be a path"),
+  ],
 )
 def test_path_that_names_nothing_is_refused(text, words):
   with pytest.raises(UserError, match=f"--workdir.*{words}"):

@@ -132,8 +132,10 @@ def user_path(path: str | os.PathLike, argument: str) -> pathlib.Path:
     argument: what it was given for, named in errors.
 
   Raises:
-    UserError: it is empty, or names a user that does not exist.
+    UserError: it is no path, is empty, or names a user that does not exist.
   """
+  if not isinstance(path, (str, pathlib.PurePath)):
+    raise UserError(f"{argument} must be a path, not {path!r}")
   if not os.fspath(path).strip():
     raise UserError(f"{argument} is empty; give a path")
   try:

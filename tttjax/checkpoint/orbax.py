@@ -8,6 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import orbax.checkpoint as ocp
 
 from tttjax.checkpoint.sums import check_sums, write_sums
+from tttjax.checks import check_number
 from tttjax.errors import UserError
 from tttjax.files import user_path
 
@@ -25,9 +26,11 @@ def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
     step: number of steps taken.
 
   Raises:
-    UserError: the directory cannot be made, or already holds this step or a later one.
+    UserError: `step` is no number of steps, the directory cannot be made, or it already holds
+      this step or a later one.
   """
   directory = user_path(directory, "directory")
+  check_number("step", step, 0, whole=True)
   try:
     directory.mkdir(parents=True, exist_ok=True)  # Orbax would not end where it cannot.
   except OSError as error:
