@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tttjax.embedded.vocabulary import build_tokenizer
-from tttjax.tasks import TASKS, answers
+from tttjax.tasks import TASKS, number_answers
 from tttjax.tasks.example import Question
 from tttjax.tasks.synthetic import log_answers
 from tttjax.tasks.synthetic.bank_log import BankLog
-from tttjax.tasks.synthetic.code_bugs import CodeBugs, places
+from tttjax.tasks.synthetic.code_bugs import CodeBugs, place_answers
 from tttjax.tasks.synthetic.needles.kinds import KINDS as NEEDLES
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 
@@ -107,8 +107,8 @@ def test_a_reference_is_written_as_the_answers_that_are_compared(name, tree):
 def test_grouped_numbers_are_those_that_python_writes(separator, rng):
   for value in rng.integers(-(10**7), 10**7, 50):
     text = f"{value:,}".replace(",", separator)
-    assert answers.number(f"Final: {text}") == int(value)
-    assert answers.number(f"{text}.25") == decimal.Decimal(f"{value}.25")
+    assert number_answers.number(f"Final: {text}") == int(value)
+    assert number_answers.number(f"{text}.25") == decimal.Decimal(f"{value}.25")
 
 
 def test_any_text_is_read_without_an_error(rng):
@@ -135,7 +135,7 @@ def test_any_text_is_read_without_an_error(rng):
   ],
 )
 def test_paths_are_read_whole(text, place):
-  assert places.parse_place(text) == place
+  assert place_answers.parse_place(text) == place
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,11 @@ def test_paths_are_read_whole(text, place):
 def test_a_model_that_loops_is_read_in_time(unit):
   text = unit * (20_000 // len(unit))
   start = time.process_time()
-  for read in (answers.number, log_answers.number, log_answers.anomaly, places.parse_place):
+  for read in (
+    number_answers.number,
+    log_answers.number,
+    log_answers.anomaly,
+    place_answers.parse_place,
+  ):
     read(text)
   assert time.process_time() - start < 2

@@ -4,7 +4,8 @@ import decimal
 import re
 from typing import NamedTuple
 
-from tttjax.tasks import answers
+from tttjax.tasks import number_answers
+from tttjax.tasks.final_answer import Mention, clean, only, read
 from tttjax.tasks.synthetic.ledger import ANOMALIES
 
 _TYPES = {name.replace("_", ""): name for name in ANOMALIES}
@@ -33,19 +34,19 @@ class Anomaly(NamedTuple):
 
 def number(text: str) -> decimal.Decimal | None:
   """The balance or amount that an output states; None where it states none or several."""
-  return answers.number(text, _NAMES)
+  return number_answers.number(text, _NAMES)
 
 
 def anomaly(text: str) -> Anomaly:
   """The type and the transaction that an output states, each by itself."""
-  types, ids = answers.read(answers.clean(text), _mentions, ("type", "id"))
-  return Anomaly(answers.only(types), answers.only(ids))
+  types, ids = read(clean(text), _mentions, ("type", "id"))
+  return Anomaly(only(types), only(ids))
 
 
-def _mentions(text: str) -> list[answers.Mention]:
+def _mentions(text: str) -> list[Mention]:
   return [
-    answers.Mention(*match.span(), _TYPES[re.sub(r"[\s_-]", "", match["type"].upper())], "type")
+    Mention(*match.span(), _TYPES[re.sub(r"[\s_-]", "", match["type"].upper())], "type")
     if match["type"]
-    else answers.Mention(*match.span(), int(match["id"]), "id")
+    else Mention(*match.span(), int(match["id"]), "id")
     for match in _MENTION.finditer(text)
   ]

@@ -17,7 +17,7 @@ from tttjax.spec import option
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.synthetic import fitting
-from tttjax.tasks.synthetic.code_bugs import places, window
+from tttjax.tasks.synthetic.code_bugs import place_answers, window
 from tttjax.tasks.synthetic.code_bugs.mutation import OPERATORS, Site, mutate
 from tttjax.tasks.synthetic.code_bugs.tree import Tree, load_tree
 
@@ -185,11 +185,11 @@ class CodeBugs:
 
     A path may be shortened to its last components where they mean one file of the tree only.
     """
-    place = places.parse_place(text)
+    place = place_answers.parse_place(text)
     if place is None:
       return None
     paths = [file.path for file in load_tree(self.source).files]
-    return f"{places.resolve(place[0], paths)}:{place[1]}"
+    return f"{place_answers.resolve(place[0], paths)}:{place[1]}"
 
   def score(self, text: str, question: Question) -> dict[str, float]:
     """'acc': the file and the line are right; 'within_3_acc': the file, and at most 3 lines off."""

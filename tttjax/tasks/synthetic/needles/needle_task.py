@@ -15,8 +15,9 @@ import numpy as np
 from tttjax import spec
 from tttjax.errors import UserError
 from tttjax.spec import option
-from tttjax.tasks import answers, prompt
+from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
+from tttjax.tasks.final_answer import clean
 from tttjax.tasks.synthetic import fitting
 from tttjax.tasks.synthetic.needles.haystacks import HAYSTACKS, Haystack, haystack_of
 from tttjax.tasks.synthetic.needles.kinds import KINDS, SEVERAL, Form, Needle, form_of
@@ -276,7 +277,7 @@ class Needles:
     """The different values that an output states, sorted and joined; None where it states none."""
     pattern = rf"(?<![^\W_]){self._form.pattern}(?![^\W_])"
     upper = self.kind == "tracking"
-    found = re.findall(pattern, answers.clean(text))
+    found = re.findall(pattern, clean(text))
     values = {value.upper() if upper else value.lower() for value in found}
     return SEPARATOR.join(sorted(values)) or None
 
@@ -286,7 +287,7 @@ class Needles:
     This is RULER's string_match_all for one output: a value counts wherever it occurs, upper or
     lower case, even within a longer number, and whatever is said beside it. Thoughts are not read.
     """
-    shown = answers.clean(text).lower()
+    shown = clean(text).lower()
     shares = [
       [value.lower() in shown for value in reference.split(SEPARATOR)]
       for reference in question.references

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 import re
 
-from tttjax.tasks import answers
+from tttjax.tasks.final_answer import Mention, clean, read
 
 _PATH = r"(?P<path{0}>[\w./\\~-]*\w\.py)(?!\w)"
 _LINE = r"(?P<line{0}>\d{{1,3}}(?:,\d{{3}}){{1,3}}(?!\d)|\d{{1,9}})(?![\d]|\.\d)"
@@ -31,7 +31,7 @@ _MORE = re.compile(
 
 
 def parse_place(text: str) -> tuple[str, int] | None:
-  """The one place that an output answers with (tttjax.tasks.answers).
+  """The one place that an output answers with (tttjax.tasks.final_answer).
 
   Accepts `a/b.py:12`, `b.py line 12`, `b.py#L12`, `b.py(12)`, `line 12 of b.py`, `File: b.py Line:
   12` and the same as JSON, in quotes or bold, and the same place named again. Several places, or a
@@ -40,7 +40,7 @@ def parse_place(text: str) -> tuple[str, int] | None:
   Returns:
     (path with `/`, in lower case, 1-based line), or None.
   """
-  (places,) = answers.read(answers.clean(text), _mentions)
+  (places,) = read(clean(text), _mentions)
   if None in places or len({line for _, line in places}) != 1:
     return None
   # `model.py` beside `olmo/model.py` names the same file again.
@@ -50,8 +50,8 @@ def parse_place(text: str) -> tuple[str, int] | None:
   return paths[-1], next(iter(places))[1]
 
 
-def _mentions(text: str) -> list[answers.Mention]:
-  return [answers.Mention(*match.span(), _place(match)) for match in _PLACE.finditer(text)]
+def _mentions(text: str) -> list[Mention]:
+  return [Mention(*match.span(), _place(match)) for match in _PLACE.finditer(text)]
 
 
 def _place(match: re.Match) -> tuple[str, int] | None:
