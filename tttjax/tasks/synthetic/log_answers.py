@@ -1,5 +1,6 @@
-"""Reads what is asked of a transaction log out of what a model wrote."""
+"""Reads what is asked of a transaction log out of what a model wrote, and scores it."""
 
+from collections.abc import Sequence
 import decimal
 import re
 from typing import NamedTuple
@@ -41,6 +42,23 @@ def anomaly(text: str) -> Anomaly:
   """The type and the transaction that an output states, each by itself."""
   types, ids = read(clean(text), _mentions, ("type", "id"))
   return Anomaly(only(types), only(ids))
+
+
+def scores(text: str, references: Sequence[str], anomalies: bool) -> dict[str, bool]:
+  """Whether an output states a reference ('acc'), of anomalies also whether either half of one."""
+  if not anomalies:
+    found = number(text)
+    return {"acc": found is not None and found in map(number, references)}
+  found = anomaly(text)
+  halves = [
+    (found.type == right.type, found.transaction == right.transaction)
+    for right in map(anomaly, references)
+  ]
+  return {
+    "acc": any(map(all, halves)),
+    "type_acc": any(type_right for type_right, _ in halves),
+    "id_acc": any(id_right for _, id_right in halves),
+  }
 
 
 def _mentions(text: str) -> list[Mention]:

@@ -1,8 +1,7 @@
-"""What the two dialects of the transaction log share: building an example, and its scores.
+"""What the two dialects of the transaction log share: the options, and building an example.
 
-A dialect says how an operation is written (BankLog: compact, TransactionLog: prose). The example of
-a seed is that seed's growing log (LookupLog, AnomalyLog), as long as it fits: a longer context has
-the shorter one's lines, and more.
+The example of a seed is that seed's growing log (LookupLog, AnomalyLog), as long as it fits: a
+longer context has the shorter one's lines, and more.
 """
 
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from tttjax.tasks.synthetic import auditor as audit
 from tttjax.tasks.synthetic import fitting, log_answers
 from tttjax.tasks.synthetic.ledger import ANOMALIES, Entry, Operation, check_transactions
 from tttjax.tasks.synthetic.log_branches import FEWEST_TRANSFERS, AnomalyLog, check_branches
+from tttjax.tasks.synthetic.log_dialect import Lines, LogDialect, join
 from tttjax.tasks.synthetic.log_needles import MOST_NEEDLES, MOST_UPDATES, LookupLog, Needle
 
 KINDS = ("balance", "amount", "anomaly")
@@ -31,8 +31,6 @@ VISIBLE = (
   "lines."
 )
 
-_Lines = list[tuple[str, Operation | None]]  # (text with its newline, what it says)
-
 
 def kind_option(default: str):
   """The option `kind` with the default of a dialect."""
@@ -44,7 +42,7 @@ def kind_option(default: str):
 
 
 @dataclasses.dataclass(frozen=True)
-class LogTask:
+class LogTask(LogDialect):
   """A transaction log and questions about it (paper, section 4).
 
   Attributes:
@@ -67,10 +65,7 @@ class LogTask:
   name: ClassVar[str]
   label: ClassVar[str]
   description: ClassVar[str]
-  open_share: ClassVar[float]  # of the operations open an account
-  id_digits: ClassVar[int]  # of a transaction id
   answer_tokens: ClassVar[int]  # longest answer
-  opens_in_place: ClassVar[bool]  # else a list of initial balances precedes the transfers
 
   def __post_init__(self):
     if self.kind not in KINDS:
@@ -79,34 +74,6 @@ class LogTask:
       raise UserError(f"{self.name}: needles={self.needles}: choose 1 to {MOST_NEEDLES}")
     if self.depth != -1 and not 0 <= self.depth <= 1:
       raise UserError(f"{self.name}: depth={self.depth}: choose 0 to 1, or -1 for random depths")
-
-  # The dialect.
-
-  def header(self) -> str:
-    """The prompt's start, up to the log."""
-    raise NotImplementedError
-
-  def line(self, operation: Operation) -> str:
-    """The line of an operation, newline included."""
-    raise NotImplementedError
-
-  def head(self, operation: Operation) -> str:
-    """The part of a transfer's line that states its id and amount."""
-    raise NotImplementedError
-
-  def entry(self, entry: Entry) -> str:
-    """The part of a line that states an account's balances."""
-    raise NotImplementedError
-
-  def balance(self, balance: int) -> str:
-    raise NotImplementedError
-
-  def amount(self, amount: int) -> str:
-    raise NotImplementedError
-
-  def question(self, subject: str) -> str:
-    """The question about an account or transaction; `subject` is '' for the anomaly."""
-    raise NotImplementedError
 
   # Examples.
 
@@ -146,29 +113,29 @@ class LogTask:
     self.check(length, in_tokens)
     head = prompt.render(tokenizer, self.header(), "")[0]
 
-    def size(lines: _Lines) -> int:
+    def size(lines: Lines) -> int:
       if in_tokens:
-        return len(tokenizer(head + _join(lines), add_special_tokens=False)["input_ids"])
+        return len(tokenizer(head + join(lines), add_special_tokens=False)["input_ids"])
       return sum(operation is not None and bool(operation.transaction) for _, operation in lines)
 
     for log in self._logs(seed):
-      fewest = size(self._lines(log.operations(0)))
+      fewest = size(self.written(log.operations(0)))
       if fewest <= length:
         break
     else:
       raise UserError(self._too_short(length, in_tokens, fewest))
-    count = fitting.longest(lambda count: size(self._lines(log.operations(count))), length)
-    lines = self._lines(log.operations(count))
+    count = fitting.longest(lambda count: size(self.written(log.operations(count))), length)
+    lines = self.written(log.operations(count))
     anomalies = [needle.operation for needle in log.needles if needle.operation.anomaly]
-    audit.verify(_join(lines), *(audit.Finding(o.anomaly, o.transaction) for o in anomalies))
+    audit.verify(join(lines), *(audit.Finding(o.anomaly, o.transaction) for o in anomalies))
     offsets = np.array(
-      tokenizer(head + _join(lines), add_special_tokens=False, return_offsets_mapping=True)[
+      tokenizer(head + join(lines), add_special_tokens=False, return_offsets_mapping=True)[
         "offset_mapping"
       ]
     )
     starts = np.cumsum([len(head)] + [len(text) for text, _ in lines])
     return Example(
-      context=head + _join(lines),
+      context=head + join(lines),
       questions=tuple(
         self._question(needle, tokenizer, lines, starts, offsets) for needle in log.needles
       ),
@@ -187,17 +154,6 @@ class LogTask:
       yield LookupLog(
         self.kind, seed, count, self.depth, self.id_digits, self.open_share, self.opens_in_place
       )
-
-  def _lines(self, operations: list[Operation]) -> _Lines:
-    """The log as text."""
-    if self.opens_in_place:
-      return [(self.line(operation), operation) for operation in operations]
-    initial, later = [], []
-    for operation in operations:
-      (later if operation.transaction else initial).append((self.line(operation), operation))
-    # Sorted, so that their order does not tell the needles' accounts from the others.
-    initial.sort(key=lambda line: line[0])
-    return [("Initial balances:\n", None), *initial, ("Operations:\n", None), *later]
 
   def _question(self, needle: Needle, tokenizer, lines, starts, offsets) -> Question:
     operation = needle.operation
@@ -281,23 +237,5 @@ class LogTask:
     For 'anomaly' the halves are scored too ('type_acc', 'id_acc'); an output that states several
     types or several ids has none.
     """
-    if self.kind == "anomaly":
-      found = log_answers.anomaly(text)
-      halves = [
-        (found.type == right.type, found.transaction == right.transaction)
-        for right in map(log_answers.anomaly, question.references)
-      ]
-      scores = {
-        "acc": any(map(all, halves)),
-        "type_acc": any(type_right for type_right, _ in halves),
-        "id_acc": any(id_right for _, id_right in halves),
-      }
-    else:
-      found = log_answers.number(text)
-      right = found is not None and found in map(log_answers.number, question.references)
-      scores = {"acc": right}
+    scores = log_answers.scores(text, question.references, self.kind == "anomaly")
     return {name: float(scores[name]) for name in question.metrics}
-
-
-def _join(lines: _Lines) -> str:
-  return "".join(text for text, _ in lines)

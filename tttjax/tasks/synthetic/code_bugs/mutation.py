@@ -1,7 +1,7 @@
 """Mutation operators: the registry, the places of a file where they apply, and their edits.
 
 An operator is a generator function of (node, code) that yields edits, each one a replacement of
-characters within one line. The modules arithmetic, arrays and control register theirs here.
+characters within one line. The modules arithmetic, arrays, calls and control register theirs here.
 """
 
 import ast

@@ -12,7 +12,7 @@ from tttjax import third_party
 from tttjax.errors import UserError
 
 # Imported for their entries in OPERATORS.
-from tttjax.tasks.synthetic.code_bugs import arithmetic, arrays, control  # noqa: F401
+from tttjax.tasks.synthetic.code_bugs import arithmetic, arrays, calls, control  # noqa: F401
 from tttjax.tasks.synthetic.code_bugs.mutation import Site, find_sites
 from tttjax.tasks.synthetic.code_bugs.syntax import Code
 
