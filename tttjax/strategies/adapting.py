@@ -10,14 +10,14 @@ from tttjax.session import Adaptation, Cost, ReadContext, Session
 from tttjax.spec import option
 from tttjax.strategies.budget import Allowance, Budget
 from tttjax.strategies.selectors import SELECTORS
-from tttjax.strategies.strategy import Case, Reading
+from tttjax.strategies.strategy import Case, WithPositions
 from tttjax.ttt.hyperparameters import TTTConfig
 
 _OWN = ("steps", "span", "learning_rate", "span_kv")
 
 
 @dataclasses.dataclass(frozen=True)
-class Adapting(Reading):
+class Adapting(WithPositions):
   """Options of every strategy that takes query-only steps; None takes the run's value.
 
   Attributes:

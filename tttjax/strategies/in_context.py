@@ -7,11 +7,11 @@ import jax
 
 from tttjax.session import Session
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Case, Reading, Result, Role
+from tttjax.strategies.strategy import Case, Result, Role, WithPositions
 
 
 @dataclasses.dataclass(frozen=True)
-class InContext(Reading):
+class InContext(WithPositions):
   """Nothing is spent besides reading and answering."""
 
   name: ClassVar[str] = "in_context"

@@ -9,12 +9,12 @@ import jax
 from tttjax.errors import UserError
 from tttjax.session import Session
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Case, Reading, Result, Role
+from tttjax.strategies.strategy import Case, Result, Role, WithPositions
 from tttjax.ttt.weights import scaled_queries
 
 
 @dataclasses.dataclass(frozen=True)
-class LogTemperature(Reading):
+class LogTemperature(WithPositions):
   """Scales q by log T / log T_train after prefill: leads grow as dilution asks (paper, section 2).
 
   Contexts longer than T_train are read with sharper attention, shorter ones with blunter.

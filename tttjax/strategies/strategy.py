@@ -260,8 +260,8 @@ class Answering:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading(Answering):
-  """How a context is read; the options that strategies share.
+class WithPositions(Answering):
+  """Strategies with options for the positions at which the context is read.
 
   Attributes:
     rope: rotate queries and keys; off is the paper's switch of table 3, in prefill and after.

@@ -10,11 +10,11 @@ from tttjax.errors import UserError
 from tttjax.session import Session
 from tttjax.spec import option
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Case, Reading, Result, Role
+from tttjax.strategies.strategy import Case, Result, Role, WithPositions
 
 
 @dataclasses.dataclass(frozen=True)
-class Thinking(Reading):
+class Thinking(WithPositions):
   """The thinking section is closed by force where it has not ended after the budget.
 
   Attributes:
