@@ -139,7 +139,24 @@ def test_paths_are_read_whole(text, place):
 
 
 @pytest.mark.parametrize(
-  "unit", ["0", "1,", "a/", "-", "=", "12 ", "12\n", "a.py:1 ", "line 1 ", "TX1,", "Final:"]
+  "unit",
+  [
+    *("0", "1,", "a/", "-", "=", "12 ", "12\n", "a.py:1 ", "line 1 ", "TX1,", "Final:"),
+    *(
+      "a.py ",
+      ": -",
+      ":  ",
+      "- $",
+      "1. ",
+      "1) 2\n",
+      "minus ",
+      "is ",
+      "(was ",
+      "340 or ",
+      "|",
+      "id:",
+    ),
+  ],
 )
 def test_a_model_that_loops_is_read_in_time(unit):
   text = unit * (20_000 // len(unit))

@@ -8,8 +8,10 @@ Thoughts, up to the last `</think>`, and whatever follows the end of the turn ar
 2. Without one the same holds after `Answer:` or `the answer is`, if an answer follows it.
 3. Otherwise the output must state one answer, perhaps repeatedly, or begin with it.
 
-In all three, answers that are joined are alternatives, a range or a change ('340 or 350',
-'340-350', '350 -> 340'), and different ones are no answer; 'not 350' is none that counts.
+In all three, answers that are joined are alternatives, a range or a change ('340 or 350', '340,
+could be 350', '340-350', '350 -> 340'): different ones are no answer, for a change does not say
+which side is meant. What is said not to be the answer ('not 350') or to have been it before ('340,
+up from 330') does not count.
 
 A kind of answer gives the finder of its mentions in a text (number_answers, log_answers,
 place_answers); `read` applies the rule to them.
@@ -42,7 +44,7 @@ _CHAT_TOKEN = re.compile(r"<\|[^<|>\n]*\|>")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _CHARACTERS = (
   {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width ASCII
-  | dict.fromkeys(map(ord, "\u2212\ufe63\u2010\u2011"), "-")
+  | dict.fromkeys(map(ord, "\u2212\ufe63\u2010\u2011\u2012"), "-")
   | dict.fromkeys(map(ord, "\u2236\ufe55\ufe13\ua789"), ":")
   | dict.fromkeys(map(ord, _INVISIBLE))
 )
@@ -62,9 +64,21 @@ _FINAL = re.compile(
 )
 _ANSWER = re.compile(r"(?<![^\W_])answer(?:[^a-z0-9\n:]{0,6}:|\s+is\b)", re.IGNORECASE)
 
-_NEGATION = re.compile(r"\b(?:not|instead\s+of|rather\s+than)\s+[^\w\s]*\Z", re.IGNORECASE)
-_JOINERS = frozenset(
-  "or and to through maybe perhaps possibly even also again either else otherwise vs versus".split()
+_NEGATION = re.compile(
+  r"(?:\b(?:not|instead\s+of|rather\s+than)|[,;(]\s*(?:previously|formerly|(?:up|down)\s+from)"
+  r"|\(\s*(?:it\s+)?was)\s+[^\w\s]*\Z",
+  re.IGNORECASE,
+)
+_HEDGES = frozenset(
+  "or maybe perhaps possibly probably likely potentially alternatively could might may can".split()
+)
+_JOINERS = _HEDGES | frozenset(
+  "and to through even also again either else otherwise vs versus minus plus".split()
+)
+_BESIDE_HEDGES = _JOINERS | frozenset("but it be is more rather not sure unsure".split())
+_TIGHT = (*"-/&,.", "\u2013")
+_NEXT_NUMBER = re.compile(
+  r"(?P<gap>[^\w\n][^\d\n]{0,30}?)(?:lines?[^\S\n]+|L)?\d+(?P<told>\s+[^\W\d])?", re.IGNORECASE
 )
 _NEAR = 24  # characters between the parts of one answer
 
@@ -100,6 +114,21 @@ def read(
       counted = _counted(passage, mentions, announced, kinds)
       return tuple({m.value for m in counted if m.kind == kind} for kind in kinds)
   return tuple(set() for _ in kinds)
+
+
+def goes_on(text: str, end: int, listed: bool = True) -> bool:
+  """Whether a bare number is joined to the answer that ends there: 'line 12-14', 'TX12 or 13'.
+
+  Beside words only one of which nothing is said: not in 'line 12 - 1 should be 2'.
+
+  Args:
+    listed: whether a bare comma joins too, for numbers that say nothing else: 'line 12, 13'.
+  """
+  following = _NEXT_NUMBER.match(text, end)
+  if following is None:
+    return False
+  gap = following["gap"]
+  return gap in _TIGHT or _joined(gap) and (_says(gap) or listed and not following["told"])
 
 
 def only(values: set):
@@ -147,7 +176,9 @@ def _run(passage: str, mentions: list[Mention]) -> list[Mention]:
     gap = passage[end : mention.start]
     if mention.kind not in kinds and len(gap) <= _NEAR and not re.search(r"[.!?\n]", gap):
       kinds.add(mention.kind)
-    elif not _joined(gap) and ("\n" not in gap or _says(gap) or _says(_line(rest, mention))):
+    elif not (_joined(gap) or _asked(passage, gap, mention)) and (
+      "\n" not in gap or _says(gap) or _says(_line(rest, mention))
+    ):
       return mentions[:i]
     end = mention.end
   return mentions
@@ -162,7 +193,15 @@ def _joined(gap: str) -> bool:
   if re.search(r"[.!\n]", gap):
     return False
   words = re.findall(r"[^\W_]+", gap.lower())
-  return _JOINERS.issuperset(words) if words else not re.search(r"[:=(\u2014]", gap)
+  if not words:
+    return not re.search(r"[:=(\u2014]", gap)
+  hedged = not _HEDGES.isdisjoint(words)
+  return (_BESIDE_HEDGES if hedged else _JOINERS).issuperset(words)
+
+
+def _asked(passage: str, gap: str, mention: Mention) -> bool:
+  """Whether an answer is an alternative to the one before it: '340 (350?)'."""
+  return gap.strip() == "(" and passage.startswith("?", mention.end)
 
 
 def _says(text: str) -> bool:

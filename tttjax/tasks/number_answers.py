@@ -6,7 +6,9 @@ import re
 from tttjax.tasks.final_answer import Mention, clean, only, read
 
 _LONGEST = 40  # characters of a number
-_CURRENCY = r"[$\u20ac\u00a3\u00a5\u20b9]"
+_SIGNS = r"$\u20ac\u00a3\u00a5\u20b9"
+_CURRENCY = rf"[{_SIGNS}]"
+_CODE = "(?:USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD)"
 _GROUPED = r"\d{1,3}(?:[,'\u2019_\u00a0\u2009\u202f]\d{3})+(?!\d)"  # 1,340 1'340 and thin spaces
 _SPACED = r"(?<!\d )[1-9]\d? \d{3}(?! ?\d)"  # 1 340, but not 340 350
 _NUMBER = re.compile(
@@ -14,32 +16,73 @@ _NUMBER = re.compile(
   rf"(?P<digits>{_GROUPED}|{_SPACED}|\d+(?:,\d+)*)(?P<decimals>\.\d+)?(?![^\W_]|[.,]\d)"
 )
 _TERM = rf"(?<![\d,.'])-?{_CURRENCY}?\d(?:[\d,.']*\d)?"
-_SUM = rf"{_TERM}(?:\s*[-+*/\u00d7\u00f7]\s*{_TERM})+"
+_SUM = rf"{_TERM}(?:\s*[-+*/\u00d7\u00f7\u2013]\s*{_TERM})+"
 _EQUATIONS = (
   re.compile(rf"{_SUM}\s*=\s*(?P<value>{_TERM})"),
   re.compile(rf"(?P<value>{_TERM})\s*=\s*{_SUM}"),
+)
+# How a number is written otherwise, and how `_NUMBER` reads it: in this order.
+_FORMS = tuple(
+  (re.compile(pattern, re.IGNORECASE | re.MULTILINE), plain)
+  for pattern, plain in (
+    (rf"(?<![^\W_])(?:(?:US|CA|AU)\$|{_CODE}(?=[^\S\n]?-?\d))", "$"),
+    (rf"(?<=\d)[^\S\n]?{_CODE}(?![^\W_])", "$"),
+    (rf"(?<=[-\u2013])([^\S\n]?){_CURRENCY}[^\S\n]?(?=\d)", r"\1"),
+    (rf"(?<!\d )\b(?:minus|negative(?: balance of)?) {_CURRENCY}?[^\S\n]?(?=\d)", "-"),
+    (r"(?<![\w)\]}])(?<!\d )\u2013(?=\d)", "-"),
+    # A minus with a space: elsewhere that is an item of a list, a separator or a subtraction.
+    (
+      rf"([:=({{\[]|\b(?:is|was|are|be|equals))([*_`\"'{_SIGNS}]*[^\S\n]*[*_`\"'{_SIGNS}]*)"
+      r"[-\u2013][^\S\n]+(?=\d)",
+      r"\1\2-",
+    ),
+  )
+)
+_TRUE_MINUS = re.compile(r"^([^\S\n]*)\u2212[^\S\n]+(?=\d)", re.MULTILINE)
+# The numbers of a list's items.
+_ITEM = re.compile(
+  r"^[^\S\n]*\(?(?P<line>\d{1,2})[.)][^\S\n]+(?=[^\n]*\d)"
+  r"|(?<=:)[^\S\n]*\(?(?P<passage>\d{1,2})\)[^\S\n]+(?=[^\w\n]*\d)",
+  re.MULTILINE,
 )
 
 
 def number(text: str, names: re.Pattern | None = None) -> decimal.Decimal | None:
   """The number that an output answers with.
 
-  Thousands may be grouped by commas, apostrophes or spaces, the sign be any Unicode minus, a
-  currency stand before or after it; leading zeros do not count, decimals do. An equation is its
-  value: 350 - 10 = 340.
+  Thousands may be grouped by commas, apostrophes or spaces, the sign be any Unicode minus, a dash
+  or a word, a currency stand before or after it; leading zeros do not count, decimals do. An
+  equation is its value: 350 - 10 = 340. A dash and a space are a minus after a colon or 'is', not
+  after a word, and at the start of a line they begin an item of a list, as '1. ' does.
 
   Args:
     text: the output.
     names: what has digits in a text but is no number, such as an account.
   """
-  text = clean(text)
+  text = clean(_TRUE_MINUS.sub(r"\1-", text))
   if names:
     text = names.sub("N", text)
-  text = re.sub(rf"-\s?{_CURRENCY}\s?(?=\d)", "-", text)
-  text = re.sub(r"(?<![\w)\]])(?<![\w)\]] )\u2013(?=\d)", "-", text)
+  for form, plain in _FORMS:
+    text = form.sub(plain, text)
+  text = _without_item_numbers(text)
   for equation in _EQUATIONS:
     text = equation.sub(lambda match: match["value"], text)
   return only(read(text, _numbers)[0])
+
+
+def _without_item_numbers(text: str) -> str:
+  """A text without those numbers at the start of lines that count from 1."""
+  wanted = 1
+
+  def dropped(match: re.Match) -> str:
+    nonlocal wanted
+    item = int(match["line"] or match["passage"])
+    if item not in (1, wanted):
+      return match[0]
+    wanted = item + 1
+    return ""
+
+  return _ITEM.sub(dropped, text)
 
 
 def _numbers(text: str) -> list[Mention]:

@@ -6,17 +6,23 @@ import re
 from typing import NamedTuple
 
 from tttjax.tasks import number_answers
-from tttjax.tasks.final_answer import Mention, clean, only, read
+from tttjax.tasks.final_answer import Mention, clean, goes_on, only, read
 from tttjax.tasks.synthetic.ledger import ANOMALIES
 
 _TYPES = {name.replace("_", ""): name for name in ANOMALIES}
 _TYPE = r"(?<![^\W_])(?P<type>" + "|".join(n.replace("_", r"[\s_-]?") for n in ANOMALIES) + ")"
-_ID = r"(?<![^\W_])TX(?:\s+id)?[\s_#:-]*(?P<id>\d{1,18})"
-_MENTION = re.compile(rf"(?:{_TYPE}|{_ID})(?![^\W_])", re.IGNORECASE)
+_BETWEEN = r"[\s_#:\"'`*-]*"
+_ID = (
+  r"(?<![^\W_])(?:(?:TXN?|transaction)[\s_]*(?:id|number|no\b\.?)|TXN?|transaction(?=\s+#?\d))"
+  rf"{_BETWEEN}(?P<id>\d{{1,18}})"
+)
+# In JSON, or on a line of its own: "transaction": 123, id: 123.
+_FIELD = rf"(?<![^\W_])(?:transaction|id)[\"'`*]*:{_BETWEEN}(?P<field>\d{{1,18}})"
+_MENTION = re.compile(rf"(?:{_TYPE}|{_ID}|{_FIELD})(?![^\W_])", re.IGNORECASE)
 # Digits of names: transactions, accounts, numbered lines.
 _NAMES = re.compile(
   rf"{_ID}|(?<![^\W_])[A-Z]\d\d(?![^\W_])"
-  r"|\b(?:transaction|account|operation|line|row|step)\s+(?:id\s+|number\s+|no\.?\s*)?#?\d+\b",
+  r"|\b(?:account|operation|line|row|step)\s+(?:id\s+|number\s+|no\.?\s*)?#?\d+\b",
   re.IGNORECASE,
 )
 
@@ -65,6 +71,13 @@ def _mentions(text: str) -> list[Mention]:
   return [
     Mention(*match.span(), _TYPES[re.sub(r"[\s_-]", "", match["type"].upper())], "type")
     if match["type"]
-    else Mention(*match.span(), int(match["id"]), "id")
+    else Mention(*match.span(), _id(match), "id")
     for match in _MENTION.finditer(text)
   ]
+
+
+def _id(match: re.Match) -> int | None:
+  """The transaction, None where it is no whole number or more of them follow."""
+  return (
+    None if goes_on(match.string, match.end(), listed=False) else int(match["id"] or match["field"])
+  )

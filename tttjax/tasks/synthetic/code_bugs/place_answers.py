@@ -3,17 +3,20 @@
 from collections.abc import Iterable
 import re
 
-from tttjax.tasks.final_answer import Mention, clean, read
+from tttjax.tasks.final_answer import Mention, clean, goes_on, read
 
 _PATH = r"(?P<path{0}>[\w./\\~-]*\w\.py)(?!\w)"
 _LINE = r"(?P<line{0}>\d{{1,3}}(?:,\d{{3}}){{1,3}}(?!\d)|\d{{1,9}})(?![\d]|\.\d)"
+_FILLER = r"(?![.!?;])[\W_](?:(?!\bnot\b|n't\b)[^\d.!?;]){0,60}?"
 _WORD = r"(?<![^\W_])(?:line(?:[\s_]*(?:number|no))?|L)"
-# a.py:12, a.py#L12, a.py(12), a.py, line 12, "file": "a.py", "line": 12
+# a.py:12, a.py#L12, a.py(12), | a.py | 12 |, "file": "a.py", "line": 12; a.py has the bug on line
+# 12, but not: a.py calls line 12 of b.py
 _PATH_FIRST = (
   r"(?<![\w./\\~-])"
   + _PATH.format(1)
-  + rf"(?:[\W_]{{0,12}}(?:at|on|in)?[\W_]{{0,3}}(?:the\s+)?{_WORD}[\W_]{{0,8}}"
-  + r"|[`\"'*\])]*\s*(?::{1,2}\s*[`*]*|[#(\[]\s*))"
+  + rf"(?:(?:[\W_]{{0,12}}|{_FILLER}){_WORD}[\W_]{{0,8}}"
+  + r"(?!\d+\W{0,8}(?:of|in|from)\b[^\n.]{0,40}\.py)"
+  + r"|[`\"'*\])]*\s*(?::{1,2}\s*[`*]*|[#(\[]\s*|\|\s*[`*]*(?=\d+[`*\s]*\|)))"
   + _LINE.format(1)
 )
 # line 12 of the file a.py, "line": 12, "file": "a.py"
@@ -22,20 +25,15 @@ _LINE_FIRST = (
   r"(?:(?:file|path|module)(?:_?name)?[\W_]{1,6}?)?[\W_]{0,2}?" + _PATH.format(2)
 )
 _PLACE = re.compile(f"{_PATH_FIRST}|{_LINE_FIRST}", re.IGNORECASE)
-# A second line: 12-14, 12 or 13; but not what is said of one: 12 - 1 should be 2.
-_MORE = re.compile(
-  r"(?:[-/&\u2013]|\s*(?:\b(?:to|and|or|through)\b|&)\s*(?:lines?\s*)?)\d+"
-  r"|\s*[-,;/\u2013]\s*(?:lines?\s*)?\d+(?!\d|\s+[^\W\d])",
-  re.IGNORECASE,
-)
 
 
 def parse_place(text: str) -> tuple[str, int] | None:
   """The one place that an output answers with (tttjax.tasks.final_answer).
 
   Accepts `a/b.py:12`, `b.py line 12`, `b.py#L12`, `b.py(12)`, `line 12 of b.py`, `File: b.py Line:
-  12` and the same as JSON, in quotes or bold, and the same place named again. Several places, or a
-  range of lines, are no answer.
+  12`, `In b.py, the bug is on line 12` and the same as JSON or a row of a table, in quotes or bold,
+  and the same place named again. Several places, a range of lines, or a line that becomes another
+  one (`b.py:12 -> 13`) are no answer.
 
   Returns:
     (path with `/`, in lower case, 1-based line), or None.
@@ -55,8 +53,8 @@ def _mentions(text: str) -> list[Mention]:
 
 
 def _place(match: re.Match) -> tuple[str, int] | None:
-  """(path, line), None for a range."""
-  if _MORE.match(match.string, match.end()):
+  """(path, line), None where more lines follow."""
+  if goes_on(match.string, match.end()):
     return None
   path = (match["path1"] or match["path2"]).replace("\\", "/").lower()
   while path.startswith("./"):
