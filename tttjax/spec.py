@@ -2,7 +2,8 @@
 
 What is named is a frozen dataclass whose fields, all with defaults, are the options. A spec's
 canonical text holds the options that differ from the defaults, in the order of the fields: equal
-objects have equal texts, and the text names a strategy or task in every row.
+objects have equal texts, and the text names a strategy or task in every row. A text with a comma
+or a parenthesis stands in quotes.
 
 A named class says itself how tables and reports call it: `label`, and for its options what
 `option` was given.
@@ -11,6 +12,7 @@ A named class says itself how tables and reports call it: `label`, and for its o
 from collections.abc import Mapping
 import dataclasses
 import difflib
+import math
 import re
 import types
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -20,17 +22,25 @@ from tttjax.errors import UserError
 T = TypeVar("T")
 _FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", re.DOTALL)
 _BOOLEANS = {"on": True, "off": False, "true": True, "false": False}
-_KINDS = {int: "a whole number", float: "a number", bool: "on or off", str: "text"}
+_KINDS = {
+  int: "a whole number below 2^31",
+  float: "a finite number",
+  bool: "on or off",
+  str: "text",
+}
+_MOST = 2**31 - 1  # arrays of indices are int32
+# A value in quotes, and what separates items or encloses them.
+_MARKS = re.compile(r"""=\s*(?P<quote>['"]).*?(?P=quote)\s*(?=[,)]|$)|[(),]""", re.DOTALL)
 
 
 def split(text: str) -> list[str]:
-  """The comma-separated items of `text`; commas inside parentheses do not separate."""
+  """The comma-separated items of `text`; commas in parentheses or quotes do not separate."""
   items, depth, begin = [], 0, 0
-  for i, character in enumerate(text):
-    depth += (character == "(") - (character == ")")
-    if character == "," and depth == 0:
-      items.append(text[begin:i])
-      begin = i + 1
+  for match in _MARKS.finditer(text):
+    depth += (match[0] == "(") - (match[0] == ")")
+    if match[0] == "," and depth == 0:
+      items.append(text[begin : match.start()])
+      begin = match.end()
   items.append(text[begin:])
   return [item.strip() for item in items if item.strip()]
 
@@ -61,6 +71,8 @@ def parse(text: str, registry: Mapping[str, type[T]], field: str) -> T:
     option, equals, value = (part.strip() for part in item.partition("="))
     if option not in fields:
       known = f"its options are {', '.join(fields)}" if fields else "it has no options"
+      if values and fields[last := list(values)[-1]] is str:
+        known += f'; a value with a comma needs quotes: {last}="..."'
       raise UserError(f"{field}: {name} has no option {option!r}{_hint(option, fields)}; {known}")
     if not equals:
       raise UserError(f"{field}: {name} needs a value for {option}: {option}=...")
@@ -81,8 +93,8 @@ def parse(text: str, registry: Mapping[str, type[T]], field: str) -> T:
 def canonical(named: Any, registry: Mapping[str, type]) -> str:
   """The shortest text that `parse` turns into `named`."""
   name = next(name for name, kind in registry.items() if kind is type(named))
-  changed = options_of(named)
-  return name + (f"({', '.join(f'{k}={v}' for k, v in changed.items())})" if changed else "")
+  changed = [f"{option}={_quoted(value)}" for option, value in options_of(named).items()]
+  return name + (f"({', '.join(changed)})" if changed else "")
 
 
 def option(
@@ -112,7 +124,7 @@ def taken_apart(text: str) -> tuple[str, dict[str, str]]:
   """('qttt', {'steps': '8'}) of a canonical 'qttt(steps=8)'."""
   name, _, inside = text.strip().partition("(")
   pairs = (item.partition("=") for item in split(inside.removesuffix(")")))
-  return name.strip(), {option.strip(): value.strip() for option, _, value in pairs}
+  return name.strip(), {option.strip(): _unquoted(value.strip()) for option, _, value in pairs}
 
 
 def label(registry: Mapping[str, type], name: str, options: Mapping[str, str]) -> str:
@@ -139,12 +151,27 @@ def _plain(kind: Any) -> type:
 
 
 def _convert(text: str, kind: type) -> Any:
-  text = text.strip("'\"")
+  text = _unquoted(text)
   if kind is bool:
     if text.lower() not in _BOOLEANS:
       raise ValueError(text)
     return _BOOLEANS[text.lower()]
-  return kind(text)
+  value = kind(text)
+  if kind is int and abs(value) > _MOST or kind is float and not math.isfinite(value):
+    raise ValueError(text)
+  return value
+
+
+def _unquoted(text: str) -> str:
+  return text[1:-1] if len(text) > 1 and text[0] in "'\"" and text[0] == text[-1] else text
+
+
+def _quoted(text: str) -> str:
+  """`text` in quotes where `split` or `_unquoted` would change it."""
+  if _unquoted(text) == text == text.strip() and not re.search("[(),]", text):
+    return text
+  quote = "'" if '"' in text else '"'
+  return f"{quote}{text}{quote}"
 
 
 def _text(value: Any) -> str:

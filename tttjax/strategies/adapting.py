@@ -55,6 +55,7 @@ class Adapting(WithPositions):
   )
 
   def __post_init__(self):
+    super().__post_init__()
     if self.spans not in SELECTORS:
       raise UserError(f"spans={self.spans}: choose one of {', '.join(SELECTORS)}")
     if self.question not in ("after", "before"):

@@ -10,6 +10,7 @@ from typing import ClassVar
 import jax
 
 from tttjax import flops
+from tttjax.checks import check_number
 from tttjax.errors import UserError
 from tttjax.session import Session
 from tttjax.spec import option
@@ -40,6 +41,8 @@ class FullTTT(Answering):
   def __post_init__(self):
     if self.steps < 1:
       raise UserError(f"steps={self.steps} must be at least 1")
+    if self.learning_rate is not None:
+      check_number("learning_rate", self.learning_rate, 0)
 
   def allowance(self, budget: Budget) -> Allowance:
     lengths = budget.lengths

@@ -35,6 +35,7 @@ class LogTemperature(WithPositions):
   trained: int | None = None
 
   def __post_init__(self):
+    super().__post_init__()
     if self.trained is not None and self.trained < 2:
       raise UserError(f"trained={self.trained} must be at least 2 tokens")
 

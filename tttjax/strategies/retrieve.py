@@ -17,6 +17,8 @@ from tttjax.strategies.selectors import SELECTORS
 from tttjax.strategies.strategy import Answering, Case, Result, Role
 from tttjax.ttt.spans import sample_starts
 
+_MOST_SPANS = 1 << 16  # in memory, with their overlaps
+
 
 @dataclasses.dataclass(frozen=True)
 class Retrieve(Answering):
@@ -53,6 +55,8 @@ class Retrieve(Answering):
     for name in ("span", "count"):
       if getattr(self, name) is not None and getattr(self, name) < 1:
         raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+    if self.count > _MOST_SPANS:
+      raise UserError(f"count={self.count} must be at most {_MOST_SPANS}")
 
   def allowance(self, budget: Budget) -> Allowance:
     lengths = budget.lengths

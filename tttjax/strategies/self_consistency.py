@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax
 
 from tttjax import flops
+from tttjax.checks import check_number
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.session import Output, Session
@@ -40,6 +41,8 @@ class SelfConsistency(Sharing):
     super().__post_init__()
     if self.n < 1:
       raise UserError(f"n={self.n} must be at least 1")
+    if self.temperature is not None:
+      check_number("temperature", self.temperature, 0)
 
   def allowance(self, budget: Budget) -> Allowance:
     temperature = budget.temperature if self.temperature is None else self.temperature

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 import jax
 import numpy as np
 
+from tttjax.checks import check_number
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.session import Adaptation, Cost, Ending, Mechanism, Output, ReadContext, Room, Session
@@ -282,3 +283,6 @@ class WithPositions(Answering):
     " Distances grow, the number of competitors does not; if accuracy stays, it is competition, not"
     " distance, that hurts.",
   )
+
+  def __post_init__(self):
+    check_number("stretch", self.stretch, 0, whole=True)

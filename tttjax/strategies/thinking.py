@@ -31,6 +31,7 @@ class Thinking(WithPositions):
   tokens: int | None = option(None, "{} tokens")
 
   def __post_init__(self):
+    super().__post_init__()
     if self.tokens is not None and self.tokens < 1:
       raise UserError(f"tokens={self.tokens} must be at least 1")
 
