@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import pathlib
 import re
 import subprocess
@@ -642,6 +643,10 @@ def test_shortened_path_counts_only_where_it_means_one_file(tmp_path):
     ("./nowhere", "no such directory"),
     ("", "name an installed package"),
     ("jax.numpy", "no installed package"),
+    ("__main__", "no installed package"),
+    ("~nobody-at-all/x", "source=~nobody-at-all/x: no such user"),
+    ("/" + 300 * "a", "no such directory"),
+    (300 * "a", "no installed package"),
     ("olmo", "python -m tttjax.third_party --fetch=olmo"),
   ],
 )
@@ -649,6 +654,12 @@ def test_source_that_is_not_there(monkeypatch, tmp_path, source, message):
   monkeypatch.setenv("TTTJAX_CACHE", str(tmp_path))
   with pytest.raises(UserError, match=re.escape(message)):
     CodeBugs(source).check(100, False)
+
+
+def test_a_pipe_beside_the_sources_is_left_out(tmp_path):
+  (tmp_path / "a.py").write_text("def f(a, b):\n  return a - b\n")
+  os.mkfifo(tmp_path / "b.py")
+  assert [file.path for file in load_tree(str(tmp_path)).files] == ["a.py"]
 
 
 def test_tree_without_python_or_without_places_for_a_bug(tmp_path):

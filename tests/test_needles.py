@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import time
 
@@ -319,6 +320,27 @@ def test_a_source_that_is_too_short_in_this_tokenizer_is_refused(book, tokenizer
   task.check(1660, True)
   with pytest.raises(UserError, match="only 60 different sentences; name a larger source"):
     task.at(0, 1660, tokenizer, True)
+
+
+@pytest.mark.parametrize(
+  "source, message",
+  [
+    ("~nobody-at-all/x", "source=~nobody-at-all/x: no such user"),
+    ("/" + 300 * "a", "no such file or folder"),
+    ("/dev/zero", "no such file or folder"),
+  ],
+)
+def test_a_source_that_is_no_path_to_a_text_is_refused(source, message):
+  with pytest.raises(UserError, match=message):
+    Needles(source=source).check(40, False)
+
+
+def test_a_pipe_beside_the_texts_is_left_out(book):
+  plain = sources.sentences(str(book))
+  os.mkfifo(book / "pipe.txt")
+  sources._load.cache_clear()
+  assert sources.sentences(str(book)) == plain
+  (book / "pipe.txt").unlink()
 
 
 def test_a_folder_without_texts_is_refused(tmp_path):

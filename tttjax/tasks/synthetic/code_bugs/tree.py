@@ -10,6 +10,7 @@ import zlib
 
 from tttjax import third_party
 from tttjax.errors import UserError
+from tttjax.files import user_path
 
 # Imported for their entries in OPERATORS.
 from tttjax.tasks.synthetic.code_bugs import arithmetic, arrays, calls, control  # noqa: F401
@@ -60,8 +61,8 @@ def find_root(source: str) -> tuple[pathlib.Path, pathlib.Path]:
   if not source:
     raise UserError("code_bugs(source=): name an installed package, a directory or a manifest")
   if os.sep in source or "/" in source or source.startswith((".", "~")):
-    folder = pathlib.Path(source).expanduser()
-    if not folder.is_dir():
+    folder = user_path(source, "code_bugs: source")
+    if not os.path.isdir(folder):  # pathlib's raises where a name is too long
       raise UserError(f"code_bugs(source={source}): no such directory")
     return folder, folder
   if source in third_party.manifest_names():
@@ -71,12 +72,15 @@ def find_root(source: str) -> tuple[pathlib.Path, pathlib.Path]:
       raise UserError(f"code_bugs(source={source}): not fetched yet; run {manifest.command}")
     return folder, folder
   # Finding a name with dots would import what is in front of them.
-  spec = importlib.util.find_spec(source) if source.isidentifier() else None
+  try:
+    spec = importlib.util.find_spec(source) if source.isidentifier() else None
+  except ValueError:  # __main__ has none
+    spec = None
   if spec is not None and spec.submodule_search_locations:
     folder = pathlib.Path(list(spec.submodule_search_locations)[0])
     return folder, folder.parent
   folder = pathlib.Path(source)
-  if not folder.is_dir():
+  if not os.path.isdir(folder):
     known = ", ".join(third_party.manifest_names())
     raise UserError(
       f"code_bugs(source={source}): no installed package, directory or manifest "
@@ -115,6 +119,7 @@ def _load(folder: pathlib.Path, base: pathlib.Path) -> Tree:
     path.relative_to(base).as_posix()
     for path in folder.rglob("*.py")
     if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    and os.path.isfile(path)  # no pipe or device, which may never end
   )
   files, lines = [], 0
   # By checksum: the part of a large tree that is taken comes from all over it.

@@ -1,10 +1,12 @@
 """Prose for a haystack: the sentences of a text, those of code, lists and tables left out."""
 
 import functools
+import os
 import pathlib
 import re
 
 from tttjax.errors import UserError
+from tttjax.files import user_path
 
 _SUFFIXES = (".txt", ".md", ".rst")
 
@@ -32,7 +34,7 @@ def sentences(source: str) -> tuple[str, ...]:
   Raises:
     UserError: no such file or folder, a file that cannot be read as UTF-8, or no sentence.
   """
-  path = pathlib.Path(source).expanduser().resolve() if source else None
+  path = user_path(source, "needles: source").resolve() if source else None
   found = _load(path)
   if not found:
     raise UserError(f"needles(source={source}): no sentence of prose in it; name another text")
@@ -76,11 +78,13 @@ def _shipped() -> list[str]:
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
-  if path.is_file():
+  # Of os.path: pathlib raises where a name is too long or a folder is closed. Not a pipe or a
+  # device, which may never end.
+  if os.path.isfile(path):
     return [path]
-  if not path.is_dir():
+  if not os.path.isdir(path):
     raise UserError(f"needles(source={path}): no such file or folder")
-  files = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
+  files = sorted(f for f in path.rglob("*") if f.suffix in _SUFFIXES and os.path.isfile(f))
   if not files:
     raise UserError(f"needles(source={path}): the folder has no {', '.join(_SUFFIXES)} file")
   return files
