@@ -4,6 +4,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tests.errors import user_error
 from tttjax.embedded.vocabulary import CHAT_TEMPLATE
 from tttjax.errors import UserError
 from tttjax.tasks import prompt
@@ -95,3 +96,22 @@ def test_a_template_that_rewrites_the_message_is_refused():
   tokenizer = build(SPLITS["gpt2"], "{{- messages[-1].content | upper }}")
   with pytest.raises(UserError, match="chat_template changes the text"):
     prompt.render(tokenizer, "log\n", "a?")
+
+
+@pytest.mark.parametrize(
+  "fault",
+  [
+    "{{- raise_exception('at most 20 characters') }}",
+    "{{- messages[-1].content.no_such_method() }}",
+    "{{- 1 // 0 }}",
+    "{{- messages[7].content.a }}",
+    "{%- include 'other' %}",
+  ],
+)
+def test_a_template_that_fails_on_longer_messages_is_refused_by_name(fault):
+  only_long = "{%- if messages[-1].content | length > 20 %}" + fault + "{%- endif %}" + _TURN
+  tokenizer = build(SPLITS["gpt2"], only_long)
+  tokenizer.name_or_path = "/models/toy"
+  prompt.render(tokenizer, "log\n", "a?")
+  with user_error("/models/toy: chat_template fails on a message of"):
+    BankLog().at(0, 300, tokenizer, True)

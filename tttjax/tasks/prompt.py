@@ -29,22 +29,32 @@ def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
     been opened. They are the same for a model whose thoughts are free text.
 
   Raises:
-    UserError: the template alters the user's text.
+    UserError: the template fails, or alters the user's text.
   """
   body = f"{context}{QUESTION_HEADER} {question}"
   if not getattr(tokenizer, "chat_template", None):
     suffix = f"{body[len(context) :]}\n{ANSWER_HEADER}\n"
     return context, suffix, suffix + "<think>\n" if has_section(tokenizer) else suffix
   messages = [{"role": "user", "content": body}]
-  plain, thinking = (
-    tokenizer.apply_chat_template(
-      messages, tokenize=False, add_generation_prompt=True, enable_thinking=flag
+  try:
+    plain, thinking = (
+      tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, enable_thinking=flag
+      )
+      for flag in (False, True)
     )
-    for flag in (False, True)
-  )
+  except Exception as error:  # Whatever the template's code raises.
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+    raise UserError(
+      f"{_name(tokenizer)}: chat_template fails on a message of {len(body)} characters ({reason});"
+      " correct it, or fetch the tokenizer's files again"
+    ) from None
   start = plain.find(body)
   if start < 0 or thinking[: start + len(body)] != plain[: start + len(body)]:
-    raise UserError("chat_template changes the text of the user message: prompts cannot be split")
+    raise UserError(
+      f"{_name(tokenizer)}: chat_template changes the text of the user message: prompts cannot be"
+      " split; use another checkpoint, or correct it"
+    )
   if plain.rstrip().endswith("<think>"):
     # Templates that always think open the section whatever they are asked for: close it unused.
     plain = plain.rstrip() + "\n\n</think>\n\n"
@@ -53,3 +63,8 @@ def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
     thinking += "<think>\n"
   cut = start + len(context)
   return plain[:cut], plain[cut:], thinking[cut:]
+
+
+def _name(tokenizer) -> str:
+  """Where it was loaded from, as far as it knows."""
+  return getattr(tokenizer, "name_or_path", "") or "the checkpoint"
