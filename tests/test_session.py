@@ -8,6 +8,7 @@ from tests import tiny_run
 from tests.errors import user_error
 import tttjax as tt
 from tttjax import flops
+from tttjax.decode.generation import Generation
 from tttjax.session import Cost, Phase, Room
 
 TEXT = "OPEN A12=1240\nTX4821:35 A12=1240>1205 B07=0310>0345\n" * 6
@@ -195,3 +196,65 @@ def test_numpy_numbers_are_numbers(session):
   ttt = tt.TTTConfig(steps=np.int64(2), span=np.int32(8), learning_rate=np.float32(1e-3))
   _, adaptation, _ = session.adapt(context, ttt, jax.random.key(0))
   assert len(adaptation.loss) == 2
+
+
+_STOP, _END, _WORD, _INSERTED = 2, 4, 100, 101
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+  "ids, thought, ending",
+  [
+    ([_WORD, _END, _WORD, _STOP], 2, ("stop", "closed")),
+    ([_WORD, _END, _WORD, _WORD], 2, ("limit", "closed")),
+    ([_WORD, _WORD, _END, _STOP], 3, ("stop", "closed")),  # closed with the budget's last token
+    ([_WORD, _WORD, _WORD, _INSERTED, _END, _STOP], 5, ("stop", "forced")),
+    ([_WORD, _STOP], 2, ("stop", "open")),
+    ([_STOP], 1, ("stop", "open")),
+    ([_WORD, _WORD, _STOP], 3, ("stop", "open")),
+    ([_WORD, _WORD], 2, ("limit", "open")),
+    ([_WORD, _END], 2, ("limit", "closed")),  # nothing was left for an answer
+  ],
+)
+def test_a_thought_ends_closed_by_the_model_by_force_or_not_at_all(
+  session, ids, thought, ending, as_text
+):
+  """A scripted output, whose thought ends by a token or by the text of one."""
+  vocabulary = session.model.config.vocab_size
+  end = tt.text_marker("</think>", session.tokenizer, vocabulary) if as_text else _END
+  sampling = tt.SamplingConfig(
+    max_new_tokens=8,
+    stop_ids=(_STOP,),
+    thinking_budget=3,
+    end_think=end,
+    forced_stop_ids=(_INSERTED, _END),
+  )
+  out = Generation(
+    tokens=np.array([ids], np.int32),
+    lengths=np.array([len(ids)]),
+    logprobs=np.zeros((1, len(ids)), np.float32),
+    thinking_lengths=np.array([thought]),
+  )
+  output = session._output(out, 0, sampling)
+  assert (output.ending.answer, output.ending.thought) == ending
+
+
+def test_a_stop_token_within_a_thought_leaves_it_open(session, context):
+  """The model's own first token as stop token: it stops before it has closed anything."""
+  free = tt.SamplingConfig(max_new_tokens=1)
+  ((first,),), _ = session.generate(context, None, QUESTIONS[:1], free, jax.random.key(0))
+  sampling = tt.SamplingConfig(
+    max_new_tokens=12,
+    stop_ids=first.ids,
+    thinking_budget=6,
+    end_think=_END,
+    forced_stop_ids=(_END,),
+  )
+  ((output,),), _ = session.generate(context, None, QUESTIONS[:1], sampling, jax.random.key(0))
+  assert output.ids == first.ids and output.answer == ""
+  assert (output.ending.answer, output.ending.thought) == ("stop", "open")
+  ((beam,),), _ = session.generate(
+    context, None, QUESTIONS[:1], sampling, jax.random.key(0), beams=2
+  )
+  stopped = _END not in beam.ids and len(beam.ids) <= 6
+  assert (beam.ending.thought == "open") == stopped

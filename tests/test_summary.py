@@ -209,7 +209,7 @@ def test_truncated_outputs_and_unclosed_thoughts_are_counted():
   ended = lambda answer, thought: {"answer": answer, "thought": thought}
   rows = [
     row("thinking", context=0, endings=[ended("limit", "forced"), ended("stop", "closed")]),
-    row("thinking", context=1, endings=[ended("stop", "forced"), ended("stop", "forced")]),
+    row("thinking", context=1, endings=[ended("stop", "forced"), ended("stop", "open")]),
     failed("x", strategy="thinking", context=2),
   ]
   (cell,) = summary.cells([run_of(rows)])
@@ -218,7 +218,7 @@ def test_truncated_outputs_and_unclosed_thoughts_are_counted():
   assert line.split()[-3:] == ["0.25", "0.75", "1"]
   (plain,) = summary.cells([run_of([row()])])
   assert plain.truncated == 0 and math.isnan(plain.unclosed)
-  assert "cut" not in table([plain]) and "forced" not in table([plain])
+  assert "cut" not in table([plain]) and "unclosed" not in table([plain])
 
 
 def test_seconds_that_were_not_measured_are_blank_and_say_why():

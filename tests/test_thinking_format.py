@@ -227,7 +227,7 @@ def test_a_run_takes_the_end_as_text_and_the_answer_is_what_follows_it(model):
     thought, marker, answer = output.text.partition("TX")
     assert output.answer == (answer if marker else thought).strip()
     forced = output.thinking_tokens == unit.allowances["thinking"].thinking_tokens
-    assert output.ending.thought == ("forced" if forced else "closed")
+    assert output.ending.thought == ("forced" if forced else "closed" if marker else "open")
 
 
 def test_a_thought_that_stops_without_the_marker_is_the_answer(model):
@@ -249,7 +249,7 @@ def test_a_thought_that_stops_without_the_marker_is_the_answer(model):
   assert stopped
   for output in stopped:
     assert output.answer == output.text.strip() and output.ending.answer == "stop"
-    assert output.ending.thought == "closed"
+    assert output.ending.thought == "open"
 
 
 def test_the_opener_begins_the_thought(model):

@@ -45,9 +45,10 @@ Row = dict[str, Any]
 Key = tuple[str, str, str, int, int, int, int]
 KEY = ("model", "task", "strategy", "seed", "length", "context", "question")
 
-# How an answer ended, and what became of the thought before it (None: there was none).
+# How an answer ended, and what became of the thought before it (None: there was none): the model
+# closed it, its budget did, or the output stopped within it, which older rows call closed.
 STOP, LIMIT = "stop", "limit"
-CLOSED, FORCED = "closed", "forced"
+CLOSED, FORCED, OPEN = "closed", "forced", "open"
 
 
 def key_of(row: Row) -> Key:
@@ -155,7 +156,7 @@ _MECHANISM = fields(
     ),
   },
 )
-_ENDING = fields({"answer": one_of(STOP, LIMIT), "thought": one_of(None, CLOSED, FORCED)})
+_ENDING = fields({"answer": one_of(STOP, LIMIT), "thought": one_of(None, CLOSED, FORCED, OPEN)})
 _ROW = fields(
   {
     "model": TEXT,

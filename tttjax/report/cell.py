@@ -56,7 +56,7 @@ class Cell:
     tokens: generated, all samples together.
     thinking_tokens: per sample.
     truncated: share of all samples that were cut off at the longest output; nan where unknown.
-    unclosed: share of all thoughts that were closed by force; nan where unknown, or none thought.
+    unclosed: share of all thoughts that the model did not close; nan where unknown or none.
     mechanism: of measures.MECHANISM, those measured; and 'heldout_change', the loss after minus
       before.
     mechanism_gain: paired differences from the reference strategy, of mass, margin, lead and the

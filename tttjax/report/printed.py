@@ -84,7 +84,7 @@ def _block(cells: list[Cell], runs: bool) -> list[str]:
     "thought": [thought(c) for c in cells],
     "seconds": [f"{c.total_seconds:.2f}" if c.seconds else "" for c in cells],
     **_where_any("cut", [_share(c.truncated) for c in cells]),
-    **_where_any("forced", [_share(c.unclosed) for c in cells]),
+    **_where_any("unclosed", [_share(c.unclosed) for c in cells]),
     **_where_any("failed", [str(c.failures or "") for c in cells]),
     **_where_any("base", [str(c.fallbacks or "") for c in cells]),
   }
@@ -160,7 +160,7 @@ def _legend(cells: Sequence[Cell]) -> list[str]:
   if any(cell.truncated > 0 for cell in cells):
     lines.append("cut: share of samples that ended at the longest output, not by themselves.")
   if any(cell.unclosed > 0 for cell in cells):
-    lines.append("forced: share of thoughts that the budget closed, not the model.")
+    lines.append("unclosed: share of thoughts closed by their budget, or not at all.")
   if any(cell.failures for cell in cells):
     lines.append("failed: examples that raised an error, counted wrong.")
   if any(cell.fallbacks for cell in cells):

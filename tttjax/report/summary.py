@@ -95,7 +95,7 @@ def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
     thinking_tokens=_mean(row["thinking_tokens"] for row in done),
     truncated=_mean(end["answer"] == schema.LIMIT for row in done for end in row["endings"]),
     unclosed=_mean(
-      end["thought"] == schema.FORCED
+      end["thought"] != schema.CLOSED
       for row in done
       for end in row["endings"]
       if end["thought"] is not None

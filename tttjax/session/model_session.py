@@ -26,7 +26,7 @@ from tttjax.decode.scoring import score
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import has_delta, is_finite
-from tttjax.rows import CLOSED, FORCED, LIMIT, STOP
+from tttjax.rows import CLOSED, FORCED, LIMIT, OPEN, STOP
 from tttjax.session import measuring
 from tttjax.session.batches import padded
 from tttjax.session.cost import Cost, timed
@@ -276,7 +276,7 @@ class Session:
       answer = decode(ids[:thought]).rpartition(sampling.end_think.text)[2] + answer
     ended = None
     if sampling.thinking_budget is not None:
-      ended = FORCED if thought > sampling.thinking_budget else CLOSED
+      ended = _thought_ending(ids[:thought], length > thought, sampling)
     return Output(
       ids=ids,
       text=decode(ids),
@@ -342,6 +342,15 @@ class Session:
     except jax.errors.JaxRuntimeError as error:  # out of memory: the answers are kept all the same
       logging.warning("not measured: %s", str(error).split("\n")[0])
       return (None,) * len(prompts)
+
+
+def _thought_ending(thought: Ids, answered: bool, sampling: SamplingConfig) -> str:
+  """What became of a thought, rows.CLOSED, FORCED or OPEN; `answered`: tokens follow it."""
+  if len(thought) > sampling.thinking_budget:  # with the inserted tokens
+    return FORCED
+  end = sampling.end_think
+  ends = end.count(thought) if isinstance(end, TextMarker) else thought[-1:] == (end,)
+  return CLOSED if answered or ends else OPEN
 
 
 def _not_finite(history, weights: Params) -> str | None:

@@ -46,8 +46,8 @@ class Ending:
 
   Attributes:
     answer: rows.STOP, by a stop token, or rows.LIMIT, cut off at its longest.
-    thought: rows.CLOSED by the model, rows.FORCED when its budget was used up, or None without
-      thinking.
+    thought: rows.CLOSED by the model, rows.FORCED when its budget was used up, rows.OPEN where a
+      stop token came within it, or None without thinking.
   """
 
   answer: str

@@ -12,7 +12,7 @@ from tttjax.report.labels import count, strategy_label, task_label
 from tttjax.report.page.markup import curve, render, strip
 from tttjax.report.pairing import cluster_of
 from tttjax.report.runs import Row, Run
-from tttjax.rows import FORCED, LIMIT, primary
+from tttjax.rows import CLOSED, LIMIT, primary
 from tttjax.strategies import STRATEGIES
 
 # (contexts per length, questions per context, strategies per context) from most to least; the
@@ -163,10 +163,10 @@ def _answer(name: str, row: Row) -> dict[str, Any]:
 def _endings(endings: Sequence[dict[str, Any]]) -> list[str]:
   """How samples ended that did not end by themselves."""
   cut = sum(ending["answer"] == LIMIT for ending in endings)
-  forced = sum(ending["thought"] == FORCED for ending in endings)
+  unclosed = sum(ending["thought"] not in (None, CLOSED) for ending in endings)
   of = f" ({{}} of {len(endings)} samples)" if len(endings) > 1 else ""
   return [
     words + of.format(number)
-    for words, number in (("cut off at the longest output", cut), ("thought not closed", forced))
+    for words, number in (("cut off at the longest output", cut), ("thought not closed", unclosed))
     if number
   ]
