@@ -1,4 +1,8 @@
-"""Tasks: contexts with questions whose evidence is known. A new one is a file and its line here."""
+"""Tasks: contexts with questions whose evidence is known. A new one is a file and its line here.
+
+How an output is scored: `score` of each task, by what `final_answer` takes for the answer and
+`number_answers`, `synthetic.log_answers` and `synthetic.code_bugs.place_answers` read in it.
+"""
 
 from tttjax.tasks.protocol import SyntheticTask
 from tttjax.tasks.synthetic.bank_log import BankLog
