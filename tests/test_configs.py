@@ -141,7 +141,7 @@ _QWEN3_4B = DecoderConfig(
 def test_papers_own_size_passes_its_checks(name, monkeypatch):
   """All but the weights and the fetched source tree, which are not here."""
   stock = dataclasses.replace(open_checkpoint(EMBEDDED), config=_QWEN3_4B)
-  monkeypatch.setattr(run_config, "_checkpoint", lambda name: stock)
+  monkeypatch.setattr(run_config, "_checkpoint", lambda *_: stock)
   config = flags.load_config(f"configs/paper/{name}:paper")
   config.tasks = tuple(task.replace("source=olmo", "source=optax") for task in config.tasks)
   plan = run_config.check(config)
