@@ -5,7 +5,7 @@ python -m tttjax.main --config=configs/smollm2.py                   # the study,
 python -m tttjax.main --config=configs/smollm2.py:rates             # rates, on contexts of seed 0
 python -m tttjax.main --config=configs/smollm2.py:thinking          # matched, fewer contexts
 python -m tttjax.main --config=configs/smollm2.py:shortest          # full_ttt, 512 tokens alone
-python -m tttjax.main --config=configs/smollm2.py --config.smoke=True   # minutes
+python -m tttjax.main --config=configs/smollm2.py --config.smoke=True   # under two minutes
 
 Eight values of seven digits at random depths of English prose, asked for one by one: 60 contexts of
 8 questions up to 2,048 tokens and 24 at 4,096, the same needles at every length. The rate was

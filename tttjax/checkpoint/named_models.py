@@ -27,8 +27,8 @@ def _smollm2() -> pathlib.Path:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
   if digest != expected:
     raise UserError(
-      f"{path}: has SHA-256 {digest}, third_party/smollm2.json says {expected}; remove it and get"
-      f" it again with `{manifest.command}`"
+      f"{path}: has SHA-256 {digest}, tttjax/third_party/smollm2.json says {expected}; remove it"
+      f" and get it again with `{manifest.command}`"
     )
   return path
 

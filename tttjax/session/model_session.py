@@ -99,7 +99,8 @@ class Session:
     """Token ids of each of several texts."""
     if isinstance(values, str):
       raise UserError(f"{name} is one text: give a list of them")
-    if not len(values):
+    values = list(values)
+    if not values:
       raise UserError(f"{name} is empty: give at least one")
     return [self._ids(f"{name}[{i}]", value) for i, value in enumerate(values)]
 
