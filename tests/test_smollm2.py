@@ -115,7 +115,9 @@ def test_a_file_that_was_changed_is_refused(path, monkeypatch, tmp_path):
     file.seek(-1, 2)
     file.write(b"!")
   monkeypatch.setattr(third_party, "find_file", lambda *_: changed)
-  with pytest.raises(tt.UserError, match="has SHA-256 .* tttjax/third_party/smollm2.json says b179c") as e:
+  with pytest.raises(
+    tt.UserError, match="has SHA-256 .* tttjax/third_party/smollm2.json says b179c"
+  ) as e:
     open_checkpoint("smollm2")
   assert str(changed) in str(e.value) and len(str(e.value).splitlines()) == 1
 
