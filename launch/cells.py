@@ -15,7 +15,7 @@ from launch.algebra import Sweep
 from tttjax import devices, flags
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
-from tttjax.experiment import work as run_work
+from tttjax.experiment import run_size
 from tttjax.files import user_path
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -126,7 +126,7 @@ def _plan_cell(
   settings = dict(flags.fields(config))
   checked = run_config.check(config)
   values = {name: settings[name] for name in overrides}
-  size = run_work.estimate(checked)
+  size = run_size.estimate(checked)
   cell = Cell(slug(values), values, tuple(arguments), size.rows, size.flops)
   del settings["workdir"]
   return cell, settings

@@ -17,7 +17,7 @@ from tttjax.checkpoint import open_checkpoint
 from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
-from tttjax.experiment import default_config, run_fields, work
+from tttjax.experiment import default_config, run_fields, run_size
 from tttjax.models.decoder_config import DecoderConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -119,7 +119,7 @@ def test_an_unknown_part_is_one_line():
 @pytest.mark.parametrize("name", OTHERS)
 def test_config_passes_its_checks(name):
   plan = run_config.check(flags.load_config(f"configs/{name}"))
-  assert work.estimate(plan).flops > 0
+  assert run_size.estimate(plan).flops > 0
 
 
 # Qwen3-4B as it is published.
@@ -147,10 +147,10 @@ def test_papers_own_size_passes_its_checks(name, monkeypatch):
   plan = run_config.check(config)
   assert plan.config.seeds in ((0,), (1,))
   if plan.in_tokens:
-    assert work.estimate(plan).flops > 1e15
+    assert run_size.estimate(plan).flops > 1e15
   config.unit, config.lengths, config.contexts = "tokens", (40900,), (1,)
   with pytest.raises(UserError, match="exceed the model's 40960 positions"):
-    work.estimate(run_config.check(config))  # no room for question and answer
+    run_size.estimate(run_config.check(config))  # no room for question and answer
 
 
 @pytest.mark.parametrize("name", PAPER + [f"../{name}" for name in OTHERS])

@@ -9,7 +9,7 @@ from tests import synthetic_rows, tiny_run
 import tttjax as tt
 from tttjax.attention.backends import BACKENDS, Backend
 from tttjax.models.families import FAMILIES
-from tttjax.report import summary
+from tttjax.report import rows_to_cells
 from tttjax.report.runs import Run
 from tttjax.strategies import STRATEGIES
 from tttjax.strategies.selectors import SELECTORS
@@ -64,7 +64,7 @@ def test_the_metric_is_in_the_cells_of_a_report(added, monkeypatch):
     synthetic_rows.row(context=c, metrics=["type_acc", "id_acc"], type_acc=a, id_acc=b)
     for c, (a, b) in enumerate(scores)
   ]
-  (cell,) = summary.cells([Run("x", pathlib.Path("x"), {}, made, "2025-01-02T03-04-05")])
+  (cell,) = rows_to_cells.cells([Run("x", pathlib.Path("x"), {}, made, "2025-01-02T03-04-05")])
   assert cell.corpus["worse"].mean == 0.25
 
 

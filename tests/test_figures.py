@@ -10,14 +10,14 @@ from PIL import Image
 import pytest
 
 from tests import synthetic_rows
-from tttjax.report import figures, summary
+from tttjax.report import figures, rows_to_cells
 from tttjax.report.figures import axes as panels
 from tttjax.report.figures import costs, evidence, lengths, series, sweeps
 from tttjax.report.runs import Run
 
 
 def cells_of(*groups):
-  return summary.cells(
+  return rows_to_cells.cells(
     [
       Run(f"run{i}" if len(groups) > 1 else "", pathlib.Path("x"), {}, rows, "s")
       for i, rows in enumerate(groups)

@@ -3,7 +3,7 @@
 import pathlib
 
 from tests import synthetic_rows
-from tttjax.report import comparing, summary
+from tttjax.report import comparing, rows_to_cells
 from tttjax.report.page.conclusions import caveat, findings, tuning
 from tttjax.report.runs import Run
 
@@ -24,7 +24,7 @@ def found(*runs):
   """(findings, caveat) of runs' rows."""
   made = [Run(label, pathlib.Path(), {}, rows, "now") for label, rows in zip(("", "b"), runs)]
   compared = comparing.comparisons(made)
-  cells = summary.cells(made)
+  cells = rows_to_cells.cells(made)
   models, units = {"embedded": "embedded"}, {row["task"]: "tokens" for r in runs for row in r}
   return findings(cells, compared, comparing.decline(made), models, units), caveat(compared)
 
@@ -132,10 +132,10 @@ def test_runs_are_named_where_they_differ():
 
 
 def test_several_settings_of_a_method_are_a_warning():
-  one = summary.cells([Run("", pathlib.Path(), {}, rows_of({"qttt": (1, 1)}), "now")])
+  one = rows_to_cells.cells([Run("", pathlib.Path(), {}, rows_of({"qttt": (1, 1)}), "now")])
   assert tuning(one) == ""
   rows = rows_of({"qttt": (1, 1)})
   for row in rows_of({"qttt(steps=8)": (1, 1)}):
     rows.append({**row, "budget": {**row["budget"], "steps": 8}})
-  several = summary.cells([Run("", pathlib.Path(), {}, rows, "now")])
+  several = rows_to_cells.cells([Run("", pathlib.Path(), {}, rows, "now")])
   assert tuning(several).startswith("Several settings of qTTT ran on the same questions")

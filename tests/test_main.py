@@ -18,7 +18,7 @@ from tests import synthetic_rows, tiny_run
 import tttjax as tt
 from tttjax import flags
 from tttjax import main as job
-from tttjax.experiment import records, run_fields, tensorboard
+from tttjax.experiment import run_fields, samples_file, tensorboard
 from tttjax.files import write_json
 from tttjax.rows import key_of
 from tttjax.session import Session
@@ -300,7 +300,7 @@ def test_workdir_that_is_a_file_is_refused(start, tmp_path, capfd):
 
 def test_second_run_at_the_same_time_is_refused(start, finished, capfd):
   workdir = finished[2]
-  first = records.Samples(workdir)
+  first = samples_file.Samples(workdir)
   try:
     assert start(f"--workdir={workdir}") == 2
     assert "another run is writing here" in capfd.readouterr().err

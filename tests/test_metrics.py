@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from tests import synthetic_rows
-from tttjax.report import summary
+from tttjax.report import rows_to_cells
 from tttjax.report.labels import metric_label
 from tttjax.report.runs import Run
 from tttjax.tasks import metrics
@@ -32,5 +32,5 @@ def test_one_entry_adds_a_corpus_metric_to_the_cells(rng, monkeypatch):
     synthetic_rows.row(context=c, acc=a, other=b, metrics=["acc", "other"])
     for c, (a, b) in enumerate(values)
   ]
-  (cell,) = summary.cells([Run("x", pathlib.Path("x"), {}, rows, "2025-01-02T03-04-05")])
+  (cell,) = rows_to_cells.cells([Run("x", pathlib.Path("x"), {}, rows, "2025-01-02T03-04-05")])
   assert cell.corpus["worse"].mean == pytest.approx(values.mean(axis=0).min())

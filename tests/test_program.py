@@ -13,7 +13,7 @@ from tests import synthetic_rows
 from tests.errors import user_error
 from tttjax import program
 from tttjax.errors import UserError
-from tttjax.experiment.records import Samples
+from tttjax.experiment.samples_file import Samples
 from tttjax.files import write_json
 from tttjax.report import __main__ as report_command
 

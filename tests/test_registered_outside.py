@@ -8,7 +8,7 @@ import pytest
 
 from tests import synthetic_rows
 from tttjax import report
-from tttjax.report import figures, summary
+from tttjax.report import figures, rows_to_cells
 from tttjax.report.comparing import comparisons
 from tttjax.report.figures import series
 from tttjax.report.runs import read_run
@@ -83,7 +83,7 @@ def test_table_results_and_page_call_them_by_their_labels(run, capsys):
 
 
 def test_figures_draw_them_by_their_roles(run, tmp_path):
-  cells = summary.cells([read_run(run)])
+  cells = rows_to_cells.cells([read_run(run)])
   made = figures.draw(cells, tmp_path / "figures", {TASK: "verses"})
   assert {figure.path.stem for figure in made[TASK, "embedded"]} == {"accuracy", "cost", "latency"}
   drawn = series.scheme(cells, "verses", series.looks_of(cells)).series(cells)

@@ -12,7 +12,7 @@ from tests.html_page import read
 from tests.synthetic_rows import failed
 from tttjax import report
 from tttjax.errors import UserError
-from tttjax.experiment.records import prepare_workdir
+from tttjax.experiment.run_directory import prepare_workdir
 from tttjax.report import __main__ as report_command
 
 STRATEGIES = ("in_context", "qttt", "qttt_other_context")

@@ -7,7 +7,7 @@ from tests import tiny_run
 from tests.errors import user_error
 from tttjax import flops
 from tttjax.experiment import config as run_config
-from tttjax.experiment.work import Place, Work
+from tttjax.experiment.work_units import Place, Work
 from tttjax.session import Session
 from tttjax.strategies.in_context import InContext
 from tttjax.strategies.retrieve import Retrieve, shortened

@@ -12,7 +12,7 @@ from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 from tttjax.experiment import spending
-from tttjax.experiment.work import Place, Work, _longest_shared
+from tttjax.experiment.work_units import Place, Work, _longest_shared
 from tttjax.session import Ending, Output, Session, model_session
 from tttjax.strategies import STRATEGIES
 from tttjax.strategies.budget import Lengths

@@ -15,7 +15,7 @@ from tests.reference import random_tokens
 import tttjax as tt
 from tttjax.embedded.vocabulary import build_tokenizer
 from tttjax.experiment import config as run_config
-from tttjax.experiment.work import Place, Work
+from tttjax.experiment.work_units import Place, Work
 from tttjax.session import Session
 from tttjax.tasks import prompt
 from tttjax.tasks.thinking_format import FREE_TEXT, SECTION, format_of

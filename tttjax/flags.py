@@ -1,6 +1,6 @@
 """Command lines: absl flags plus `--config=FILE` and typed `--config.field=value` overrides.
 
-Every entry point calls `run(main)`. Unlike `absl.app.run` it answers a user's mistake with one
+Entry points with absl flags call `run(main)`. Unlike `absl.app.run` it answers a user's mistake with one
 line on stderr and exit code 2, never with a traceback (tttjax/program.py lists the exit codes).
 """
 

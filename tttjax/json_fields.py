@@ -11,7 +11,7 @@ _LARGEST = 10**30  # more than any cost, and what is computed from it is still a
 
 
 def must_be(wanted: str, fits: Callable[[Any], bool]) -> Check:
-  """A value in words, and by a function."""
+  """A value that `fits`; `wanted` says so in words."""
   return lambda name, value: (
     None if fits(value) else f"field {name!r} must be {wanted}, not {short(value)}"
   )
@@ -23,7 +23,7 @@ def one_of(*allowed: str | None) -> Check:
 
 
 def maybe(check: Check) -> Check:
-  """That, or null."""
+  """What passes `check`, or null."""
   return lambda name, value: None if value is None else check(name, value)
 
 

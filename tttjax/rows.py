@@ -1,4 +1,4 @@
-"""The schema of rows, which is all that what writes them and what reads them share.
+"""The schema of rows: all that the code which writes them and the code which reads them share.
 
 A row is one prediction: one strategy's answer to one question about one context. It is a line of
 JSON in DIR/samples_<time>.jsonl, with lm-evaluation-harness's fields of a sample (doc_id, doc,

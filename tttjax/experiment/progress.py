@@ -7,8 +7,8 @@ from typing import TextIO
 import tqdm
 
 from tttjax.experiment.config import Plan
-from tttjax.experiment.records import Samples
-from tttjax.experiment.work import Place, Unit
+from tttjax.experiment.samples_file import Samples
+from tttjax.experiment.work_units import Place, Unit
 from tttjax.rows import Row, primary
 
 _NARROW = 72  # columns; a terminal with fewer gets no bar

@@ -10,9 +10,9 @@ from ml_collections import config_dict
 from tttjax import interrupts
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
-from tttjax.experiment import provenance, records, runner, tensorboard
+from tttjax.experiment import provenance, samples_file, tensorboard, unit_loop
 from tttjax.experiment.progress import Progress
-from tttjax.experiment.work import Work
+from tttjax.experiment.work_units import Work
 from tttjax.files import user_path
 from tttjax.rows import Row
 
@@ -74,18 +74,18 @@ def run(
   if plan.config.tensorboard:
     tensorboard.check()
   first = {model: Work(plan, model).first_units() for model in plan.models}
-  records.prepare_workdir(directory, provenance.settings(plan))
-  samples = records.Samples(directory, retry_failed)
+  samples_file.prepare_workdir(directory, provenance.settings(plan))
+  samples = samples_file.Samples(directory, retry_failed)
   for model, units in first.items():
     for unit in units:
-      runner.check_same(samples, model, unit)
+      unit_loop.check_same(samples, model, unit)
   board = tensorboard.TensorBoard(directory) if plan.config.tensorboard else None
   progress = Progress(plan, samples, stream or sys.stderr)
   finished = False
   kept = lambda: f" with {len(samples.rows)} rows in {samples.path}; the same command continues"
   try:
     with interrupts.remarking(kept):
-      runner.run(plan, samples, progress, board.write if board else lambda rows: None)
+      unit_loop.run(plan, samples, progress, board.write if board else lambda rows: None)
     finished = True
   finally:
     progress.close(finished)

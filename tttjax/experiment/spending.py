@@ -1,8 +1,5 @@
 """What each strategy may spend on a context: budgets of equal model FLOPs, and whether they fit."""
 
-from collections.abc import Callable
-import dataclasses
-
 from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.experiment.config import Plan
@@ -90,40 +87,3 @@ def _check_positions(plan: Plan, lengths: Lengths, name: str, allowed: Allowance
       f" exceed the model's {limit} positions; lower config.ttt.steps or config.thinking.budget,"
       " or use shorter config.lengths"
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-  """The size of a run.
-
-  Attributes:
-    flops: model FLOPs if every budget is used up.
-    rows: predictions at most.
-  """
-
-  flops: int
-  rows: int
-
-
-def estimate(plan: Plan, lengths_of: Callable[[str, str, int], Lengths]) -> Estimate:
-  """Counts a run before it starts.
-
-  An upper bound: as many questions as there may be, each with its longest answer.
-
-  Args:
-    lengths_of: function (model name, task spec, length) to the lengths of such a context.
-  """
-  config = plan.config
-  total = rows = 0
-  for name in plan.models:
-    for task, source in plan.tasks.items():
-      questions = min(config.questions, source.most_questions)
-      for length in config.lengths:
-        lengths = lengths_of(name, task, length)
-        contexts = plan.contexts(length) * len(config.seeds)
-        for allowed in allowances(plan, budget_of(plan, lengths)).values():
-          own = allowed.flops - allowed.shared_flops
-          reading = allowed.prefills * flops.prefill(lengths.architecture, lengths.context)
-          total += contexts * (reading + allowed.shared_flops + questions * own)
-          rows += contexts * questions
-  return Estimate(total, rows)

@@ -35,7 +35,7 @@ class Family:
   layouts: tuple[Layout, ...]
 
   def layouts_of(self, config: DecoderConfig) -> Iterator[Layout]:
-    """The tensors of one model: all, less the LM head where embeddings are tied."""
+    """The tensors of one model: all of them, without the LM head where embeddings are tied."""
     tied = config.tie_word_embeddings
     return (layout for layout in self.layouts if not (tied and layout.path == LM_HEAD))
 

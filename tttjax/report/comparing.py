@@ -6,20 +6,15 @@ import math
 
 from tttjax.report.labels import (
   compared_with,
-  count,
   is_reference,
-  metric_label,
-  p_text,
-  plus_minus,
   reference,
   strategy_label,
 )
+from tttjax.report.number_texts import count, p_text, plus_minus
 from tttjax.report.pairing import Baselines, paired
 from tttjax.report.runs import Row, Run
-from tttjax.report.statistics import PairedDifference, holm
+from tttjax.report.statistics import ALPHA, PairedDifference, holm
 from tttjax.rows import primary
-
-ALPHA = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,76 +146,3 @@ def statement(comparison: Comparison, number: int) -> str:
     f"{head}: not distinguishable from noise; differences from {low:+.3f} to {high:+.3f}"
     " (95% interval) agree with these data."
   )
-
-
-@dataclasses.dataclass(frozen=True)
-class Decline:
-  """How the reference's primary metric changes from the shortest to the longest context, paired.
-
-  Attributes:
-    task, model, run: whose.
-    shortest, longest: the two lengths.
-    metric: the primary one.
-    short, long: its means over the shared questions.
-    difference: longest minus shortest.
-  """
-
-  task: str
-  model: str
-  run: str
-  shortest: int
-  longest: int
-  metric: str
-  short: float
-  long: float
-  difference: PairedDifference
-
-
-def decline(runs: Sequence[Run]) -> list[Decline]:
-  """Of the reference, for each run, task and model with two lengths or more; equal ones once."""
-  groups: dict[tuple, dict[int, list[Row]]] = {}
-  for run in runs:
-    for row in run.rows:
-      if is_reference(row["family"], row["options"]):
-        key = row["task"], row["model"], run.label
-        groups.setdefault(key, {}).setdefault(row["length"], []).append(row)
-  found: dict[tuple, Decline] = {}
-  for (task, model, run), by_length in groups.items():
-    shortest, longest = min(by_length), max(by_length)
-    # The same question has one length in `paired`'s eyes.
-    short = [{**row, "length": longest} for row in by_length[shortest]]
-    difference = paired(by_length[longest], short, primary)
-    if shortest == longest or difference is None:
-      continue
-    keys = lambda rows: {(r["seed"], r["context"], r["question"]) for r in rows}
-    shared = keys(short) & keys(by_length[longest])
-    mean = lambda rows: (
-      sum(primary(r) for r in rows if (r["seed"], r["context"], r["question"]) in shared)
-      / len(shared)
-    )
-    fall = Decline(
-      task,
-      model,
-      run,
-      shortest,
-      longest,
-      by_length[longest][0]["metrics"][0],
-      mean(short),
-      mean(by_length[longest]),
-      difference,
-    )
-    found.setdefault((task, model, shortest, longest, fall.short, repr(difference)), fall)
-  return list(found.values())
-
-
-def decline_statement(fall: Decline, unit: str) -> str:
-  """The decline in words; `unit` of the lengths."""
-  gain, p = fall.difference.gain, fall.difference.p_value
-  text = (
-    f"{strategy_label(reference())} has {metric_label(fall.metric)} {fall.short:.3f} at"
-    f" {fall.shortest:,} {unit} and {fall.long:.3f} on the same questions at {fall.longest:,}"
-    f" (difference {plus_minus(gain, sign='+')}, p = {p_text(p)})"
-  ).replace("= <", "< ")
-  if math.isnan(p) or p > ALPHA:
-    return f"{text}: these lengths show no decline beyond noise."
-  return f"{text}: it {'falls' if gain.mean < 0 else 'rises'} with length."

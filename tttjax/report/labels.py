@@ -1,12 +1,10 @@
 """How tables, figures and reports call strategies, tasks, models and numbers."""
 
 from collections.abc import Mapping, Sequence
-import math
 import pathlib
 import re
 
 from tttjax import spec
-from tttjax.report.statistics import Estimate
 from tttjax.strategies import STRATEGIES, Role
 from tttjax.tasks import TASKS
 from tttjax.tasks.metrics import metric as metric_of
@@ -66,31 +64,3 @@ def short_names(paths: Sequence[str]) -> list[str]:
 def slug(text: str) -> str:
   """Letters, digits and single underscores: safe in file names and in the harness's task names."""
   return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
-
-
-def count(number: int, noun: str) -> str:
-  """'1 context', '2 contexts'."""
-  return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def plus_minus(estimate: Estimate, sign: str = "", places: int = 3) -> str:
-  """'0.812 +- 0.031'; without a standard error where there is none."""
-  if math.isnan(estimate.mean):
-    return "n/a"
-  error = "" if math.isnan(estimate.stderr) else f" +- {estimate.stderr:.{places}f}"
-  mean = f"{estimate.mean:{sign}.{places}f}"
-  if float(mean) == 0:  # no '-0.000'
-    mean = f"{0.0:{sign}.{places}f}"
-  return mean + error
-
-
-def p_text(value: float) -> str:
-  """A p-value to three places; never 0.000, which no permutation test gives."""
-  if math.isnan(value):
-    return "n/a"
-  return f"{value:.3f}" if value >= 0.001 else "<0.001"
-
-
-def scientific(value: float) -> str:
-  """'1.23e9', or '' where there is no number."""
-  return f"{value:.2e}".replace("e+0", "e").replace("e+", "e") if math.isfinite(value) else ""

@@ -10,12 +10,13 @@ from tttjax import tasks
 from tttjax.errors import UserError
 from tttjax.files import read_json, write_json
 from tttjax.report import figures, page
-from tttjax.report.comparing import comparisons, decline
+from tttjax.report.comparing import comparisons
+from tttjax.report.declining import decline
 from tttjax.report.printed import table
 from tttjax.report.results_file import results
+from tttjax.report.rows_to_cells import cells
 from tttjax.report.run_names import run_labels
 from tttjax.report.runs import Run, read_run
-from tttjax.report.summary import cells
 
 _A_FIGURE = re.compile(r"\w+\.png")
 

@@ -6,14 +6,8 @@ import math
 import textwrap
 
 from tttjax.report.cell import Cell
-from tttjax.report.labels import (
-  model_labels,
-  p_text,
-  plus_minus,
-  reference,
-  scientific,
-  strategy_label,
-)
+from tttjax.report.labels import model_labels, reference, strategy_label
+from tttjax.report.number_texts import p_text, plus_minus, scientific
 
 # Longer names go on in the next line.
 _WIDEST = {"strategy": 44, "run": 24}

@@ -18,6 +18,8 @@ from scipy import stats
 _EXACT_CONTEXTS = 14
 _DRAWS = 20_000
 
+ALPHA = 0.05
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:

@@ -8,9 +8,10 @@ from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.session import Adaptation, Cost, ReadContext, Session
 from tttjax.spec import option
+from tttjax.strategies.answering import WithPositions
 from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.case import Case
 from tttjax.strategies.selectors import SELECTORS
-from tttjax.strategies.strategy import Case, WithPositions
 from tttjax.ttt.hyperparameters import TTTConfig
 
 _OWN = ("steps", "span", "learning_rate", "span_kv")

@@ -12,7 +12,8 @@ from tttjax.session import Session
 from tttjax.spec import option
 from tttjax.strategies.adapting import Sharing
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Case, Prediction, Result, Role
+from tttjax.strategies.case import Case
+from tttjax.strategies.strategy import Prediction, Result, Role
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,10 @@ from tttjax.checks import check_number
 from tttjax.errors import UserError
 from tttjax.session import Session
 from tttjax.spec import option
+from tttjax.strategies.answering import Answering
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Answering, Case, Result, Role
+from tttjax.strategies.case import Case
+from tttjax.strategies.strategy import Result, Role
 
 
 @dataclasses.dataclass(frozen=True)

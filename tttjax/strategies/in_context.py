@@ -6,8 +6,10 @@ from typing import ClassVar
 import jax
 
 from tttjax.session import Session
+from tttjax.strategies.answering import WithPositions
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Case, Result, Role, WithPositions
+from tttjax.strategies.case import Case
+from tttjax.strategies.strategy import Result, Role
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,10 @@ import jax
 
 from tttjax.errors import UserError
 from tttjax.session import Session
+from tttjax.strategies.answering import WithPositions
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Case, Result, Role, WithPositions
+from tttjax.strategies.case import Case
+from tttjax.strategies.strategy import Result, Role
 from tttjax.ttt.weights import scaled_queries
 
 

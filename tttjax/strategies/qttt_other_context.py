@@ -13,7 +13,8 @@ import jax
 from tttjax.session import Session
 from tttjax.strategies.adapting import Adapting
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Case, Result, Role
+from tttjax.strategies.case import Case
+from tttjax.strategies.strategy import Result, Role
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,11 @@ from tttjax.errors import UserError
 from tttjax.session import Session
 from tttjax.sharding import axis_size
 from tttjax.spec import option
+from tttjax.strategies.answering import Answering
 from tttjax.strategies.budget import Allowance, Budget
+from tttjax.strategies.case import Case
 from tttjax.strategies.selectors import SELECTORS
-from tttjax.strategies.strategy import Answering, Case, Result, Role
+from tttjax.strategies.strategy import Result, Role
 from tttjax.ttt.spans import sample_starts
 
 _MOST_SPANS = 1 << 16  # in memory, with their overlaps

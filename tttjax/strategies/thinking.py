@@ -9,8 +9,10 @@ from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.session import Session
 from tttjax.spec import option
+from tttjax.strategies.answering import WithPositions
 from tttjax.strategies.budget import Allowance, Budget
-from tttjax.strategies.strategy import Case, Result, Role, WithPositions
+from tttjax.strategies.case import Case
+from tttjax.strategies.strategy import Result, Role
 
 
 @dataclasses.dataclass(frozen=True)

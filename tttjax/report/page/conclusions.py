@@ -6,19 +6,12 @@ import math
 
 from tttjax import spec
 from tttjax.report.cell import Cell
-from tttjax.report.comparing import ALPHA, Comparison, Decline, decline_statement, statement
-from tttjax.report.labels import (
-  count,
-  metric_label,
-  p_text,
-  plus_minus,
-  reference,
-  role_of,
-  strategy_label,
-  task_label,
-)
+from tttjax.report.comparing import Comparison, statement
+from tttjax.report.declining import Decline, decline_statement
+from tttjax.report.labels import metric_label, reference, role_of, strategy_label, task_label
+from tttjax.report.number_texts import count, p_text, plus_minus
 from tttjax.report.page.markup import minus, signed
-from tttjax.report.statistics import PairedDifference
+from tttjax.report.statistics import ALPHA, PairedDifference
 from tttjax.strategies import Role
 
 _MOST_SENTENCES = 10  # of a task and model; more stand in the table only

@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterator, Sequence
 import itertools
 from typing import Any
 
-from tttjax.report.labels import count, strategy_label, task_label
+from tttjax.report.labels import strategy_label, task_label
+from tttjax.report.number_texts import count
 from tttjax.report.page.markup import curve, render, strip
 from tttjax.report.pairing import cluster_of
 from tttjax.report.runs import Row, Run

@@ -11,7 +11,8 @@ from PIL import Image
 
 from tttjax.files import replacing
 from tttjax.report.cell import Cell
-from tttjax.report.comparing import Comparison, Decline
+from tttjax.report.comparing import Comparison
+from tttjax.report.declining import Decline
 from tttjax.report.figures import Figure
 from tttjax.report.labels import model_labels, reference, strategy_label, task_label
 from tttjax.report.page import configuration, failures, prose, tables

@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 
-from tttjax.report.labels import p_text, plus_minus, scientific
+from tttjax.report.number_texts import p_text, plus_minus, scientific
 from tttjax.report.statistics import Estimate
 
 _CURVE = (150, 34)  # pixels

@@ -1,4 +1,4 @@
-"""Where a text's tokens are, and how much of a text fits into so many of them."""
+"""Where a text's tokens are, and how much of a text fits into a number of tokens."""
 
 from collections.abc import Callable
 

@@ -4,15 +4,12 @@ import datetime
 import fcntl
 import json
 import pathlib
-from typing import Any
 
 from absl import logging
 
-from tttjax import run_settings
 from tttjax.errors import UserError
-from tttjax.experiment import growth
-from tttjax.experiment.work import Place
-from tttjax.files import naming, replacing, write_json
+from tttjax.experiment.work_units import Place
+from tttjax.files import naming, replacing
 from tttjax.rows import Key, Row, key_of, parse
 
 
@@ -118,32 +115,3 @@ class Samples:
   def close(self) -> None:
     with naming(self.path):
       self._file.close()
-
-
-def prepare_workdir(directory: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Creates `directory` with config.json, or lets the run that is there grow to `settings`.
-
-  Args:
-    directory: the run's directory.
-    settings: dotted field to JSON value.
-
-  Raises:
-    UserError: it belongs to another configuration (says which fields differ) or is unusable.
-  """
-  path = directory / "config.json"
-  try:
-    directory.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-      write_json(path, settings)
-      return
-  except OSError as error:
-    raise UserError(f"--workdir={directory}: {error.strerror}; choose another directory") from None
-  old = run_settings.read(path)
-  merged, problems = growth.grown(old, json.loads(json.dumps(settings)))
-  if problems:
-    raise UserError(
-      f"--workdir={directory} holds a run of another configuration ({'; '.join(problems)});"
-      " use another --workdir, or delete that one"
-    )
-  if merged != old:
-    write_json(path, merged)

@@ -16,8 +16,9 @@ from tests import synthetic_rows
 from tests.errors import user_error
 from tests.synthetic_rows import failed, row
 from tttjax.errors import UserError
-from tttjax.report import summary
-from tttjax.report.comparing import comparisons, decline, decline_statement, statement
+from tttjax.report import rows_to_cells
+from tttjax.report.comparing import comparisons, statement
+from tttjax.report.declining import decline, decline_statement
 from tttjax.report.labels import short_names, strategy_label
 from tttjax.report.printed import table
 from tttjax.report.results_file import results
@@ -40,7 +41,7 @@ def grid():
   rows += synthetic_rows.rows(
     STRATEGIES[:3], (256, 512), contexts=3, task="transaction_log", model="/models/Qwen3-4B"
   )
-  return rows, summary.cells([run_of(rows)])
+  return rows, rows_to_cells.cells([run_of(rows)])
 
 
 def test_cells_are_the_groups_that_pandas_makes(grid):
@@ -95,7 +96,7 @@ def test_gain_pairs_the_same_questions(grid):
 
 def test_in_context_itself_has_no_gain_but_its_variants_do():
   rows = synthetic_rows.rows(("in_context", "in_context(stretch=4096)"), (256,))
-  plain, stretched = summary.cells([run_of(rows)])
+  plain, stretched = rows_to_cells.cells([run_of(rows)])
   assert plain.gain is None
   assert stretched.gain.gain.n == plain.score.n
 
@@ -107,7 +108,7 @@ def test_the_baseline_is_the_runs_own_else_that_of_any_run():
     run_of([zero, row("qttt", acc=1.0)], "b"),
     run_of([row("thinking", acc=0.0)], "c"),
   ]
-  gains = {(c.run, c.strategy): c.gain for c in summary.cells(runs)}
+  gains = {(c.run, c.strategy): c.gain for c in rows_to_cells.cells(runs)}
   assert gains["b", "qttt"].gain.mean == 1.0  # over its own 0, not a's 1
   assert gains["c", "thinking"].gain.n == 1
 
@@ -115,7 +116,7 @@ def test_the_baseline_is_the_runs_own_else_that_of_any_run():
 def test_contexts_of_other_runs_with_another_text_are_no_baseline():
   other = row(acc=1.0)
   other["doc"] = {**other["doc"], "context_sha256": "another"}
-  cells = summary.cells([run_of([other], "a"), run_of([row("qttt")], "b")])
+  cells = rows_to_cells.cells([run_of([other], "a"), run_of([row("qttt")], "b")])
   assert next(c for c in cells if c.strategy == "qttt").gain is None
 
 
@@ -123,10 +124,10 @@ def test_mcnemar_only_where_every_context_has_one_question():
   single = [
     row(s, context=c, acc=float(s == "qttt")) for s in ("in_context", "qttt") for c in range(6)
   ]
-  cell = summary.cells([run_of(single)])[1]
+  cell = rows_to_cells.cells([run_of(single)])[1]
   assert cell.mcnemar_p == pytest.approx(2 / 2**6)
   double = single + [dict(r, question=1) for r in single]
-  assert summary.cells([run_of(double)])[1].mcnemar_p is None
+  assert rows_to_cells.cells([run_of(double)])[1].mcnemar_p is None
 
 
 def test_failed_examples_count_as_wrong_and_cost_nothing():
@@ -134,14 +135,14 @@ def test_failed_examples_count_as_wrong_and_cost_nothing():
     row("thinking", context=0, flops=100, tokens=10, metrics=["acc", "id_acc"], id_acc=1.0),
     failed("out of memory", strategy="thinking", context=1),
   ]
-  (cell,) = summary.cells([run_of(rows)])
+  (cell,) = rows_to_cells.cells([run_of(rows)])
   assert (cell.score.mean, cell.failures) == (0.5, 1)
   assert cell.metrics["id_acc"].mean == 0.5
   assert (cell.flops, cell.tokens) == (100, 10)
 
 
 def test_a_cell_whose_examples_all_failed_has_no_costs():
-  (cell,) = summary.cells([run_of([failed("too long", context=c) for c in range(3)])])
+  (cell,) = rows_to_cells.cells([run_of([failed("too long", context=c) for c in range(3)])])
   assert (cell.score.mean, cell.failures, cell.seconds) == (0.0, 3, {})
   assert math.isnan(cell.flops)
   assert "in-context" in table([cell])
@@ -156,7 +157,7 @@ def test_the_primary_metric_is_the_first_whatever_its_name():
   for one in rows:
     del one["acc"]
   run = run_of(rows)
-  base, cell = summary.cells([run])
+  base, cell = rows_to_cells.cells([run])
   assert (cell.metric, cell.score.mean, cell.gain.gain.mean) == ("f1", 0.5, 0.25)
   assert cell.mcnemar_p is None  # not right or wrong
   (comparison,) = comparisons([run])
@@ -169,10 +170,10 @@ def test_the_primary_metric_is_the_first_whatever_its_name():
 
 def test_only_what_is_listed_as_a_metric_is_a_score():
   rows = [row(rouge1="text"), row(context=1, metrics=["acc", "rouge1"], rouge1=0.5)]
-  (cell,) = summary.cells([run_of(rows)])
+  (cell,) = rows_to_cells.cells([run_of(rows)])
   assert (cell.metrics["rouge1"].mean, cell.metrics["rouge1"].n) == (0.5, 1)
   parts = {"rouge1": "a", "rouge2": "b", "rougeL": "c"}
-  assert not summary.cells([run_of([row(**parts)])])[0].corpus
+  assert not rows_to_cells.cells([run_of([row(**parts)])])[0].corpus
 
 
 def test_slices_split_the_primary_metric():
@@ -181,7 +182,7 @@ def test_slices_split_the_primary_metric():
     row(context=c, acc=float(c < 2), slices={"anomaly": kind, "all": "same"})
     for c, kind in enumerate(kinds)
   ]
-  (cell,) = summary.cells([run_of(rows)])
+  (cell,) = rows_to_cells.cells([run_of(rows)])
   assert cell.slices["anomaly"]["CALC_ERROR"] == clustered_mean([1.0, 0.0, 0.0], [0, 2, 3])
   assert cell.slices["anomaly"]["LOST_UPDATE"].mean == 1.0
   text = table([cell])
@@ -195,13 +196,13 @@ def test_slices_split_the_primary_metric():
 )
 def test_chance_is_a_mean_and_a_column_where_it_matters(chances, mean, shown):
   rows = [row(context=c, chance=chance) for c, chance in enumerate(chances)]
-  (cell,) = summary.cells([run_of(rows)])
+  (cell,) = rows_to_cells.cells([run_of(rows)])
   assert cell.chance == pytest.approx(mean)
   assert ("chance" in table([cell])) == shown
 
 
 def test_chance_that_one_question_does_not_state_is_unknown():
-  (cell,) = summary.cells([run_of([row(chance=0.5), row(context=1, chance=None)])])
+  (cell,) = rows_to_cells.cells([run_of([row(chance=0.5), row(context=1, chance=None)])])
   assert math.isnan(cell.chance)
 
 
@@ -212,20 +213,20 @@ def test_truncated_outputs_and_unclosed_thoughts_are_counted():
     row("thinking", context=1, endings=[ended("stop", "forced"), ended("stop", "open")]),
     failed("x", strategy="thinking", context=2),
   ]
-  (cell,) = summary.cells([run_of(rows)])
+  (cell,) = rows_to_cells.cells([run_of(rows)])
   assert (cell.truncated, cell.unclosed) == (0.25, 0.75)
   line = next(one for one in table([cell]).splitlines() if one.startswith("   256"))
   assert line.split()[-3:] == ["0.25", "0.75", "1"]
-  (plain,) = summary.cells([run_of([row()])])
+  (plain,) = rows_to_cells.cells([run_of([row()])])
   assert plain.truncated == 0 and math.isnan(plain.unclosed)
   assert "cut" not in table([plain]) and "unclosed" not in table([plain])
 
 
 def test_seconds_that_were_not_measured_are_blank_and_say_why():
-  (shared,) = summary.cells([run_of([row(seconds={})])])
+  (shared,) = rows_to_cells.cells([run_of([row(seconds={})])])
   assert shared.seconds == {} and math.isnan(shared.total_seconds) and not shared.compiling
   assert "No seconds: the programs were those of another length." in table([shared])
-  (compiled,) = summary.cells([run_of([row(compiled=True)])])
+  (compiled,) = rows_to_cells.cells([run_of([row(compiled=True)])])
   assert compiled.seconds == {} and compiled.compiling
   assert "No seconds: every context compiled something." in table([compiled])
 
@@ -237,10 +238,10 @@ def test_seconds_are_medians_over_contexts_that_compiled_nothing():
     for c, s in enumerate((50.0, 1.0, 2.0, 9.0))
     for q in range(2)
   ]
-  (cell,) = summary.cells([run_of(rows)])
+  (cell,) = rows_to_cells.cells([run_of(rows)])
   assert cell.seconds == {"prefill": 2.0, "adapt": 0.0, "generate": 4.0}
   assert not cell.compiling
-  assert summary.cells([run_of(rows[:2])])[0].compiling
+  assert rows_to_cells.cells([run_of(rows[:2])])[0].compiling
 
 
 def test_mechanism_is_summarised_over_the_rows_that_have_it():
@@ -258,7 +259,7 @@ def test_mechanism_is_summarised_over_the_rows_that_have_it():
     row("qttt", context=1, mechanism={**measured, "mass": 0.4, "mass_by_layer": [0.3, 0.5]}),
     failed("x", strategy="qttt", context=2),
   ]
-  (cell,) = summary.cells([run_of(rows)])
+  (cell,) = rows_to_cells.cells([run_of(rows)])
   assert cell.mechanism["mass"].mean == pytest.approx(0.3)
   assert cell.mechanism["heldout_change"].mean == pytest.approx(-0.5)
   assert cell.mass_by_layer == pytest.approx((0.2, 0.4))
@@ -280,7 +281,7 @@ def test_mechanism_is_compared_only_where_the_same_text_was_measured(during, com
     for strategy, mass, text in (("in_context", 0.2, "reference"), ("qttt", 0.3, during))
     for c in range(3)
   ]
-  cell = summary.cells([run_of(rows)])[1]
+  cell = rows_to_cells.cells([run_of(rows)])[1]
   assert ("mass" in cell.mechanism_gain) == compared and cell.mechanism["mass"].mean > 0.2
 
 
@@ -290,14 +291,14 @@ def test_a_corpus_metric_is_bootstrapped_where_its_parts_are_present(rng):
     for s in ("in_context", "qttt")
     for c, (a, b, l) in enumerate(rng.uniform(size=(8, 3)))
   ]
-  base, cell = summary.cells([run_of(rows)])
+  base, cell = rows_to_cells.cells([run_of(rows)])
   means = [np.mean([r[n] for r in rows[8:]]) for n in ("rouge1", "rouge2", "rougeL")]
   assert cell.corpus["rouge"].mean == pytest.approx(np.prod(means) ** (1 / 3))
   difference = cell.corpus["rouge"].mean - base.corpus["rouge"].mean
   assert cell.corpus_gain["rouge"].gain.mean == pytest.approx(difference)
   listed = results([run_of(rows)], [base, cell], [], [], "now")["cells"][1]["corpus_differences"]
   assert listed["rouge"]["smallest_p_value"] == 2**-7 <= listed["rouge"]["p_value"]
-  assert not summary.cells([run_of([row()])])[0].corpus
+  assert not rows_to_cells.cells([run_of([row()])])[0].corpus
 
 
 @pytest.mark.parametrize(
@@ -450,7 +451,7 @@ def test_the_runs_in_the_documentation_are_read(samples):
 
 
 def test_the_rows_of_version_0_1_are_read():
-  cells = summary.cells([run_of(read_rows(_HONEST / "learning_rates"))])
+  cells = rows_to_cells.cells([run_of(read_rows(_HONEST / "learning_rates"))])
   assert {cell.family for cell in cells} == {"in_context", "qttt"}
   fast = next(cell for cell in cells if cell.options == {"learning_rate": "0.01"})
   assert (fast.family, fast.label) == ("qttt", "qTTT, learning rate 0.01")
@@ -458,7 +459,7 @@ def test_the_rows_of_version_0_1_are_read():
 
 
 def test_the_rows_in_the_documentation_are_read():
-  cells = summary.cells([run_of(read_rows(_HONEST))])
+  cells = rows_to_cells.cells([run_of(read_rows(_HONEST))])
   assert {cell.family for cell in cells} >= {"in_context", "thinking", "qttt", "log_temperature"}
   oracle = next(cell for cell in cells if cell.options == {"spans": "oracle"})
   assert oracle.label == "qTTT, oracle spans (control)"
@@ -670,7 +671,7 @@ def test_the_table_is_aligned_ascii_and_not_too_wide(grid):
 def test_the_table_has_every_name_in_full():
   long = "qttt(steps=8, span=64, learning_rate=0.0003, span_kv=recomputed, question=before)"
   run = "steps=8, span=64, learning_rate=0.0003, lengths=256 512"
-  text = table(summary.cells([run_of([row(long)], run), run_of([row()], "x")]))
+  text = table(rows_to_cells.cells([run_of([row(long)], run), run_of([row()], "x")]))
   words = text.replace("\n", " ")
   for word in [*strategy_label(long).split(), *run.split()]:
     assert word in words
@@ -693,7 +694,7 @@ def test_results_have_the_harness_shape_and_strict_json(grid):
 def test_task_names_are_safe_and_unique():
   # Both strategies reduce to the same letters and digits.
   rows = synthetic_rows.rows(("qttt(a=1)", "qttt(a=1, )", "in_context"), (256,))
-  cells = summary.cells([run_of(rows)])
+  cells = rows_to_cells.cells([run_of(rows)])
   names = list(results([run_of(rows)], cells, [], [], "now")["results"])
   assert len(names) == 3
   assert all(re.fullmatch(r"[A-Za-z0-9_]+", name) for name in names)

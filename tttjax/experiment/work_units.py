@@ -19,7 +19,7 @@ from tttjax.experiment.config import MOST_CONTEXTS, Plan
 from tttjax.experiment.run_fields import SHARED_RANGE
 from tttjax.session import Room
 from tttjax.strategies.budget import Allowance, Lengths
-from tttjax.strategies.strategy import Case, Decoding
+from tttjax.strategies.case import Case, Decoding
 from tttjax.tasks.example import Example
 from tttjax.tasks.thinking_format import format_of
 from tttjax.ttt.spans import sample_starts
@@ -61,12 +61,6 @@ class Unit:
   errors: dict[str, str]
   key: jax.Array
   own_program: bool
-
-
-def estimate(plan: Plan) -> spending.Estimate:
-  """FLOPs and rows of a run; lengths in a task's own unit are measured on one example."""
-  works = {model: Work(plan, model) for model in plan.models}
-  return spending.estimate(plan, lambda model, task, length: works[model].lengths(task, length))
 
 
 class Work:

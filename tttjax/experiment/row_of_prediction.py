@@ -9,7 +9,7 @@ from typing import Any
 from tttjax import spec
 from tttjax.errors import UserError
 from tttjax.experiment.config import Plan
-from tttjax.experiment.work import Place, Unit
+from tttjax.experiment.work_units import Place, Unit
 from tttjax.rows import Row
 from tttjax.session import Adaptation, Session
 from tttjax.strategies.budget import Allowance
@@ -21,7 +21,7 @@ _EVIDENCE_TOKENS = 40  # that hold so many characters
 
 
 def sha256(text: str) -> str:
-  """What the rows of a context know it by."""
+  """The hash by which rows name their context."""
   return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 

@@ -6,10 +6,10 @@ import jax
 
 from tttjax.errors import UserError
 from tttjax.experiment.config import Plan
-from tttjax.experiment.prediction_rows import row_of, sha256
 from tttjax.experiment.progress import Progress
-from tttjax.experiment.records import Samples
-from tttjax.experiment.work import Place, Unit, Work
+from tttjax.experiment.row_of_prediction import row_of, sha256
+from tttjax.experiment.samples_file import Samples
+from tttjax.experiment.work_units import Place, Unit, Work
 from tttjax.rows import Row
 from tttjax.session import Session
 from tttjax.strategies.strategy import Result
