@@ -3,7 +3,7 @@
 import pathlib
 
 from tests import synthetic_rows
-from tttjax.report import comparing, rows_to_cells
+from tttjax.report import comparing, declining, rows_to_cells
 from tttjax.report.page.conclusions import caveat, findings, tuning
 from tttjax.report.runs import Run
 
@@ -26,7 +26,7 @@ def found(*runs):
   compared = comparing.comparisons(made)
   cells = rows_to_cells.cells(made)
   models, units = {"embedded": "embedded"}, {row["task"]: "tokens" for r in runs for row in r}
-  return findings(cells, compared, comparing.decline(made), models, units), caveat(compared)
+  return findings(cells, compared, declining.decline(made), models, units), caveat(compared)
 
 
 def sentences(right, **sizes):

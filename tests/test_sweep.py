@@ -240,7 +240,7 @@ def tiny_config(tmp_path, monkeypatch):
   )
   monkeypatch.setattr(planning.run_config, "check", lambda c: types.SimpleNamespace(config=c))
   monkeypatch.setattr(
-    planning.run_work,
+    planning.run_size,
     "estimate",
     lambda plan: types.SimpleNamespace(rows=7, flops=100 * plan.config.steps),
   )

@@ -1,7 +1,7 @@
 """Command lines: absl flags plus `--config=FILE` and typed `--config.field=value` overrides.
 
-Entry points with absl flags call `run(main)`. Unlike `absl.app.run` it answers a user's mistake with one
-line on stderr and exit code 2, never with a traceback (tttjax/program.py lists the exit codes).
+Entry points with absl flags call `run(main)`. Unlike `absl.app.run` it answers a user's mistake
+with one line on stderr and exit code 2, never a traceback (tttjax/program.py lists the exit codes).
 """
 
 import ast

@@ -12,6 +12,7 @@ from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 from tttjax.experiment import provenance, samples_file, tensorboard, unit_loop
 from tttjax.experiment.progress import Progress
+from tttjax.experiment.run_directory import prepare_workdir
 from tttjax.experiment.work_units import Work
 from tttjax.files import user_path
 from tttjax.rows import Row
@@ -74,7 +75,7 @@ def run(
   if plan.config.tensorboard:
     tensorboard.check()
   first = {model: Work(plan, model).first_units() for model in plan.models}
-  samples_file.prepare_workdir(directory, provenance.settings(plan))
+  prepare_workdir(directory, provenance.settings(plan))
   samples = samples_file.Samples(directory, retry_failed)
   for model, units in first.items():
     for unit in units:
