@@ -68,6 +68,7 @@ def test_home_directory_is_expanded(monkeypatch):
     (None, "must be a path, not None"),
     (3, "must be a path"),
     (b"runs", "must be a path"),
+    ("~/a\0b", "null character"),
   ],
 )
 def test_path_that_names_nothing_is_refused(text, words):
@@ -88,6 +89,7 @@ def test_path_that_names_nothing_is_refused(text, words):
     (lambda path: path.write_text('{"a": 1e999}'), "not JSON (1e999"),
     (lambda path: path.write_text('{"a": ' * 100_000), "not JSON"),
     (lambda path: path.write_text('{"a": ' * 30 + "1" + "}" * 30), "nested more than 20 deep"),
+    (lambda path: path.write_text('{"a": ' * 20 + "[1]" + "}" * 20), "nested more than 20 deep"),
     (lambda path: path.write_text("[]"), "not an object"),
   ],
 )
@@ -96,6 +98,23 @@ def test_what_is_no_file_of_json_is_named(tmp_path, make, words):
   make(path)
   with user_error(path, words):
     files.read_json(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.json", "\ud800.json"])
+def test_a_name_that_no_file_can_have_is_named(tmp_path, name):
+  with user_error("cannot be read"):
+    files.read_json(tmp_path / name)
+
+
+def test_a_fifo_among_what_killed_processes_left_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / f"{files._UNFINISHED}x")
+  files.write_json(tmp_path / "a.json", {})
+  assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_twenty_levels_are_read(tmp_path):
+  (tmp_path / "a.json").write_text('{"a": ' * 20 + "1" + "}" * 20)
+  files.read_json(tmp_path / "a.json")
 
 
 def test_json_is_read_as_it_was_written(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from tests import synthetic_rows
 from tests.html_page import Page, read
 from tests.synthetic_rows import failed
-from tttjax import report
+from tttjax import report, spec
 from tttjax.report.page import configuration, markup
 
 HOSTILE = (
@@ -57,6 +57,7 @@ def hostile(tmp_path_factory):
     ]
     for row in rows:
       row["task"] = f"bank_log(kind={HOSTILE})"
+      row["task_family"], row["task_options"] = spec.taken_apart(row["task"])
     synthetic_rows.write(directory, rows, **{HOSTILE: [HOSTILE, name], "other": HOSTILE})
     directories.append(directory)
   return report.build(directories, parent / "out")

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -163,6 +165,8 @@ def test_results_of_something_else_remove_no_figure(tmp_path, figures):
     ("strategies", [["qttt"]]),
     ("questions", "2"),
     ("unit", 5),
+    ("unit", "parsecs"),
+    ("lengths", [1 << 31]),
     ("smoke", "no"),
     ("git_hash", 5),
     ("grown", 5),
@@ -175,6 +179,52 @@ def test_field_of_the_config_that_no_run_writes_is_named(tmp_path, field, value)
     report.build([tmp_path], tmp_path)
   with user_error(tmp_path / "config.json", f"field '{field}'"):
     prepare_workdir(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+  "change, field",
+  [
+    ({"family": "in_context", "options": {}}, "fields 'family' and 'options'"),
+    ({"options": {"steps": "3"}}, "fields 'family' and 'options'"),
+    ({"task_options": {"kind": "amount"}}, "fields 'task_family' and 'task_options'"),
+    ({"metrics": ["type_acc", "acc"], "type_acc": 1.0}, "field 'metrics'"),
+    ({"target": "something else"}, "field 'target'"),
+    ({"doc.context_sha256": "0" * 64}, "field 'doc.context_sha256'"),
+    ({"length": 1 << 31}, "field 'length'"),
+    ({"model": "\ud800"}, "field 'model'"),
+  ],
+)
+def test_a_row_that_contradicts_itself_or_the_rows_above_is_named(tmp_path, change, field):
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256,), contexts=2)
+  for name, value in change.items():
+    *parents, leaf = name.split(".")
+    target = rows[-1]
+    for parent in parents:
+      target = target[parent]
+    target[leaf] = value
+  synthetic_rows.write(tmp_path, rows)
+  with user_error(f"line {len(rows)} is not a row", field):
+    report.build([tmp_path], tmp_path)
+
+
+def test_a_name_that_stands_twice_in_a_row_is_refused(tmp_path):
+  run = synthetic_rows.write(tmp_path, synthetic_rows.rows(("in_context",), (256,), contexts=2))
+  path = next(run.glob("samples_*.jsonl"))
+  path.write_text(path.read_text().replace('"acc": ', '"acc": 0.0, "acc": ', 1))
+  with user_error("line 1 is not a row", "not JSON"):
+    report.build([tmp_path], tmp_path)
+
+
+def test_a_name_that_the_terminal_cannot_write_is_no_error(tmp_path):
+  rows = synthetic_rows.rows(("in_context", "qttt"), (256,), contexts=2, model="modèle")
+  synthetic_rows.write(tmp_path, rows)
+  done = subprocess.run(
+    [sys.executable, "-m", "tttjax.report", str(tmp_path)],
+    capture_output=True,
+    env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    check=False,
+  )
+  assert done.returncode == 0 and b"mod\\xe8le" in done.stdout, done.stderr
 
 
 def test_config_that_is_no_file_is_named(tmp_path):

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tttjax.report.resampling import corpus_difference, corpus_estimate
 from tttjax.report.statistics import (
-  bootstrap,
   clustered_mean,
   holm,
   mcnemar_p,
-  paired_bootstrap,
   paired_difference,
   sign_flip_p,
 )
@@ -131,14 +130,14 @@ def test_nan_in_nan_out():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_has_no_p_value(value):
   values = np.array([1.0, value, 0.5, 0.25])
-  metric = lambda indices: values[indices].mean()
   assert math.isnan(sign_flip_p(values))
   assert math.isnan(mcnemar_p(values, np.zeros(4)))
-  paired = paired_bootstrap(metric, lambda indices: 0.0, range(4), draws=50)
+  paired = corpus_difference(float, np.array(values)[:, None], np.zeros((4, 1)), range(4), draws=50)
   assert math.isnan(paired.p_value) and math.isnan(paired.gain.stderr)
   # Finite on all questions, and not on some of the draws.
-  sometimes = lambda indices: 1.0 if len(set(indices)) == 4 else value
-  assert math.isnan(paired_bootstrap(sometimes, lambda indices: 0.0, range(4), draws=50).p_value)
+  sometimes = lambda mean: 1.0 if mean == 0.75 else value
+  scores = np.array([[0.0], [1.0], [1.0], [1.0]])
+  assert math.isnan(corpus_difference(sometimes, scores, scores[::-1], range(4)).p_value)
 
 
 @pytest.mark.parametrize("contexts", [2, 9, 14, 15, 40])
@@ -152,15 +151,18 @@ def test_the_smallest_p_is_that_of_equal_differences(contexts):
     assert paired.p_value >= paired.smallest_p == 1 / 20_001
 
 
-@pytest.mark.parametrize("contexts, smallest", [(2, 0.5), (5, 1 / 16), (9, 1 / 256), (40, 1 / 200)])
-def test_no_p_value_of_the_bootstrap_is_below_its_smallest(contexts, smallest):
-  paired = paired_bootstrap(lambda i: 1.0, lambda i: 0.0, range(contexts), draws=199)
-  assert paired.p_value == paired.smallest_p == max(smallest, 1 / 200)
+@pytest.mark.parametrize("contexts", [2, 5, 9, 40])
+def test_the_smallest_p_of_a_corpus_metric_is_that_of_the_sign_flips(contexts):
+  ones = np.ones((contexts, 1))
+  paired = corpus_difference(float, ones, 0 * ones, range(contexts), draws=50)
+  mean = paired_difference(*({i: v for i in range(contexts)} for v in (1.0, 0.0)), range(contexts))
+  assert (paired.p_value, paired.smallest_p) == (mean.p_value, mean.smallest_p)
 
 
 def test_without_a_test_there_is_no_smallest_p():
   assert math.isnan(paired_difference({}, {}, {}).smallest_p)
-  assert math.isnan(paired_bootstrap(lambda i: 1.0, lambda i: 0.0, ["a", "a"]).smallest_p)
+  ones = np.ones((2, 1))
+  assert math.isnan(corpus_difference(float, ones, ones, ["a", "a"]).smallest_p)
 
 
 def test_paired_difference_uses_shared_questions_and_contexts_as_clusters():
@@ -214,47 +216,73 @@ def test_holm_leaves_comparisons_without_a_test_out():
 
 def test_bootstrap_of_a_mean_has_the_clustered_standard_error(clustered):
   values, labels = clustered
-  estimate = bootstrap(lambda indices: values[indices].mean(), list(labels), draws=4000)
+  estimate = corpus_estimate(float, values[:, None], list(labels), draws=4000)
   assert estimate.mean == pytest.approx(values.mean())
   assert estimate.stderr == pytest.approx(clustered_mean(values, labels).stderr, rel=0.08)
+  assert (estimate.n, estimate.clusters) == (labels.size, 40)
 
 
-def test_paired_bootstrap_agrees_with_scipy_on_single_questions(rng):
-  # A metric that is no mean over questions: the geometric mean of two means.
+def geometric(*means):
+  return math.prod(means) ** (1 / len(means))
+
+
+def test_the_error_of_a_corpus_difference_agrees_with_the_bootstrap_of_scipy(rng):
   x, y = rng.uniform(0.2, 1.0, size=(2, 30, 2))
-  metric = lambda values: math.sqrt(values[:, 0].mean() * values[:, 1].mean())
-  ours = paired_bootstrap(lambda i: metric(x[i]), lambda i: metric(y[i]), range(30), draws=4000)
+  ours = corpus_difference(geometric, x, y, range(30), draws=4000)
   theirs = stats.bootstrap(
     (np.arange(30),),
-    lambda i: metric(x[i]) - metric(y[i]),
+    lambda i: geometric(*x[i].mean(axis=0)) - geometric(*y[i].mean(axis=0)),
     vectorized=False,
     n_resamples=4000,
     method="basic",
     rng=np.random.default_rng(1),
   )
-  assert ours.gain.mean == pytest.approx(metric(x) - metric(y))
+  assert ours.gain.mean == pytest.approx(geometric(*x.mean(axis=0)) - geometric(*y.mean(axis=0)))
   assert ours.gain.stderr == pytest.approx(theirs.standard_error, rel=0.08)
 
 
-def test_paired_bootstrap_draws_whole_contexts(clustered):
+@pytest.mark.parametrize("contexts", [6, 11])
+def test_the_p_value_of_a_corpus_difference_is_that_of_scipys_permutation_test(contexts, rng):
+  x, y = rng.uniform(0.2, 1.0, size=(2, contexts, 2))
+  theirs = stats.permutation_test(
+    (np.arange(contexts), np.arange(contexts) + contexts),
+    lambda a, b: (
+      geometric(*np.concatenate([x, y])[a].mean(axis=0))
+      - geometric(*np.concatenate([x, y])[b].mean(axis=0))
+    ),
+    permutation_type="samples",
+    vectorized=False,
+    n_resamples=np.inf,
+  )
+  ours = corpus_difference(geometric, x, y, range(contexts), draws=10)
+  assert ours.p_value == pytest.approx(theirs.pvalue)
+
+
+def test_of_a_mean_it_is_the_sign_flip_test(clustered, rng):
   values, labels = clustered
-  mean = lambda indices: values[indices].mean()
-  paired = paired_bootstrap(mean, lambda indices: 0.0, list(labels), draws=4000)
-  assert paired.gain.stderr == pytest.approx(clustered_mean(values, labels).stderr, rel=0.08)
-  assert paired.gain.clusters == 40
+  base = rng.normal(size=labels.size)
+  ours = corpus_difference(float, values[:, None], base[:, None], list(labels), draws=50)
+  pairs = [dict(enumerate(own)) for own in (values, base)]
+  theirs = paired_difference(*pairs, dict(enumerate(labels)))
+  assert ours.p_value == theirs.p_value and ours.gain.clusters == 40
 
 
-def test_paired_bootstrap_rejects_as_often_as_its_level_says(rng):
-  p = []
-  for _ in range(200):
-    x, y = rng.normal(size=(2, 25))
-    p.append(
-      paired_bootstrap(lambda i: x[i].mean(), lambda i: y[i].mean(), range(25), draws=199).p_value
-    )
-  assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.11
+@pytest.mark.parametrize("contexts", [5, 8, 12])
+def test_a_corpus_difference_is_found_no_more_often_than_its_level_says(contexts, rng):
+  p = [
+    corpus_difference(geometric, *rng.uniform(size=(2, contexts, 3)), range(contexts), 2).p_value
+    for _ in range(300)
+  ]
+  level = 2 / 2**5  # what 5 contexts can show
+  assert np.mean(np.array(p) <= level) <= level + 3 * math.sqrt(level * (1 - level) / 300)
 
 
-def test_paired_bootstrap_of_one_context_has_no_error_and_no_p_value():
-  paired = paired_bootstrap(len, lambda i: 0.0, ["a", "a"])
+def test_a_corpus_metric_of_one_context_has_no_error_and_no_p_value():
+  paired = corpus_difference(float, np.full((2, 1), 2.0), np.zeros((2, 1)), ["a", "a"])
   assert paired.gain.mean == 2
   assert math.isnan(paired.gain.stderr) and math.isnan(paired.p_value)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_p_does_not_depend_on_the_unit(scale):
+  assert sign_flip_p([scale] * 10) == 2**-9

@@ -45,7 +45,8 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _remove_abandoned(directory: pathlib.Path) -> None:
   for path in directory.glob(f"{_UNFINISHED}*"):
-    with contextlib.suppress(OSError), open(path, "rb") as file:  # locked: being written
+    with contextlib.suppress(OSError), open(path, "rb", opener=_at_once) as file:
+      # Locked: being written.
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       path.unlink()
 
@@ -80,14 +81,20 @@ def read_regular(path: pathlib.Path) -> bytes:
   Raises:
     UserError: it is a FIFO, a device or a directory, or cannot be read.
   """
-  at_once = lambda name, flags: os.open(name, flags | os.O_NONBLOCK)  # not when a FIFO is written
   try:
-    with open(path, "rb", opener=at_once) as file:
+    with open(path, "rb", opener=_at_once) as file:
       if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file.read()
   except OSError as error:
     raise UserError(f"{path}: cannot be read ({error.strerror or error}); restore it") from None
+  except ValueError as error:  # a name that no file can have
+    raise UserError(f"{str(path)!r}: cannot be read ({error})") from None
   raise UserError(f"{path}: not a regular file; put one in its place")
+
+
+def _at_once(name, flags: int) -> int:
+  """Opens a file, but does not wait for one who writes a FIFO."""
+  return os.open(name, flags | os.O_NONBLOCK)
 
 
 _DEEPEST = 20  # objects and lists within each other, of what this package writes and more
@@ -121,7 +128,7 @@ def _finite(text: str) -> float:
 
 def _is_deeper(value: Any, levels: int) -> bool:
   items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-  return levels < 0 or any(_is_deeper(item, levels - 1) for item in items)
+  return levels < 1 and bool(items) or any(_is_deeper(item, levels - 1) for item in items)
 
 
 def user_path(path: str | os.PathLike, argument: str) -> pathlib.Path:
@@ -138,6 +145,8 @@ def user_path(path: str | os.PathLike, argument: str) -> pathlib.Path:
     raise UserError(f"{argument} must be a path, not {path!r}")
   if not os.fspath(path).strip():
     raise UserError(f"{argument} is empty; give a path")
+  if "\0" in os.fspath(path):
+    raise UserError(f"{argument}={os.fspath(path)!r} holds a null character; give a path")
   try:
     return pathlib.Path(path).expanduser()
   except RuntimeError:

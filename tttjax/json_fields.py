@@ -85,10 +85,26 @@ def _is_number(value: Any, least: int) -> bool:  # nan is in no range
   return type(value) in (int, float) and least <= value <= _LARGEST
 
 
+def _is_name(value: Any) -> bool:
+  """Whether it is text that can be printed: half of a pair of surrogates cannot."""
+  if not isinstance(value, str):
+    return False
+  try:
+    value.encode("utf-8")
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
 TEXT = must_be("text", lambda value: isinstance(value, str))
+NAME = must_be("text that can be printed", _is_name)
 FLAG = must_be("true or false", lambda value: isinstance(value, bool))
 COUNT = must_be("a whole number from 0 to 1e30", is_whole)
 POSITIVE = must_be("a whole number from 1 to 1e30", lambda value: is_whole(value, 1))
+# What figures have as an axis, and arrays as indices.
+LENGTH = must_be(
+  "a whole number from 1 to 2147483647", lambda value: is_whole(value, 1) and value < 1 << 31
+)
 AMOUNT = must_be("a number from 0 to 1e30", lambda value: _is_number(value, 0))
 NUMBER = must_be("a number, at most 1e30", lambda value: _is_number(value, -_LARGEST))
 SHARE = must_be("a number from 0 to 1", is_share)

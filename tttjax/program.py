@@ -27,6 +27,8 @@ def run(function: Callable[[], int | str | None]) -> int | str:
 
   UserError and OSError become one line on stderr; other errors are bugs and keep their traceback.
   """
+  if hasattr(sys.stdout, "reconfigure"):  # names that the terminal's encoding lacks are no error
+    sys.stdout.reconfigure(errors="backslashreplace")
   try:
     with contextlib.redirect_stdout(_Named(sys.stdout)):
       try:

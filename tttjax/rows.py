@@ -26,6 +26,8 @@ from tttjax.json_fields import (
   AMOUNT,
   COUNT,
   FLAG,
+  LENGTH,
+  NAME,
   NUMBER,
   POSITIVE,
   SHARE,
@@ -73,10 +75,11 @@ def parse(path: pathlib.Path, data: bytes) -> dict[Key, Row]:
   """
   rows: dict[Key, Row] = {}
   layers: dict[str, int] = {}
+  asked: dict[tuple, tuple] = {}
   for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
     try:
-      row = _upgraded(json.loads(line, parse_constant=_refused))
-      wrong = problem(row) or _other_layers(row, layers)
+      row = _upgraded(json.loads(line, parse_constant=_refused, object_pairs_hook=_distinct))
+      wrong = problem(row) or _other_layers(row, layers) or _other_question(row, asked)
     except (ValueError, RecursionError):
       wrong = "it is not JSON"
     if wrong:
@@ -101,6 +104,26 @@ def _other_layers(row: Row, layers: dict[str, int]) -> str | None:
   return f"field 'mechanism.mass_by_layer' has {own} layers, {before} in the rows above"
 
 
+def _other_question(row: Row, asked: dict[tuple, tuple]) -> str | None:
+  """What is wrong where strategies were asked different things under one name: they are paired."""
+  place = tuple(row[name] for name in KEY if name != "strategy")
+  own = row["doc"]["context_sha256"], row["target"], row["metrics"]
+  before = asked.setdefault(place, own)
+  names = ("doc.context_sha256", "target", "metrics")
+  different = [name for name, a, b in zip(names, own, before) if a != b]
+  if not different:
+    return None
+  return f"field {different[0]!r} is not what rows above have for this question"
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """An object whose names are different ones; the parser itself takes the last of equal ones."""
+  made = dict(pairs)
+  if len(made) < len(pairs):
+    raise ValueError("a name stands twice in an object")
+  return made
+
+
 def _refused(text: str) -> None:
   raise ValueError(f"{text} is no JSON")
 
@@ -112,6 +135,10 @@ def problem(row: Any) -> str | None:
   for name in row["metrics"]:
     if not is_share(row.get(name)):
       return f"the score {name!r} must be a number from 0 to 1, not {short(row.get(name))}"
+  for name, prefix in (("strategy", ""), ("task", "task_")):
+    family, options = f"{prefix}family", f"{prefix}options"
+    if (row[family], row[options]) != spec.taken_apart(row[name]):
+      return f"fields {family!r} and {options!r} are not those of {name} {short(row[name])}"
   if row["budget"] is None and row["error"] is None:
     return "field 'budget' must be an object in a row without an error, not null"
   return None
@@ -159,11 +186,11 @@ _MECHANISM = fields(
 _ENDING = fields({"answer": one_of(STOP, LIMIT), "thought": one_of(None, CLOSED, FORCED, OPEN)})
 _ROW = fields(
   {
-    "model": TEXT,
-    "task": TEXT,
-    "strategy": TEXT,
+    "model": NAME,
+    "task": NAME,
+    "strategy": NAME,
     "seed": COUNT,
-    "length": POSITIVE,
+    "length": LENGTH,
     "context": COUNT,
     "question": COUNT,
     "family": TEXT,

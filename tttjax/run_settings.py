@@ -5,7 +5,7 @@ from typing import Any
 
 from tttjax.errors import UserError
 from tttjax.files import read_json
-from tttjax.json_fields import COUNT, FLAG, POSITIVE, TEXT, fields, list_of, maybe
+from tttjax.json_fields import COUNT, FLAG, LENGTH, POSITIVE, TEXT, fields, list_of, maybe, one_of
 
 # All may be left out: a report compares runs of any version by the fields that they have.
 _FIELDS = fields(
@@ -14,11 +14,11 @@ _FIELDS = fields(
     "models": list_of(TEXT),
     "tasks": list_of(TEXT),
     "strategies": list_of(TEXT),
-    "lengths": list_of(POSITIVE),
+    "lengths": list_of(LENGTH),
     "contexts": list_of(POSITIVE, 1),
     "seeds": list_of(COUNT),
     "questions": POSITIVE,
-    "unit": TEXT,
+    "unit": one_of("tokens", "native"),
     "smoke": FLAG,
     "git_hash": maybe(TEXT),
     "grown": list_of(fields({})),

@@ -45,7 +45,7 @@ class Cell:
       itself, and where it answered none of them.
     mcnemar_p: exact McNemar test of the gain; None where a context has several questions, or
       the metric other values than 0 and 1.
-    corpus_gain: the differences of `corpus` from the reference, by the paired bootstrap.
+    corpus_gain: the differences of `corpus` from the reference, by swaps within contexts.
     flops: model FLOPs of a question that is charged its context's prefill and adaptation.
     amortised_flops: the same with these two shared by the context's questions.
     phase_flops: `flops` by phase.

@@ -4,20 +4,18 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from tttjax.report.resampling import corpus_difference, corpus_estimate
 from tttjax.report.runs import Row
-from tttjax.report.statistics import (
-  Estimate,
-  PairedDifference,
-  Statistic,
-  bootstrap,
-  paired_bootstrap,
-)
+from tttjax.report.statistics import Estimate, PairedDifference
 from tttjax.tasks.metrics import Metric, combinations
 
 
 def estimates(rows: Sequence[Row], clusters: Sequence[Hashable]) -> dict[str, Estimate]:
   """The metrics whose parts every row has, with bootstrap errors over the rows' clusters."""
-  return {metric.name: bootstrap(_statistic(rows, metric), clusters) for metric in _present(rows)}
+  return {
+    metric.name: corpus_estimate(metric.combine, _parts(rows, metric), clusters)
+    for metric in _present(rows)
+  }
 
 
 def gains(
@@ -28,7 +26,9 @@ def gains(
     return {}
   own, base = (list(side) for side in zip(*pairs))
   return {
-    metric.name: paired_bootstrap(_statistic(own, metric), _statistic(base, metric), clusters)
+    metric.name: corpus_difference(
+      metric.combine, _parts(own, metric), _parts(base, metric), clusters
+    )
     for metric in _present(own + base)
   }
 
@@ -41,6 +41,6 @@ def _present(rows: Sequence[Row]) -> list[Metric]:
   ]
 
 
-def _statistic(rows: Sequence[Row], metric: Metric) -> Statistic:
-  values = np.array([[float(row[part]) for part in metric.parts] for row in rows])
-  return lambda indices: metric.combine(*map(float, values[indices].mean(axis=0)))
+def _parts(rows: Sequence[Row], metric: Metric) -> np.ndarray:
+  """[n, P], the parts of a combination for each row."""
+  return np.array([[float(row[part]) for part in metric.parts] for row in rows])

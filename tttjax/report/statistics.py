@@ -2,11 +2,11 @@
 
 Questions asked about one context are not independent: an easy log makes all of
 them easy. So contexts are the clusters of every standard error, comparisons are
-paired question by question, the permutation test flips the sign of whole
-contexts, and the bootstrap draws whole contexts.
+paired question by question, and the permutation test flips the sign of whole
+contexts. `resampling` does the same for metrics that are no means.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -123,11 +123,12 @@ def paired_difference(
   return PairedDifference(
     gain=clustered_mean(differences, clusters),
     p_value=sign_flip_p(list(sums.values())),
-    smallest_p=_smallest_sign_flip_p(len(sums)),
+    smallest_p=smallest_sign_flip_p(len(sums)),
   )
 
 
-def _smallest_sign_flip_p(contexts: int) -> float:
+def smallest_sign_flip_p(contexts: int) -> float:
+  """The smallest p that so many contexts can have."""
   if not contexts:
     return math.nan
   return 2.0 ** (1 - contexts) if contexts <= _EXACT_CONTEXTS else 1 / (_DRAWS + 1)
@@ -155,11 +156,16 @@ def sign_flip_p(differences: Sequence[float], draws: int = _DRAWS, seed: int = 0
   if d.size == 0 or not np.isfinite(d).all():
     return math.nan
   observed = abs(d.sum())
-  slack = 1e-9 * max(1.0, np.abs(d).sum())  # equal sums differ in their last bits
-  exact = d.size <= _EXACT_CONTEXTS
-  signs = _all_signs(d.size) if exact else _random_signs(d.size, draws, seed)
+  slack = 1e-9 * np.abs(d).sum()  # equal sums differ in their last bits
+  signs, exact = sign_vectors(d.size, draws, seed)
   extreme = np.count_nonzero(np.abs(signs @ d) >= observed - slack)
   return float(extreme / len(signs) if exact else (extreme + 1) / (draws + 1))
+
+
+def sign_vectors(size: int, draws: int = _DRAWS, seed: int = 0) -> tuple[np.ndarray, bool]:
+  """(float64 [V, size], signs of `size` contexts; whether these are all that there are)."""
+  exact = size <= _EXACT_CONTEXTS
+  return _all_signs(size) if exact else _random_signs(size, draws, seed), exact
 
 
 # A report makes hundreds of tests with the same few numbers of contexts.
@@ -214,90 +220,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     largest = max(largest, min(1.0, (len(tested) - rank) * p))
     corrected[i] = largest
   return corrected
-
-
-# The value of a corpus metric on the questions of an index set: int [m], repeats allowed.
-Statistic = Callable[[np.ndarray], float]
-
-
-def bootstrap(
-  statistic: Statistic, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0
-) -> Estimate:
-  """A corpus metric with its bootstrap standard error; whole clusters are drawn.
-
-  For metrics that are no mean over questions, such as a geometric mean of means.
-
-  Args:
-    statistic: value on a set of indices into `clusters`.
-    clusters: the n cluster labels.
-    draws: bootstrap samples.
-    seed: of the draws.
-
-  Returns:
-    The value on all n; its standard error is nan with fewer than two clusters.
-  """
-  members = _members(clusters)
-  n, c = len(clusters), len(members)
-  if n == 0:
-    return Estimate(math.nan, math.nan, 0, 0)
-  value = float(statistic(np.arange(n)))
-  if c < 2:
-    return Estimate(value, math.nan, n, c)
-  drawn = [statistic(indices) for indices in _resampled(members, draws, seed)]
-  return Estimate(value, float(np.std(drawn, ddof=1)), n, c)
-
-
-def paired_bootstrap(
-  treatment: Statistic,
-  baseline: Statistic,
-  clusters: Sequence[Hashable],
-  draws: int = 2000,
-  seed: int = 0,
-) -> PairedDifference:
-  """Difference of a corpus metric between two strategies on the same questions.
-
-  Both are evaluated on the same draws of whole clusters, so what an easy context adds to both
-  cancels (Efron and Tibshirani, 1993; Koehn, 2004).
-
-  Args:
-    treatment, baseline: the metric of either strategy on a set of indices into `clusters`.
-    clusters: the n cluster labels of the shared questions.
-    draws: bootstrap samples.
-    seed: of the draws.
-
-  Returns:
-    The difference on all questions with its bootstrap standard error, and a two-sided p-value:
-    the share of draws whose difference, centred at 0, is at least as large. With C clusters never
-    below 2^(1-C), as little as their signs can show: draws of a few that agree hardly vary. Error
-    and p are nan with fewer than two clusters, and where the metric is not finite.
-  """
-  difference = lambda indices: treatment(indices) - baseline(indices)
-  members = _members(clusters)
-  n, c = len(clusters), len(members)
-  observed = float(difference(np.arange(n))) if n else math.nan
-  untested = PairedDifference(Estimate(observed, math.nan, n, c), math.nan, math.nan)
-  if c < 2 or not math.isfinite(observed):
-    return untested
-  drawn = np.array([difference(indices) for indices in _resampled(members, draws, seed)])
-  if not np.isfinite(drawn).all():
-    return untested
-  extreme = np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - 1e-12)
-  gain = Estimate(observed, float(np.std(drawn, ddof=1)), n, c)
-  smallest = max(2.0 ** (1 - c), 1 / (draws + 1))
-  return PairedDifference(gain, max(float((extreme + 1) / (draws + 1)), smallest), smallest)
-
-
-def _members(clusters: Sequence[Hashable]) -> list[np.ndarray]:
-  """The indices of each cluster."""
-  groups: dict[Hashable, list[int]] = {}
-  for i, label in enumerate(clusters):
-    groups.setdefault(label, []).append(i)
-  return [np.array(group) for group in groups.values()]
-
-
-def _resampled(members: Sequence[np.ndarray], draws: int, seed: int):
-  """Yields `draws` index sets, each of as many clusters as there are, drawn with replacement."""
-  rng = np.random.default_rng(seed)
-  for _ in range(draws):
-    chosen = rng.integers(len(members), size=len(members))
-    yield np.concatenate([members[i] for i in chosen])
