@@ -54,7 +54,7 @@ _OTHERS = re.compile(r"system|user|human|task|context|question|\[INST", re.IGNOR
 # `<s>` and `</s>` also are tokens around a whole output: a tag strikes out a part of one.
 _STRUCK = re.compile(
   r"<(del|strike)>(?:(?!</?\1>)[^\n]){0,200}</\1>|~~[^~\n]{1,200}~~"
-  r"|(?<=\S)(?P<space>[^\S\n]?)<s>(?:(?!</?s>)[^\n]){0,200}</s>"
+  r"|(?<=[^\s>])(?P<space>[^\S\n]?)<s>(?:(?!</?s>)[^\n]){0,200}</s>"
   r"|<s>(?:(?!</?s>)[^\n]){0,200}</s>(?=[^\S\n]{0,4}[^\s<])",
   re.IGNORECASE,
 )
@@ -240,7 +240,7 @@ def _own_turn(text: str) -> str:
   """A text up to the next turn or header of the prompt, but for those that open it as an answer."""
   start = 0
   for match in _NEXT_TURN.finditer(text):
-    if _says(text[start : match.start()]) or _OTHERS.search(match[0]):
+    if _says(_FINAL.sub("", text[start : match.start()])) or _OTHERS.search(match[0]):
       return text[start : match.start()]
     start = match.end()
   return text[start:]
@@ -252,8 +252,7 @@ def _passages(text: str, find: Callable[[str], Sequence[Mention]]) -> tuple[tupl
     match = _last(_FINAL, text)
     if match is None:
       return (("", True),)
-    start = _first_alternative(text, match, find) if _BOX in match[0] else match.end()
-    return ((text[start:].replace(_BOX, ""), True),)
+    return ((_FINAL.sub("", text[_first_alternative(text, match, find) :]), True),)
   if _ANSWER.search(text):
     match = _last(_ANSWER, text)
     return (text[match.end() :] if match else "", True), (text, False)
@@ -266,23 +265,26 @@ def _last(marker: re.Pattern, text: str) -> re.Match | None:
   return next((match for match in reversed(matches) if _says(text[match.end() :])), None)
 
 
-def _first_alternative(text: str, box: re.Match, find: Callable[[str], Sequence[Mention]]) -> int:
-  """Where the answers begin that the last box is an alternative to, on its line.
+def _first_alternative(
+  text: str, marker: re.Match, find: Callable[[str], Sequence[Mention]]
+) -> int:
+  """Where the answers begin that the one after the last marker is an alternative to, on its line.
 
-  Those in boxes beside it, and others before an 'or': '340 or \\boxed{350}'. What it is derived
-  from is none: '350 - 10 = \\boxed{340}'.
+  Those in boxes beside its box, and others before an 'or': '340 or \\boxed{350}'. What it is
+  derived from is none: '350 - 10 = \\boxed{340}'.
   """
-  line = text.rfind("\n", 0, box.start()) + 1
+  line = text.rfind("\n", 0, marker.start()) + 1
   mentions = find(text[line:])
   starts = [m.start + line for m in mentions]
   ends = [m.end + line for m in mentions]
-  at = next((i for i, start in enumerate(starts) if start >= box.end()), 0)
-  first = box.end()
+  at = next((i for i, start in enumerate(starts) if start >= marker.end()), 0)
+  first = marker.end()
   while at > 0:
     gap = text[ends[at - 1] : starts[at]]
-    boxed = "}" in gap and _BOX in gap or _BOX not in gap and first != box.end()
-    bare = gap.replace(_BOX, "")
-    if not _joined(bare) or not (boxed or _says(bare)):
+    bare = _FINAL.sub("", gap)
+    beside = first != marker.end() or "}" in gap and _BOX in gap
+    hedged = not _HEDGES.isdisjoint(re.findall(r"[^\W_]+", bare.lower()))
+    if not _joined(bare) or not (beside or hedged or _BOX in marker[0] and _says(bare)):
       break
     at -= 1
     first = starts[at]
@@ -342,14 +344,16 @@ def _group(passage: str, rest: str, mentions: list[Mention], first: int) -> int:
   return len(mentions)
 
 
-def _label(rest: str, mention: Mention) -> str | None:
-  """What stands before a mention in an item of a list, None where it is in none."""
-  start = max(rest.rfind("\n", 0, mention.start) + 1, mention.start - _CLAUSE)
-  before = rest[start : mention.start]
-  if not _LIST_LINE.match(before):
+def _label(rest: str, mention: Mention) -> tuple[str, ...] | None:
+  """The bullet and words before a mention in an item of a list, None where it is in none."""
+  line = rest.rfind("\n", 0, mention.start) + 1
+  before = rest[max(line, mention.start - _CLAUSE) : mention.start]
+  bullet = _LIST_LINE.match(before)
+  if bullet is None or "  " in before.strip():  # the second part of an answer begins no item
     return None
-  # The second part of an answer is not what begins an item.
-  return None if "  " in before.strip() else " ".join(re.findall(r"[^\W_]+", before.lower()))
+  # The items of a list within an item are indented.
+  indented = bullet[0] if line else bullet[0].lstrip()
+  return indented, *re.findall(r"[^\W_]+", before.lower())
 
 
 def _asserted(passage: str, mentions: Sequence[Mention]) -> list[Mention]:
