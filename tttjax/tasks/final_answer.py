@@ -80,11 +80,11 @@ _ARROWS = (
 _BULLET = "\u2022"
 # The numbers of a list's items.
 _ITEM = re.compile(
-  r"^[^\S\n]*\(?(?P<line>\d{1,2})[.)][^\S\n]+(?=[^\n]*\d)"
+  r"^[^\S\n]*[*_(]{0,3}(?:(?P<line>\d{1,2})[.):]|(?P<letter>[a-h])\))[*_]{0,2}[^\S\n]+(?=[^\n]*\d)"
   r"|(?<=:)[^\S\n]*\(?(?P<passage>\d{1,2})\)[^\S\n]+(?=[^\w\n]*\w)",
   re.MULTILINE,
 )
-_INLINE_ITEM = re.compile(r"(?<=\s)\(?\d{1,2}[.)]\s")
+_INLINE_ITEM = re.compile(r"(?<=\s)\(?(?:\d{1,2}[.)]|[b-h]\))\s")
 _LIST_LINE = re.compile(rf"[^\S\n>]*[-*+{_BULLET}][^\S\n]")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _CHARACTERS = (
@@ -111,7 +111,8 @@ _BOX = r"\boxed"
 _ANSWER = re.compile(r"(?<![^\W_])answer(?:[^a-z0-9\n:]{0,6}:|\s+is\b)", re.IGNORECASE)
 
 _NOT = (
-  r"(?:\b(?:not|cannot|never|no\s+longer|neither|nor|instead\s+of|rather\s+than)|n['\u2019]t)\b"
+  r"(?:\b(?:not|cannot|never|no\s+longer|neither|nor|instead\s+of|rather\s+than)\b|n['\u2019]t\b"
+  r"|\u2260|!=)"
 )
 # What may stand between 'not' and what it denies. Other words are a reason, which often is that
 # something is not so: 'the balance is not carried on in TX12' states TX12.
@@ -121,7 +122,7 @@ _DENIABLE = (
   r"|(?:balance|amount|value)(?!\s+(?:in|at|on|after|with)\b)"
   r"|bug|error|anomaly|type|kind|place|location|fault|mistake|problem|issue|have|has|had|contain"
   r"|hold|located|found|placed|caused|due|because|occurs?|lies?|happens?|resides?|appears?|going"
-  r"|really|actually|necessarily|currently|now|yet|simply|exactly|either|think|believe|mean|case)"
+  r"|really|actually|quite|likely|even|necessarily|currently|now|yet|simply|exactly|either|think|believe|mean|case)"
 )
 _DENIED = re.compile(
   rf"{_NOT}(?:[*_`\"'{{\[\s$]+(?:{_DENIABLE}\b|\Z))*(?:\s+equals?(?:\s+to)?\b)?[^\w,;:.!?\n()]*\Z"
@@ -131,6 +132,7 @@ _DENIED = re.compile(
   re.IGNORECASE,
 )
 _NO = re.compile(r"\bno\s+[^\w\s]*\Z", re.IGNORECASE)
+_NEITHER = re.compile(r"\bneither\b[^.;:!?\n]*\Z", re.IGNORECASE)
 _OPENED = re.compile(rf"{_NOT}\s+[^\w\s]*[{{(\[][^\w\s]*\Z", re.IGNORECASE)
 _DENIED_AFTER = re.compile(
   r"[^\w\s]{0,4}\s+(?:is|was|does)(?:n['\u2019]t|\s+not)\s+(?:(?:have|contain|hold|where)\s+)?"
@@ -176,16 +178,17 @@ def clean(text: str) -> str:
 
 
 def bulleted(text: str) -> str:
-  """A text with bullets in place of the numbers at the start of lines that count from 1."""
+  """A text with bullets in place of what counts lines from 1, or a, at their start."""
   wanted = 1
 
   def bullet(match: re.Match) -> str:
     nonlocal wanted
-    item = int(match["line"] or match["passage"])
+    letter = match["letter"]
+    item = ord(letter) - ord("a") + 1 if letter else int(match["line"] or match["passage"])
     if item not in (1, wanted):
       return match[0]
     wanted = item + 1
-    return f"{_BULLET} " if match["line"] else " "
+    return " " if match["passage"] else f"{_BULLET} "
 
   return _ITEM.sub(bullet, text)
 
@@ -386,7 +389,9 @@ def _denied_too(passage: str, denied: Mention, mention: Mention) -> bool:
   words = re.findall(r"[^\W_]+", gap.lower())
   if not words:
     before = passage[max(0, denied.start - _CLAUSE) : denied.start]
-    return denied.kind != mention.kind and bool(_OPENED.search(before)) and "\n" not in gap
+    if denied.kind == mention.kind:
+      return gap.strip() == "," and bool(_NEITHER.search(before))
+    return bool(_OPENED.search(before)) and "\n" not in gap
   return _AND_NOT.issuperset(words) and not re.search(r"[.;:!?\n]", gap)
 
 
