@@ -1,6 +1,7 @@
 """The answer in what a model wrote: one rule for the scores of every task.
 
-Thoughts, up to the last `</think>`, and whatever follows the end of the turn are not read. Then:
+Thoughts, up to the last `</think>`, whatever follows the end of the turn or a header of the prompt
+with which a model goes on, and what is struck out are not read. Then:
 
 1. After the last `Final:` (also `Final answer`, a heading `Final Answer`, `\\boxed{`) the first
    answer counts; what is said after it does not. Nothing there is no answer. A `Final:` with which
@@ -8,16 +9,17 @@ Thoughts, up to the last `</think>`, and whatever follows the end of the turn ar
 2. Without one the same holds after `Answer:` or `the answer is`, if an answer follows it.
 3. Otherwise the output must state one answer, perhaps repeatedly, or begin with it.
 
-In all three, answers that are joined are alternatives, a range or a change ('340 or 350', '340,
-could be 350', '340-350', '350 -> 340'): different ones are no answer, for a change does not say
-which side is meant. What is said not to be the answer ('not 350') or to have been it before ('340,
-up from 330') does not count.
+In all three, answers that are joined are alternatives, a range, a change or the items of a list
+('340 or 350', '340, could be 350', '340-350', '350 -> 340', two boxes): different ones are no
+answer, for a change does not say which side is meant. What is said not to be the answer ('the
+balance isn't 350') or to have been it before ('340, up from 330') does not count.
 
 A kind of answer gives the finder of its mentions in a text (number_answers, log_answers,
 place_answers); `read` applies the rule to them.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+import html
 import re
 from typing import NamedTuple
 import unicodedata
@@ -41,6 +43,49 @@ class Mention(NamedTuple):
 
 _END_OF_TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end)\|>|</s>|<end_of_turn>|<eos>")
 _CHAT_TOKEN = re.compile(r"<\|[^<|>\n]*\|>")
+# With these the next turn begins, or a base model goes on with the prompt: not its answer.
+_NEXT_TURN = re.compile(
+  r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)\s*(?:system|user|assistant|model\b)?"
+  r"|<\|(?:system|user|assistant)\|>|\[/?INST\]"
+  r"|^[\s#*]{0,6}\[(?:SYSTEM|TASK|CONTEXT|QUESTION|ANSWER)\](?! [a-z])|^(?:Human|User):",
+  re.MULTILINE,
+)
+_OTHERS = re.compile(r"system|user|human|task|context|question|\[INST", re.IGNORECASE)
+# `<s>` and `</s>` also are tokens around a whole output: a tag strikes out a part of one.
+_STRUCK = re.compile(
+  r"<(del|strike)>(?:(?!</?\1>)[^\n]){0,200}</\1>|~~[^~\n]{1,200}~~"
+  r"|(?<=[^\s>])(?P<space>[^\S\n]?)<s>(?:(?!</?s>)[^\n]){0,200}</s>"
+  r"|<s>(?:(?!</?s>)[^\n]){0,200}</s>(?=[^\S\n]{0,4}[^\s<])",
+  re.IGNORECASE,
+)
+_ENTITY = re.compile(r"&#?\w{1,10};")
+_ATTRIBUTES = r"(?:\s[^<>\n]{0,200})?/?>"
+_TAGS = (
+  (re.compile(rf"</?(?:br|p|div|li|[uo]l|tr|table|h[1-6]|pre|hr){_ATTRIBUTES}", re.I), "\n"),
+  (re.compile(rf"</?t[dh]{_ATTRIBUTES}", re.I), "|"),
+  (
+    re.compile(
+      rf"</?(?:[biu]|em|strong|span|code|su[bp]|mark|font|big|small|ins){_ATTRIBUTES}", re.I
+    ),
+    "",
+  ),
+)
+_ARROW = "\u2192"
+_ARROWS = (
+  (re.compile(r"\\(?:long)?(?:rightarrow|mapsto)(?![a-z])|\\to(?![a-z])", re.I), _ARROW),
+  (re.compile(r"(?<![<=-])[-=]{1,9}>"), _ARROW),
+  # 340..350 and 340 .. 350, but not: 340... It was 350 before
+  (re.compile(r"(?<=\d)([^\S\n]?)(?:\.{2,9}|\u2026)\1(?=[^\s.])"), _ARROW),
+)
+_BULLET = "\u2022"
+# The numbers of a list's items.
+_ITEM = re.compile(
+  r"^[^\S\n]*[*_(]{0,3}(?:(?P<line>\d{1,2})[.):]|(?P<letter>[a-h])\))[*_]{0,2}[^\S\n]+(?=[^\n]*\d)"
+  r"|(?<=:)[^\S\n]*\(?(?P<passage>\d{1,2})\)[^\S\n]+(?=[^\w\n]*\w)",
+  re.MULTILINE,
+)
+_INLINE_ITEM = re.compile(r"(?<=\s)\(?(?:\d{1,2}[.)]|[b-h]\))\s")
+_LIST_LINE = re.compile(rf"[^\S\n>]*[-*+{_BULLET}][^\S\n]")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _CHARACTERS = (
   {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width ASCII
@@ -62,13 +107,45 @@ _FINAL = re.compile(
   r"|\\boxed\s*\{",
   re.IGNORECASE | re.MULTILINE,
 )
+_BOX = r"\boxed"
 _ANSWER = re.compile(r"(?<![^\W_])answer(?:[^a-z0-9\n:]{0,6}:|\s+is\b)", re.IGNORECASE)
 
-_NEGATION = re.compile(
-  r"(?:\b(?:not|instead\s+of|rather\s+than)|[,;(]\s*(?:previously|formerly|(?:up|down)\s+from)"
-  r"|\(\s*(?:it\s+)?was)\s+[^\w\s]*\Z",
+_NOT = (
+  r"(?:\b(?:not|cannot|never|no\s+longer|neither|nor|instead\s+of|rather\s+than)\b|n['\u2019]t\b"
+  r"|\u2260|!=)"
+)
+# What may stand between 'not' and what it denies. Other words are a reason, which often is that
+# something is not so: 'the balance is not carried on in TX12' states TX12.
+_DENIABLE = (
+  r"(?:an?|the|be|been|is|was|are|it|its|that|this|there|at|in|on|of|to|by|with|for|n|[a-z]\d\d"
+  r"|lines?|file|path|number|account|transaction|txn?|id|dollars|answer|result|final|new|old|sum"
+  r"|(?:balance|amount|value)(?!\s+(?:in|at|on|after|with)\b)"
+  r"|bug|error|anomaly|type|kind|place|location|fault|mistake|problem|issue|have|has|had|contain"
+  r"|hold|located|found|placed|caused|due|because|occurs?|lies?|happens?|resides?|appears?|going"
+  r"|really|actually|quite|likely|even|necessarily|currently|now|yet|simply|exactly|either|think|believe|mean|case)"
+)
+_DENIED = re.compile(
+  rf"{_NOT}(?:[*_`\"'{{\[\s$]+(?:{_DENIABLE}\b|\Z))*(?:\s+equals?(?:\s+to)?\b)?[^\w,;:.!?\n()]*\Z"
+  r"|\bnot\s+(?-i:[A-Z])\w*\s*:\W*\Z"  # not A12: 350
+  r"|\bno\s+(?:bugs?|errors?|anomal(?:y|ies)|problems?|issues?|mistakes?)\s+"
+  r"(?:(?:in|at|on|with|of)\s+)?(?:the\s+)?[^\w\s]*\Z",
   re.IGNORECASE,
 )
+_NO = re.compile(r"\bno\s+[^\w\s]*\Z", re.IGNORECASE)
+_NEITHER = re.compile(r"\bneither\b[^.;:!?\n]*\Z", re.IGNORECASE)
+_OPENED = re.compile(rf"{_NOT}\s+[^\w\s]*[{{(\[][^\w\s]*\Z", re.IGNORECASE)
+_DENIED_AFTER = re.compile(
+  r"[^\w\s]{0,4}\s+(?:is|was|does)(?:n['\u2019]t|\s+not)\s+(?:(?:have|contain|hold|where)\s+)?"
+  r"the\s+(?:right\s+|correct\s+)?"
+  rf"(?:{_NOUN}|bug|anomaly|place|location|type|one)\b",
+  re.IGNORECASE,
+)
+_BEFORE = re.compile(
+  r"(?:[,;(]\s*(?:previously|formerly|(?:up|down)\s+from)|\(\s*(?:it\s+)?was)\s+[^\w\s]*\Z",
+  re.IGNORECASE,
+)
+_AND_NOT = frozenset("or and either in at on line a an the of".split())
+_OBJECTS = re.compile(r"\}\s*,?\s*\{\s*\"")  # the next object of a JSON list
 _HEDGES = frozenset(
   "or maybe perhaps possibly probably likely potentially alternatively could might may can".split()
 )
@@ -80,18 +157,40 @@ _TIGHT = (*"-/&,.", "\u2013")
 _NEXT_NUMBER = re.compile(
   r"(?P<gap>[^\w\n][^\d\n]{0,30}?)(?:lines?[^\S\n]+|L)?\d+(?P<told>\s+[^\W\d])?", re.IGNORECASE
 )
+_SPAN_SIGNS = frozenset(f"-\u2013\u2014/&~+{_ARROW}")
 _NEAR = 24  # characters between the parts of one answer
+_CLAUSE = 80  # characters before an answer in which it is denied
 
 
 def clean(text: str) -> str:
   """An output without thoughts and chat tokens, its full-width characters and escapes resolved."""
+  text = _STRUCK.sub(lambda match: match["space"] or "", text)
   text = _END_OF_TURN.split(text, maxsplit=1)[0]
   text = text.rpartition("</think>")[2].partition("<think>")[0]
+  text = _ENTITY.sub(lambda match: html.unescape(match[0]), _own_turn(text))
+  for pattern, plain in _TAGS:
+    text = pattern.sub(plain, text)
   text = _CHAT_TOKEN.sub(" ", text).translate(_CHARACTERS)
   text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
-  for pattern, plain in _LATEX:
+  for pattern, plain in (*_ARROWS, *_LATEX):
     text = pattern.sub(plain, text)
   return text
+
+
+def bulleted(text: str) -> str:
+  """A text with bullets in place of what counts lines from 1, or a, at their start."""
+  wanted = 1
+
+  def bullet(match: re.Match) -> str:
+    nonlocal wanted
+    letter = match["letter"]
+    item = ord(letter) - ord("a") + 1 if letter else int(match["line"] or match["passage"])
+    if item not in (1, wanted):
+      return match[0]
+    wanted = item + 1
+    return " " if match["passage"] else f"{_BULLET} "
+
+  return _ITEM.sub(bullet, text)
 
 
 def read(
@@ -108,8 +207,8 @@ def read(
     For each kind the values that count, without repetition: one is an answer, none or several are
     not.
   """
-  for passage, announced in _passages(text):
-    mentions = [m for m in find(passage) if not _negated(passage, m)]
+  for passage, announced in _passages(text, find):
+    mentions = _asserted(passage, find(passage))
     if mentions:
       counted = _counted(passage, mentions, announced, kinds)
       return tuple({m.value for m in counted if m.kind == kind} for kind in kinds)
@@ -122,13 +221,17 @@ def goes_on(text: str, end: int, listed: bool = True) -> bool:
   Beside words only one of which nothing is said: not in 'line 12 - 1 should be 2'.
 
   Args:
-    listed: whether a bare comma joins too, for numbers that say nothing else: 'line 12, 13'.
+    listed: whether any sign joins, also a comma, for numbers that say nothing else: 'line 12, 13'.
+      Otherwise those of ranges and changes do: 'TX12 - 13', not 'TX12, 35'.
   """
   following = _NEXT_NUMBER.match(text, end)
   if following is None:
     return False
   gap = following["gap"]
-  return gap in _TIGHT or _joined(gap) and (_says(gap) or listed and not following["told"])
+  if gap in _TIGHT or _joined(gap) and _says(gap):
+    return True
+  signs = set("".join(gap.split()))
+  return not following["told"] and (_joined(gap) if listed else signs <= _SPAN_SIGNS and any(signs))
 
 
 def only(values: set):
@@ -136,19 +239,59 @@ def only(values: set):
   return next(iter(values)) if len(values) == 1 else None
 
 
-def _passages(text: str) -> tuple[tuple[str, bool], ...]:
+def _own_turn(text: str) -> str:
+  """A text up to the next turn or header of the prompt, but for those that open it as an answer."""
+  start = 0
+  for match in _NEXT_TURN.finditer(text):
+    if _says(_FINAL.sub("", text[start : match.start()])) or _OTHERS.search(match[0]):
+      return text[start : match.start()]
+    start = match.end()
+  return text[start:]
+
+
+def _passages(text: str, find: Callable[[str], Sequence[Mention]]) -> tuple[tuple[str, bool], ...]:
   """Where to look for the answer, in turn: (passage, whether an answer is announced there)."""
   if _FINAL.search(text):
-    return ((_after_last(_FINAL, text), True),)
+    match = _last(_FINAL, text)
+    if match is None:
+      return (("", True),)
+    return ((_FINAL.sub("", text[_first_alternative(text, match, find) :]), True),)
   if _ANSWER.search(text):
-    return (_after_last(_ANSWER, text), True), (text, False)
+    match = _last(_ANSWER, text)
+    return (text[match.end() :] if match else "", True), (text, False)
   return ((text, False),)
 
 
-def _after_last(marker: re.Pattern, text: str) -> str:
-  """What follows the last marker that anything follows."""
-  ends = [match.end() for match in marker.finditer(text)]
-  return next((text[end:] for end in reversed(ends) if _says(text[end:])), "")
+def _last(marker: re.Pattern, text: str) -> re.Match | None:
+  """The last marker that anything follows."""
+  matches = list(marker.finditer(text))
+  return next((match for match in reversed(matches) if _says(text[match.end() :])), None)
+
+
+def _first_alternative(
+  text: str, marker: re.Match, find: Callable[[str], Sequence[Mention]]
+) -> int:
+  """Where the answers begin that the one after the last marker is an alternative to, on its line.
+
+  Those in boxes beside its box, and others before an 'or': '340 or \\boxed{350}'. What it is
+  derived from is none: '350 - 10 = \\boxed{340}'.
+  """
+  line = text.rfind("\n", 0, marker.start()) + 1
+  mentions = find(text[line:])
+  starts = [m.start + line for m in mentions]
+  ends = [m.end + line for m in mentions]
+  at = next((i for i, start in enumerate(starts) if start >= marker.end()), 0)
+  first = marker.end()
+  while at > 0:
+    gap = text[ends[at - 1] : starts[at]]
+    bare = _FINAL.sub("", gap)
+    beside = first != marker.end() or "}" in gap and _BOX in gap
+    hedged = not _HEDGES.isdisjoint(re.findall(r"[^\W_]+", bare.lower()))
+    if not _joined(bare) or not (beside or hedged or _BOX in marker[0] and _says(bare)):
+      break
+    at -= 1
+    first = starts[at]
+  return first
 
 
 def _counted(
@@ -167,29 +310,94 @@ def _counted(
 
 
 def _run(passage: str, mentions: list[Mention]) -> list[Mention]:
-  """The first mention and those joined to it."""
+  """The first mention and those joined to it, or that begin items of the same list."""
   if not mentions:
     return []
-  kinds, end = {mentions[0].kind}, mentions[0].end
   rest = _without(passage, mentions)
-  for i, mention in enumerate(mentions[1:], start=1):
+  size = _group(passage, rest, mentions, 0)
+  run, label = mentions[:size], _label(rest, mentions[0])
+  while label is not None and size < len(mentions):
+    mention = mentions[size]
+    if mention.kind == run[0].kind and label == _label(rest, mention):
+      end = _group(passage, rest, mentions, size)
+      run, size = run + mentions[size:end], end
+    else:
+      size += 1
+  return run
+
+
+def _group(passage: str, rest: str, mentions: list[Mention], first: int) -> int:
+  """The index after the last of the mentions that are joined to one."""
+  kinds, end = {mentions[first].kind}, mentions[first].end
+  for i in range(first + 1, len(mentions)):
+    mention = mentions[i]
     gap = passage[end : mention.start]
     if mention.kind not in kinds and len(gap) <= _NEAR and not re.search(r"[.!?\n]", gap):
       kinds.add(mention.kind)
-    elif not (_joined(gap) or _asked(passage, gap, mention)) and (
-      "\n" not in gap or _says(gap) or _says(_line(rest, mention))
+    elif (
+      _joined(gap)
+      or _asked(passage, gap, mention)
+      or _OBJECTS.search(gap)
+      or ("\n" in gap and not _says(gap) and not _says(_line(rest, mention)))
     ):
-      return mentions[:i]
+      kinds = {mention.kind}  # with another answer comes its other part
+    else:
+      return i
     end = mention.end
-  return mentions
+  return len(mentions)
 
 
-def _negated(passage: str, mention: Mention) -> bool:
-  return bool(_NEGATION.search(passage[max(0, mention.start - 40) : mention.start]))
+def _label(rest: str, mention: Mention) -> tuple[str, ...] | None:
+  """The bullet and words before a mention in an item of a list, None where it is in none."""
+  line = rest.rfind("\n", 0, mention.start) + 1
+  before = rest[max(line, mention.start - _CLAUSE) : mention.start]
+  bullet = _LIST_LINE.match(before)
+  if bullet is None or "  " in before.strip():  # the second part of an answer begins no item
+    return None
+  # The items of a list within an item are indented.
+  indented = bullet[0] if line else bullet[0].lstrip()
+  return indented, *re.findall(r"[^\W_]+", before.lower())
+
+
+def _asserted(passage: str, mentions: Sequence[Mention]) -> list[Mention]:
+  """The mentions that are not said not to be the answer."""
+  asserted, ends, previous = [], {}, None
+  rest = _without(passage, mentions)
+  for mention in mentions:
+    # Each 'not' denies the next mention of a kind only, and what 'or' adds to it.
+    start = max(ends.get(mention.kind, 0), mention.start - _CLAUSE)
+    before = rest[start : mention.start]
+    denied = (
+      _DENIED.search(before)
+      or _BEFORE.search(before)
+      or _NO.search(before)
+      and not re.search(r"\d", passage[mention.start : mention.end])
+      or _DENIED_AFTER.match(passage, mention.end)
+      or previous
+      and _denied_too(passage, previous, mention)
+    )
+    ends[mention.kind] = mention.end
+    previous = mention if denied else None
+    if not denied:
+      asserted.append(mention)
+  return asserted
+
+
+def _denied_too(passage: str, denied: Mention, mention: Mention) -> bool:
+  """Whether what denies a mention denies the next one: 'not 350 or 360', 'not {X, TX12}'."""
+  gap = passage[denied.end : mention.start]
+  words = re.findall(r"[^\W_]+", gap.lower())
+  if not words:
+    before = passage[max(0, denied.start - _CLAUSE) : denied.start]
+    if denied.kind == mention.kind:
+      return gap.strip() == "," and bool(_NEITHER.search(before))
+    return bool(_OPENED.search(before)) and "\n" not in gap
+  return _AND_NOT.issuperset(words) and not re.search(r"[.;:!?\n]", gap)
 
 
 def _joined(gap: str) -> bool:
   """Whether two answers with this text between them are alternatives, a range or a change."""
+  gap = _INLINE_ITEM.sub("", gap)
   if re.search(r"[.!\n]", gap):
     return False
   words = re.findall(r"[^\W_]+", gap.lower())

@@ -3,7 +3,7 @@
 import decimal
 import re
 
-from tttjax.tasks.final_answer import Mention, clean, only, read
+from tttjax.tasks.final_answer import Mention, bulleted, clean, only, read
 
 _LONGEST = 40  # characters of a number
 _SIGNS = r"$\u20ac\u00a3\u00a5\u20b9"
@@ -16,11 +16,9 @@ _NUMBER = re.compile(
   rf"(?P<digits>{_GROUPED}|{_SPACED}|\d+(?:,\d+)*)(?P<decimals>\.\d+)?(?![^\W_]|[.,]\d)"
 )
 _TERM = rf"(?<![\d,.'])-?{_CURRENCY}?\d(?:[\d,.']*\d)?"
-_SUM = rf"{_TERM}(?:\s*[-+*/\u00d7\u00f7\u2013]\s*{_TERM})+"
-_EQUATIONS = (
-  re.compile(rf"{_SUM}\s*=\s*(?P<value>{_TERM})"),
-  re.compile(rf"(?P<value>{_TERM})\s*=\s*{_SUM}"),
-)
+_SUM = rf"{_TERM}(?:\s*[-+*/\u00d7\u00f7\u2013]\s*{_TERM})*"
+# Every part is optional, so that what is no equation is passed over as a whole: in linear time.
+_EQUATION = re.compile(rf"{_SUM}(?:\s*=\s*{_SUM})*")
 # How a number is written otherwise, and how `_NUMBER` reads it: in this order.
 _FORMS = tuple(
   (re.compile(pattern, re.IGNORECASE | re.MULTILINE), plain)
@@ -32,19 +30,13 @@ _FORMS = tuple(
     (r"(?<![\w)\]}])(?<!\d )\u2013(?=\d)", "-"),
     # A minus with a space: elsewhere that is an item of a list, a separator or a subtraction.
     (
-      rf"([:=({{\[]|\b(?:is|was|are|be|equals))([*_`\"'{_SIGNS}]*[^\S\n]*[*_`\"'{_SIGNS}]*)"
+      rf"([:=({{\[]|\b(?:is|was|are|be|equals))([*_`\"'{_SIGNS}]{{0,8}}[^\S\n]*[*_`\"'{_SIGNS}]{{0,8}})"
       r"[-\u2013][^\S\n]+(?=\d)",
       r"\1\2-",
     ),
   )
 )
 _TRUE_MINUS = re.compile(r"^([^\S\n]*)\u2212[^\S\n]+(?=\d)", re.MULTILINE)
-# The numbers of a list's items.
-_ITEM = re.compile(
-  r"^[^\S\n]*\(?(?P<line>\d{1,2})[.)][^\S\n]+(?=[^\n]*\d)"
-  r"|(?<=:)[^\S\n]*\(?(?P<passage>\d{1,2})\)[^\S\n]+(?=[^\w\n]*\d)",
-  re.MULTILINE,
-)
 
 
 def number(text: str, names: re.Pattern | None = None) -> decimal.Decimal | None:
@@ -64,25 +56,15 @@ def number(text: str, names: re.Pattern | None = None) -> decimal.Decimal | None
     text = names.sub("N", text)
   for form, plain in _FORMS:
     text = form.sub(plain, text)
-  text = _without_item_numbers(text)
-  for equation in _EQUATIONS:
-    text = equation.sub(lambda match: match["value"], text)
+  text = _EQUATION.sub(_value_of_equation, bulleted(text))
   return only(read(text, _numbers)[0])
 
 
-def _without_item_numbers(text: str) -> str:
-  """A text without those numbers at the start of lines that count from 1."""
-  wanted = 1
-
-  def dropped(match: re.Match) -> str:
-    nonlocal wanted
-    item = int(match["line"] or match["passage"])
-    if item not in (1, wanted):
-      return match[0]
-    wanted = item + 1
-    return ""
-
-  return _ITEM.sub(dropped, text)
+def _value_of_equation(match: re.Match) -> str:
+  """The plain sides of an equation that has a sum on another side; any other text as it is."""
+  sides = [side.strip() for side in match[0].split("=")]
+  plain = [side for side in sides if re.fullmatch(_TERM, side)]
+  return " = ".join(dict.fromkeys(plain)) if 0 < len(plain) < len(sides) else match[0]
 
 
 def _numbers(text: str) -> list[Mention]:

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from tttjax.tasks import number_answers
-from tttjax.tasks.final_answer import Mention, clean, goes_on, only, read
+from tttjax.tasks.final_answer import Mention, bulleted, clean, goes_on, only, read
 from tttjax.tasks.synthetic.ledger import ANOMALIES
 
 _TYPES = {name.replace("_", ""): name for name in ANOMALIES}
@@ -19,9 +19,14 @@ _ID = (
 # In JSON, or on a line of its own: "transaction": 123, id: 123.
 _FIELD = rf"(?<![^\W_])(?:transaction|id)[\"'`*]*:{_BETWEEN}(?P<field>\d{{1,18}})"
 _MENTION = re.compile(rf"(?:{_TYPE}|{_ID}|{_FIELD})(?![^\W_])", re.IGNORECASE)
+# 'after TX: 340' says a number, unless another one follows: 'TX: 123, amount: 35'.
+_COLON = (
+  r"(?!(?:TXN?|transaction):\s+\d+"
+  r"(?![^\n\d]{0,40}\d|[^\n\d]{0,4}\n[^\n:\d]{0,30}:[^\n\d]{0,20}\d)(?!\d))"
+)
 # Digits of names: transactions, accounts, numbered lines.
 _NAMES = re.compile(
-  rf"{_ID}|(?<![^\W_])[A-Z]\d\d(?![^\W_])"
+  rf"{_COLON}{_ID}|(?<![^\W_])[A-Z]\d\d(?![^\W_])"
   r"|\b(?:account|operation|line|row|step)\s+(?:id\s+|number\s+|no\.?\s*)?#?\d+\b",
   re.IGNORECASE,
 )
@@ -46,7 +51,7 @@ def number(text: str) -> decimal.Decimal | None:
 
 def anomaly(text: str) -> Anomaly:
   """The type and the transaction that an output states, each by itself."""
-  types, ids = read(clean(text), _mentions, ("type", "id"))
+  types, ids = read(bulleted(clean(text)), _mentions, ("type", "id"))
   return Anomaly(only(types), only(ids))
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 import re
 
-from tttjax.tasks.final_answer import Mention, clean, goes_on, read
+from tttjax.tasks.final_answer import Mention, bulleted, clean, goes_on, read
 
-_PATH = r"(?P<path{0}>[\w./\\~-]*\w\.py)(?!\w)"
+_PATH = r"(?P<path{0}>[\w./\\~-]{{0,300}}\w\.py)(?!\w)"
 _LINE = r"(?P<line{0}>\d{{1,3}}(?:,\d{{3}}){{1,3}}(?!\d)|\d{{1,9}})(?![\d]|\.\d)"
 _FILLER = r"(?![.!?;])[\W_](?:(?!\bnot\b|n't\b)[^\d.!?;]){0,60}?"
 _WORD = r"(?<![^\W_])(?:line(?:[\s_]*(?:number|no))?|L)"
@@ -24,6 +24,17 @@ _LINE_FIRST = (
   rf"{_WORD}[\W_]{{0,8}}{_LINE.format(2)}[\W_]{{0,8}}?(?:(?:of|in|from)\s+)?(?:the\s+)?"
   r"(?:(?:file|path|module)(?:_?name)?[\W_]{1,6}?)?[\W_]{0,2}?" + _PATH.format(2)
 )
+_START, _END = r"(?:start|begin|first|from)", r"(?:end|stop|last|to)"
+_KEY = r"line(?:_?(?:no|number))?"
+_AT = r"[\W_]{{1,8}}(?P<{}>\d{{1,9}})(?!\d)[\"']?"
+_FROM = rf"(?<![^\W_])(?:(?:{_START}[\W_]{{0,6}})?{_KEY}|line_?{_START})"
+_TO = rf"(?<![^\W_])(?:{_END}[\W_]{{0,6}}{_KEY}|line_?{_END})"
+# "start_line": 12, "end_line": 14, either first
+_LINES = re.compile(
+  rf"{_FROM}{_AT.format('from1')}[^{{}}]{{0,60}}?\}}?[^{{}}]{{0,8}}?{_TO}{_AT.format('to1')}"
+  rf"|{_TO}{_AT.format('to2')}[^{{}}]{{0,60}}?\}}?[^{{}}]{{0,8}}?{_FROM}{_AT.format('from2')}",
+  re.IGNORECASE,
+)
 _PLACE = re.compile(f"{_PATH_FIRST}|{_LINE_FIRST}", re.IGNORECASE)
 
 
@@ -38,7 +49,8 @@ def parse_place(text: str) -> tuple[str, int] | None:
   Returns:
     (path with `/`, in lower case, 1-based line), or None.
   """
-  (places,) = read(clean(text), _mentions)
+  text = _LINES.sub(_one_line, bulleted(clean(text)))
+  (places,) = read(text, _mentions)
   if None in places or len({line for _, line in places}) != 1:
     return None
   # `model.py` beside `olmo/model.py` names the same file again.
@@ -46,6 +58,12 @@ def parse_place(text: str) -> tuple[str, int] | None:
   if not all(ends_with(paths[-1], path) for path in paths):
     return None
   return paths[-1], next(iter(places))[1]
+
+
+def _one_line(match: re.Match) -> str:
+  """The line with which lines both start and end, as one; else their range."""
+  first, last = (match[f"{end}1"] or match[f"{end}2"] for end in ("from", "to"))
+  return f"line: {first}" if int(first) == int(last) else f"line: {first}-{last}"
 
 
 def _mentions(text: str) -> list[Mention]:
