@@ -3,7 +3,9 @@
 import decimal
 import re
 
-from tttjax.tasks.final_answer import Mention, bulleted, clean, only, read
+from tttjax.tasks.cleaned_output import bulleted, clean
+from tttjax.tasks.final_answer import only, read
+from tttjax.tasks.mentions import Mention
 
 _LONGEST = 40  # characters of a number
 _SIGNS = r"$\u20ac\u00a3\u00a5\u20b9"

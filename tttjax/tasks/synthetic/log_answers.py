@@ -6,7 +6,9 @@ import re
 from typing import NamedTuple
 
 from tttjax.tasks import number_answers
-from tttjax.tasks.final_answer import Mention, bulleted, clean, goes_on, only, read
+from tttjax.tasks.cleaned_output import bulleted, clean
+from tttjax.tasks.final_answer import goes_on, only, read
+from tttjax.tasks.mentions import Mention
 from tttjax.tasks.synthetic.ledger import ANOMALIES
 
 _TYPES = {name.replace("_", ""): name for name in ANOMALIES}

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 import re
 
-from tttjax.tasks.final_answer import Mention, bulleted, clean, goes_on, read
+from tttjax.tasks.cleaned_output import bulleted, clean
+from tttjax.tasks.final_answer import goes_on, read
+from tttjax.tasks.mentions import Mention
 
 _PATH = r"(?P<path{0}>[\w./\\~-]{{0,300}}\w\.py)(?!\w)"
 _LINE = r"(?P<line{0}>\d{{1,3}}(?:,\d{{3}}){{1,3}}(?!\d)|\d{{1,9}})(?![\d]|\.\d)"

@@ -16,8 +16,8 @@ from tttjax import spec
 from tttjax.errors import UserError
 from tttjax.spec import option
 from tttjax.tasks import prompt
+from tttjax.tasks.cleaned_output import clean
 from tttjax.tasks.example import Example, Question
-from tttjax.tasks.final_answer import clean
 from tttjax.tasks.synthetic import fitting
 from tttjax.tasks.synthetic.needles.haystacks import HAYSTACKS, Haystack, haystack_of
 from tttjax.tasks.synthetic.needles.kinds import KINDS, SEVERAL, Form, Needle, form_of
