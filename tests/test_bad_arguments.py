@@ -90,8 +90,11 @@ def test_lengths_that_do_not_fit_the_tokens(case, rejects, lengths):
   model, params, _, cache = case
   lengths = np.asarray(lengths)
   rejects("lengths of the context", lambda: tt.prefill(model, params, _ids(1, 5), lengths))
+  rejects("lengths of tokens", lambda: tt.score(model, params, None, cache, _ids(1, 5), lengths))
+  sampling = tt.SamplingConfig()
   rejects(
-    "lengths of the prompt", lambda: tt.score(model, params, None, cache, _ids(1, 5), lengths)
+    "lengths of the prompt",
+    lambda: tt.generate(model, params, None, cache, _ids(1, 5), _KEY, sampling, lengths),
   )
 
 
