@@ -143,3 +143,16 @@ def test_a_row_that_stays_finite_is_not_touched_by_one_that_does_not(case):
   assert result.tokens[1].tolist() == [-1] * 4 and np.isnan(result.logprobs[1, 0])
   np.testing.assert_array_equal(result.tokens[0], plain.tokens[0])
   np.testing.assert_allclose(result.logprobs[0], plain.logprobs[0], atol=1e-6)
+
+
+def test_merging_no_fast_weights_gives_the_base_queries_in_float32(small):
+  _, model, params = small
+  half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)
+  merged = tt.merge(model.clone(dtype=jnp.bfloat16), half, None)
+  kernel = merged["layers"]["attention"]["query"]["kernel"]
+  assert kernel.dtype == jnp.float32
+  base = half["layers"]["attention"]["query"]["kernel"]
+  np.testing.assert_array_equal(kernel, base.astype(jnp.float32))
+  assert jax.tree.structure(merged) == jax.tree.structure(half)
+  zero = tt.merge(model, params, tt.init_fast(model, params))
+  jax.tree.map(np.testing.assert_array_equal, tt.merge(model, params, None), zero)

@@ -20,14 +20,28 @@ def is_concrete(*values) -> bool:
   )
 
 
+def _of_numbers(array) -> bool:
+  """Whether an array's dtype is one of numbers, bfloat16 and the like included."""
+  # To numpy a span of time is an integer.
+  return jnp.issubdtype(array.dtype, np.number) and array.dtype.kind != "m"
+
+
 def shown(value) -> str:
-  """A value as a message quotes it: one short line, whatever it is."""
+  """A value as a message quotes it: one short line, without reading any array's contents."""
   if isinstance(value, jax.core.Tracer):
     return "a traced value"
-  if isinstance(value, (jax.Array, np.ndarray)) and np.ndim(value):
-    return f"an array of shape {np.shape(value)}"
+  if isinstance(value, (jax.Array, np.ndarray)):
+    number = np.ndim(value) == 0 and _of_numbers(value)
+    if not number or not is_concrete(value):
+      return f"an array of shape {np.shape(value)} and dtype {value.dtype}"
+    value = np.asarray(value)[()]
+  plain = (int, float, complex, str, bytes, np.generic, type(None))
+  few = isinstance(value, (list, tuple)) and len(value) <= 16
+  if not isinstance(value, plain) and not (few and all(isinstance(x, plain) for x in value)):
+    empty = isinstance(value, (dict, list, tuple)) and not value
+    return repr(value) if empty else f"a value of type {type(value).__name__}"
   try:
-    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
+    text = repr(value.item() if isinstance(value, np.generic) else value)
   except ValueError:  # an int of more digits than Python writes out
     return "a number of thousands of digits"
   return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
@@ -82,7 +96,7 @@ def check_number(
   scalar = value
   if isinstance(value, (jax.Array, np.ndarray, np.generic)) and np.ndim(value) == 0:
     # Of numbers alone: item() of a date is an int too.
-    scalar = np.asarray(value).item() if jnp.issubdtype(value.dtype, np.number) else value
+    scalar = np.asarray(value).item() if _of_numbers(value) else value
   if not isinstance(scalar, kinds) or isinstance(scalar, bool):
     raise UserError(f"{name} must be {kind}, not {shown(value)}")
   at_least = f"above {low}" if above else f"at least {low}"
@@ -166,7 +180,7 @@ def check_arrays(name: str, tree, remedy: str) -> None:
     raise UserError(f"{name} is {shown(tree)}, which holds no array; {remedy}")
   for path, leaf in leaves:
     array = isinstance(leaf, (jax.Array, np.ndarray, jax.ShapeDtypeStruct))
-    if not array or not jnp.issubdtype(leaf.dtype, np.number):
+    if not array or not _of_numbers(leaf):
       place = jax.tree_util.keystr(path, simple=True, separator="/")
       held = f"{name} holds {shown(leaf)} at {place}" if place else f"{name} is {shown(leaf)}"
       raise UserError(f"{held}, which is no array of numbers; {remedy}")

@@ -115,7 +115,6 @@ def adapt(
     check_key("key", key)
   fast = init_fast(model, params) if fast is None else fast
   opt_state = init_optimizer(fast) if opt_state is None else opt_state
-  _check_optimizer(fast, opt_state)
   fast, opt_state, history = _adapt(
     model,
     room_for(steps),
@@ -156,8 +155,12 @@ def _check_optimizer(fast: Params | None, opt_state) -> None:
     raise UserError("fast is None: a step continues from init_fast(model, params) or another step")
 
   def of(tree):
-    number = lambda x: isinstance(x, (jax.Array, np.ndarray, np.generic, int, float))
-    form = lambda x: (jnp.shape(x), jnp.result_type(x)) if number(x) or hasattr(x, "dtype") else x
+    def form(x):
+      try:
+        return jnp.shape(x), jnp.result_type(x)
+      except TypeError:  # no number
+        return type(x)
+
     return jax.tree.map(form, tree)
 
   if of(jax.eval_shape(init_optimizer, fast)) != of(opt_state):
@@ -182,7 +185,7 @@ def _check_continuation(fast: Params | None, opt_state, first_step: int) -> None
     raise UserError(f"opt_state is given but fast is None: {remedy}")
   _check_optimizer(fast, opt_state)
   counts = optax.tree.get_all_with_path(opt_state, "count")
-  taken = max((int(np.max(x)) for _, x in counts if is_concrete(x)), default=0)
+  taken = max((int(np.asarray(x).max()) for _, x in counts if is_concrete(x)), default=0)
   if taken > first_step:
     raise UserError(
       f"opt_state has taken {taken} steps but first_step is {first_step}: {remedy}, or no"
