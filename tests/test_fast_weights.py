@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import reference
 from tests.errors import user_error
 from tests.reference import random_tokens
 import tttjax as tt
@@ -156,3 +157,13 @@ def test_merging_no_fast_weights_gives_the_base_queries_in_float32(small):
   assert jax.tree.structure(merged) == jax.tree.structure(half)
   zero = tt.merge(model, params, tt.init_fast(model, params))
   jax.tree.map(np.testing.assert_array_equal, tt.merge(model, params, None), zero)
+
+
+def test_merged_queries_keep_the_bias_that_a_model_has():
+  _, model, params = reference.pair(reference.Shape(family="qwen2"))
+  tokens = random_tokens(np.random.default_rng(72), 1, 40)
+  for fast in (None, tt.init_fast(model, params)):
+    merged = tt.merge(model, params, fast)
+    assert jax.tree.structure(merged) == jax.tree.structure(params)
+    logits = [tt.prefill(model, p, tokens)[1] for p in (params, merged)]
+    np.testing.assert_allclose(*logits, atol=1e-6)
