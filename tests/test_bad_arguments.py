@@ -369,11 +369,21 @@ def test_a_number_of_beams_that_is_none(case, rejects, num_beams):
   rejects("num_beams must be", run)
 
 
-@pytest.mark.parametrize("span", [0, -3, 2.5])
-def test_held_out_spans_without_a_length(case, rejects, span):
+@pytest.mark.parametrize(
+  "span, words",
+  [
+    (0, "must be"),
+    (-3, "must be"),
+    (2.5, "must be"),
+    (np.array(16), "is an array"),
+    (None, "must"),
+  ],
+  ids=str,
+)
+def test_held_out_spans_without_a_length(case, rejects, span, words):
   model, params, tokens, cache = case
   run = lambda: tt.mechanism.span_losses(model, params, None, cache, tokens, [0], span)
-  rejects("span must be", run)
+  rejects(f"span {words}", run)
 
 
 @pytest.mark.parametrize("layer, etas", [(1.5, [0.1]), (-1, [0.1]), (0, 0.1), (0, ["a"])], ids=str)

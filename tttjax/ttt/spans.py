@@ -44,6 +44,8 @@ def check_context(model: Decoder, cache: PrefixCache, tokens, span: int) -> jax.
   """
   check_cache(cache)
   check_number("span", span, 1, whole=True, static=True)
+  if isinstance(span, (jax.Array, np.ndarray)):  # what is static must be hashed
+    raise UserError("span is an array: give int(span)")
   tokens, _ = check_tokens("the context", tokens, model.config.vocab_size)
   if cache.lengths.shape != (1,) or tokens.shape[0] != 1:
     raise UserError(
