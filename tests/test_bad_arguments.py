@@ -1,6 +1,7 @@
 """Users' mistakes: one clear UserError each, raised before anything is compiled."""
 
 import dataclasses
+import inspect
 
 import jax
 import numpy as np
@@ -90,8 +91,11 @@ def test_lengths_that_do_not_fit_the_tokens(case, rejects, lengths):
   model, params, _, cache = case
   lengths = np.asarray(lengths)
   rejects("lengths of the context", lambda: tt.prefill(model, params, _ids(1, 5), lengths))
+  rejects("lengths of tokens", lambda: tt.score(model, params, None, cache, _ids(1, 5), lengths))
+  sampling = tt.SamplingConfig()
   rejects(
-    "lengths of the prompt", lambda: tt.score(model, params, None, cache, _ids(1, 5), lengths)
+    "lengths of the prompt",
+    lambda: tt.generate(model, params, None, cache, _ids(1, 5), _KEY, sampling, lengths),
   )
 
 
@@ -365,11 +369,21 @@ def test_a_number_of_beams_that_is_none(case, rejects, num_beams):
   rejects("num_beams must be", run)
 
 
-@pytest.mark.parametrize("span", [0, -3, 2.5])
-def test_held_out_spans_without_a_length(case, rejects, span):
+@pytest.mark.parametrize(
+  "span, words",
+  [
+    (0, "must be"),
+    (-3, "must be"),
+    (2.5, "must be"),
+    (np.array(16), "is an array"),
+    (None, "must"),
+  ],
+  ids=str,
+)
+def test_held_out_spans_without_a_length(case, rejects, span, words):
   model, params, tokens, cache = case
   run = lambda: tt.mechanism.span_losses(model, params, None, cache, tokens, [0], span)
-  rejects("span must be", run)
+  rejects(f"span {words}", run)
 
 
 @pytest.mark.parametrize("layer, etas", [(1.5, [0.1]), (-1, [0.1]), (0, 0.1), (0, ["a"])], ids=str)
@@ -445,3 +459,342 @@ def test_saving_after_no_number_of_steps(tmp_path, rejects, step):
 def test_what_is_no_path_to_a_checkpoint(rejects, path):
   for function in (tt.from_pretrained, tt.load_tokenizer, tt.Session.open):
     rejects("the path of the checkpoint must be a path", lambda: function(path))
+
+
+# Arguments of another kind, in every function that takes them.
+
+_TRUE_KEY = jax.random.key(0)
+_CFG = tt.TTTConfig(steps=2, span=16)
+_SAMPLING = tt.SamplingConfig(max_new_tokens=4)
+
+
+def _calls(case):
+  """name -> (function of what an argument is replaced by, the names that it takes)."""
+  model, params, tokens, cache = case
+  prompt = tokens[:, :5]
+  fast = {"layers": {"attention": {"query": {"delta": None}}}}
+  if model is not None:
+    kernel = params["layers"]["attention"]["query"]["kernel"]
+    fast = {"layers": {"attention": {"query": {"delta": np.zeros(kernel.shape, np.float32)}}}}
+  base = {
+    "model": model,
+    "params": params,
+    "cache": cache,
+    "key": _TRUE_KEY,
+    "cfg": _CFG,
+    "sampling": _SAMPLING,
+    "fast": fast,
+  }
+  functions = {
+    "prefill": lambda model, params: tt.prefill(model, params, tokens),
+    "init_fast": lambda model, params: tt.init_fast(model, params),
+    "adapt": lambda model, params, cache, key, cfg: tt.adapt(
+      model, params, cache, tokens, key, cfg
+    ),
+    "adapt_params": lambda model, params, key, cfg: tt.adapt_params(
+      model, params, tokens, key, cfg
+    ),
+    "ttt_step": lambda model, params, cache, cfg, fast: tt.ttt_step(
+      model, params, fast, None, cache, tokens, 0, cfg
+    ),
+    "full_ttt": lambda model, params, cfg: tt.full_ttt(model, params, tokens, None, cfg),
+    "generate": lambda model, params, cache, key, sampling: tt.generate(
+      model, params, None, cache, prompt, key, sampling
+    ),
+    "stream": lambda model, params, cache, key, sampling: next(
+      tt.stream(model, params, None, cache, prompt, key, sampling)
+    ),
+    "beam_search": lambda model, params, cache, sampling: tt.beam_search(
+      model, params, None, cache, prompt, sampling, 2
+    ),
+    "score": lambda model, params, cache: tt.score(model, params, None, cache, prompt),
+    "attention_mass": lambda cache: tt.mechanism.attention_mass(
+      model, params, None, cache, prompt, None, np.ones((1, _T), bool)
+    ),
+    "span_losses": lambda cache: tt.mechanism.span_losses(
+      model, params, None, cache, tokens, [3], 16
+    ),
+    "merge": lambda model, params: tt.merge(model, params, None),
+  }
+
+  def call(function):
+    names = inspect.signature(function).parameters
+    return names, lambda **other: function(**{n: base[n] for n in names} | other)
+
+  return {name: call(function) for name, function in functions.items()}
+
+
+# argument -> (values of another kind, what is said of them)
+_OTHER_KINDS = {
+  "key": (
+    (0, None, np.zeros((3, 2), np.uint32), np.zeros(2)),
+    "key is .*give (key=jax.random.key|one of them)",
+  ),
+  "cfg": (({}, None, 3, _SAMPLING), "cfg is .*give a TTTConfig"),
+  "sampling": (({}, None, 3, _CFG), "sampling is .*give a SamplingConfig"),
+  "cache": (({}, None, 3, (None, None)), "cache is .*give the first of the two values"),
+  "params": (({}, None, 3, "x", {"layers": 3}), "params hold no .*which this model has"),
+  "model": (({}, None, "embedded"), "model is .*from_pretrained returned"),
+}
+_TAKEN = [
+  (name, argument)
+  for name, (names, _) in _calls((None, None, np.ones((1, 9)), None)).items()
+  for argument in names
+  if argument in _OTHER_KINDS
+]
+
+
+@pytest.mark.parametrize("name, argument", _TAKEN)
+def test_arguments_of_another_kind(case, rejects, name, argument):
+  values, words = _OTHER_KINDS[argument]
+  for value in values:
+    rejects(words, lambda: _calls(case)[name][1](**{argument: value}))
+
+
+def test_parameters_of_another_model(case, rejects):
+  model, params, tokens, _ = case
+  wider = params | {"embed": {"embedding": np.zeros((98, 40), np.float32)}}
+  words = r"embed/embedding of params has shape \[98, 40\], this model's \[97, 40\]"
+  rejects(words, lambda: tt.prefill(model, wider, tokens))
+  without = {name: value for name, value in params.items() if name != "final_norm"}
+  rejects("params hold no final_norm", lambda: tt.prefill(model, without, tokens))
+
+
+@pytest.mark.parametrize("opt_state", ["x", 3, {"a": "float32"}, ("x",)], ids=str)
+def test_what_is_no_state_of_an_optimizer(case, rejects, opt_state):
+  model, params, tokens, cache = case
+  fast = tt.init_fast(model, params)
+  words = "opt_state is not the optimizer state of these fast weights"
+  rejects(words, lambda: tt.ttt_step(model, params, fast, opt_state, cache, tokens, 0, _CFG))
+  rejects(
+    words,
+    lambda: tt.adapt(model, params, cache, tokens, _TRUE_KEY, _CFG, fast=fast, opt_state=opt_state),
+  )
+
+
+@pytest.mark.parametrize("fast", ["x", None, {}, 3, {"a": "x"}], ids=str)
+def test_an_optimizer_of_no_weights(rejects, fast):
+  rejects("fast (is|holds) .*give what init_fast", lambda: tt.init_optimizer(fast))
+
+
+def test_scaled_queries_are_refused_before_anything_is_compiled(case, rejects):
+  model, params, tokens, cache = case
+  scaled = tt.scaled_queries(model, 1.5)
+  words = "these fast weights scale the queries"
+  rejects(words, lambda: tt.adapt(model, params, cache, tokens, _TRUE_KEY, _CFG, fast=scaled))
+  rejects(words, lambda: tt.ttt_step(model, params, scaled, None, cache, tokens, 0, _CFG))
+  rejects(words, lambda: tt.merge(model, params, scaled))
+
+
+# Numbers and ids, however they are held.
+
+
+@pytest.mark.parametrize(
+  "fields, words",
+  [
+    ({"clip": 10**400}, "clip must be finite in float32"),
+    ({"steps": 10**5000}, "steps must be at most 2147483647"),
+    ({"steps": np.array([5])}, r"steps must be a whole number, not an array of shape \(1,\)"),
+    ({"span": np.array([5])}, "span must be a whole number, not an array"),
+    ({"learning_rate": np.array([0.1])}, "learning_rate must be a number, not an array"),
+    ({"schedule": np.array(["linear", "cosine"])}, "schedule is an array"),
+    ({"schedule": ["linear"]}, "choose one of constant, linear, cosine"),
+  ],
+  ids=lambda x: "-".join(x) if isinstance(x, dict) else "",
+)
+def test_ttt_config_of_arrays_and_large_numbers(rejects, fields, words):
+  rejects(words, lambda: tt.TTTConfig(**fields))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_clip_beyond_float32_is_none():
+  assert np.isinf(tt.TTTConfig(clip=1e300).traced().clip)
+
+
+@pytest.mark.parametrize("field", ["stop_ids", "forced_stop_ids"])
+@pytest.mark.parametrize("ids", [[[1], [2, 3]], [[1, 2]], np.ones((2, 2), int), {}, None], ids=str)
+def test_ids_that_are_no_list(rejects, field, ids):
+  rejects(f"{field} must be a list of token ids", lambda: tt.SamplingConfig(**{field: ids}))
+
+
+def test_configs_of_arrays_equal_those_of_numbers():
+  zero, ids = lambda x: np.array(x), np.array([4, 3])
+  fields = dict(max_new_tokens=9, thinking_budget=2, end_think=3, top_k=5, max_answer_tokens=2)
+  plain = tt.SamplingConfig(stop_ids=(4, 3), forced_stop_ids=(4, 3), top_p=0.5, **fields)
+  arrays = {name: zero(value) for name, value in fields.items()}
+  for held in (ids, jax.numpy.asarray(ids), [np.array(4), 3]):
+    other = tt.SamplingConfig(stop_ids=held, forced_stop_ids=held, top_p=zero(0.5), **arrays)
+    assert other == plain and hash(other) == hash(plain)
+  cfg = tt.TTTConfig(steps=zero(3), span=jax.numpy.array(16), learning_rate=zero(0.5))
+  same = tt.TTTConfig(steps=3, span=16, learning_rate=0.5)
+  assert cfg == same and hash(cfg) == hash(same)
+
+
+def test_static_arguments_that_are_arrays_are_those_numbers(case):
+  model, params, tokens, cache = case
+  prompt, one = tokens[:, :5], np.array
+  sampling = tt.SamplingConfig(max_new_tokens=one(3))
+  got = tt.generate(
+    model, params, None, cache, prompt, _TRUE_KEY, sampling, question_before=one(True)
+  )
+  assert got.tokens.shape == (1, 3)
+  assert tt.beam_search(model, params, None, cache, prompt, sampling, one(2)).tokens.shape == (1, 3)
+  parts = list(tt.stream(model, params, None, cache, prompt, _TRUE_KEY, sampling, every=one(1)))
+  assert len(parts) == 3
+  assert tt.prefill(model, params, tokens, capacity=one(256))[0].capacity == 256
+  cfg = tt.TTTConfig(steps=one(2), span=one(16))
+  _, _, history = tt.adapt(
+    model, params, cache, tokens, _TRUE_KEY, cfg, first_step=one(0), last_step=jax.numpy.array(1)
+  )
+  assert history.loss.shape == (1,)
+
+
+@pytest.mark.parametrize("value", ["no", "yes", 1, 0, None, np.array([True])], ids=str)
+def test_a_flag_that_is_neither_true_nor_false(case, rejects, value):
+  model, params, tokens, cache = case
+  rejects(
+    "question_before must be True or False",
+    lambda: tt.generate(
+      model, params, None, cache, tokens[:, :5], _KEY, _SAMPLING, question_before=value
+    ),
+  )
+
+
+def _traced_calls(case):
+  """argument -> a function that gives it a traced whole number."""
+  model, params, tokens, cache = case
+  adapt = lambda **more: tt.adapt(model, params, cache, tokens, _TRUE_KEY, _CFG, **more)
+  after = (model, params, None, cache, tokens[:, :5])
+  generate = lambda sampling, **more: tt.generate(*after, _TRUE_KEY, sampling, **more)
+  return {
+    "last_step": lambda s: adapt(last_step=s),
+    "first_step": lambda s: adapt(first_step=s),
+    "TTTConfig.span": lambda s: tt.TTTConfig(span=s),
+    "SamplingConfig.max_new_tokens": lambda s: tt.SamplingConfig(max_new_tokens=s),
+    "SamplingConfig.stop_ids": lambda s: tt.SamplingConfig(stop_ids=jax.numpy.stack([s, s])),
+    "SamplingConfig.forced_stop_ids": lambda s: tt.SamplingConfig(forced_stop_ids=[s]),
+    "SamplingConfig.end_think": lambda s: tt.SamplingConfig(end_think=s),
+    "num_beams": lambda s: tt.beam_search(*after, _SAMPLING, s),
+    "question_before": lambda s: generate(_SAMPLING, question_before=s > 0),
+    "every": lambda s: next(tt.stream(*after, _TRUE_KEY, _SAMPLING, every=s)),
+    "capacity": lambda s: tt.prefill(model, params, tokens, capacity=s),
+    "span": lambda s: tt.mechanism.span_losses(model, params, None, cache, tokens, [3], s),
+    "data": lambda s: tt.make_mesh(data=s),
+  }
+
+
+@pytest.mark.parametrize("argument", _traced_calls((None, None, np.ones((1, 9)), None)))
+def test_a_static_argument_that_is_traced(case, argument):
+  def traced(s):
+    _traced_calls(case)[argument](s)
+
+  with pytest.raises(tt.UserError, match=f"^{argument} is traced, but a compiled program depends"):
+    jax.eval_shape(traced, jax.ShapeDtypeStruct((), np.int32))
+
+
+# Positions, starts and lengths that would wrap.
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.uint64])
+def test_unsigned_positions_that_fall(case, rejects, dtype):
+  model, params, tokens, _ = case
+  positions = np.arange(_T)[None].astype(dtype)
+  tt.prefill(model, params, tokens, positions=positions)
+  words = "at least 0 and increase"
+  rejects(words, lambda: tt.prefill(model, params, tokens, positions=positions[:, ::-1]))
+
+
+def test_positions_beyond_a_rows_length_are_not_judged(case, rejects):
+  model, params, tokens, _ = case
+  two, lengths = np.repeat(tokens, 2, axis=0), np.array([150, 170])
+  positions = np.repeat(np.arange(_T)[None], 2, axis=0)
+  plain = tt.prefill(model, params, two, lengths, positions=positions)[1]
+  positions[0, 150:], positions[1, 170:] = 10**6, -5
+  np.testing.assert_array_equal(
+    tt.prefill(model, params, two, lengths, positions=positions)[1], plain
+  )
+  positions[1, 169] = 10**6
+  words = "position 1000000 but max_position"
+  rejects(words, lambda: tt.prefill(model, params, two, lengths, positions=positions))
+
+
+@pytest.mark.parametrize(
+  "tokens, words",
+  [
+    (-1, "tokens must be at least 0, not -1"),
+    (1.5, "tokens must be a whole number, not 1.5"),
+    ("1", "tokens must be a whole number, not '1'"),
+    (True, "tokens must be a whole number, not True"),
+    (_T, r"cannot rewind 200 tokens of a context of \[200\].*leave at least one"),
+    ([_T + 1], r"cannot rewind \[201\] tokens"),
+    (np.array([-1]), r"cannot rewind \[-1\] tokens"),
+    (np.array([1.0]), r"integers \[1\], not float"),
+    (np.array([1, 2]), r"integers \[1\], not int(32|64) \[2\]"),
+  ],
+  ids=str,
+)
+def test_tokens_that_a_cache_cannot_be_rewound_by(case, rejects, tokens, words):
+  rejects(words, lambda: case[3].rewind(tokens))
+
+
+@pytest.mark.parametrize("tokens", [0, 1, _T - 1, [3], np.array([3], np.uint8), np.uint64(3)])
+def test_a_cache_is_rewound(case, tokens):
+  lengths = case[3].rewind(tokens).lengths
+  assert lengths.dtype == np.int32 and lengths.tolist() == [_T - int(np.max(tokens))]
+  traced = jax.jit(lambda cache, n: cache.rewind(n))(case[3], np.asarray(tokens))
+  assert traced.lengths.tolist() == lengths.tolist() and traced.lengths.dtype == np.int32
+
+
+# Where an adaptation goes on.
+
+
+def test_an_adaptation_that_goes_on_from_nothing(case, rejects):
+  model, params, tokens, cache = case
+  fast = tt.init_fast(model, params)
+  state = tt.init_optimizer(fast)
+  run = lambda **more: lambda: tt.adapt(model, params, cache, tokens, _TRUE_KEY, _CFG, **more)
+  remedy = ".*give fast=fast, opt_state=opt_state and first_step=step"
+  rejects("first_step is 1 but fast is None" + remedy, run(first_step=1))
+  rejects("first_step is 1 but fast is None" + remedy, run(first_step=1, opt_state=state))
+  rejects("first_step is 1 but opt_state is None" + remedy, run(first_step=1, fast=fast))
+  rejects("opt_state is given but fast is None" + remedy, run(opt_state=state))
+
+
+def test_an_adaptation_that_goes_on_from_another_step(case, rejects):
+  model, params, tokens, cache = case
+  run = lambda **more: tt.adapt(model, params, cache, tokens, _TRUE_KEY, _CFG, **more)
+  fast, opt_state, _ = run()
+  state = dict(fast=fast, opt_state=opt_state)
+  words = "opt_state has taken 2 steps but first_step is 0.*first_step=step"
+  rejects(words, lambda: run(**state))
+  rejects("taken 2 steps but first_step is 1", lambda: run(**state, first_step=1))
+  assert run(**state, first_step=2)[2].loss.shape == (0,)
+  # Steps that are not finite count nothing: fewer are no mistake that can be told.
+  fresh = tt.init_optimizer(fast)
+  assert run(fast=fast, opt_state=fresh, first_step=1)[2].ok.tolist() == [True]
+  assert run(fast=fast)[2].loss.shape == (2,)
+
+
+# Meshes.
+
+
+@pytest.mark.parametrize(
+  "sizes, words",
+  [
+    ({"data": -1, "fsdp": -1}, "data must be at least 1, not -1"),
+    ({"data": None}, "data must be a whole number, not None"),
+    ({"fsdp": 8.0}, "fsdp must be a whole number, not 8.0"),
+    ({"tensor": True}, "tensor must be a whole number, not True"),
+    ({"context": 0}, "context must be at least 1"),
+    ({"data": 3}, "needs 3 devices but 8 are given"),
+  ],
+  ids=str,
+)
+def test_sizes_that_make_no_mesh(rejects, sizes, words):
+  rejects(words, lambda: tt.make_mesh(**sizes))
+
+
+@pytest.mark.parametrize("mesh", ["x", 8, (8,)], ids=str)
+def test_loading_onto_no_mesh(rejects, mesh):
+  for function in (tt.from_pretrained, tt.Session.open):
+    rejects("mesh is .*make_mesh", lambda: function("embedded", mesh=mesh))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import reference
 from tests.errors import user_error
 from tests.reference import random_tokens
 import tttjax as tt
@@ -143,3 +144,26 @@ def test_a_row_that_stays_finite_is_not_touched_by_one_that_does_not(case):
   assert result.tokens[1].tolist() == [-1] * 4 and np.isnan(result.logprobs[1, 0])
   np.testing.assert_array_equal(result.tokens[0], plain.tokens[0])
   np.testing.assert_allclose(result.logprobs[0], plain.logprobs[0], atol=1e-6)
+
+
+def test_merging_no_fast_weights_gives_the_base_queries_in_float32(small):
+  _, model, params = small
+  half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)
+  merged = tt.merge(model.clone(dtype=jnp.bfloat16), half, None)
+  kernel = merged["layers"]["attention"]["query"]["kernel"]
+  assert kernel.dtype == jnp.float32
+  base = half["layers"]["attention"]["query"]["kernel"]
+  np.testing.assert_array_equal(kernel, base.astype(jnp.float32))
+  assert jax.tree.structure(merged) == jax.tree.structure(half)
+  zero = tt.merge(model, params, tt.init_fast(model, params))
+  jax.tree.map(np.testing.assert_array_equal, tt.merge(model, params, None), zero)
+
+
+def test_merged_queries_keep_the_bias_that_a_model_has():
+  _, model, params = reference.pair(reference.Shape(family="qwen2"))
+  tokens = random_tokens(np.random.default_rng(72), 1, 40)
+  for fast in (None, tt.init_fast(model, params)):
+    merged = tt.merge(model, params, fast)
+    assert jax.tree.structure(merged) == jax.tree.structure(params)
+    logits = [tt.prefill(model, p, tokens)[1] for p in (params, merged)]
+    np.testing.assert_allclose(*logits, atol=1e-6)

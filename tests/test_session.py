@@ -258,3 +258,118 @@ def test_a_stop_token_within_a_thought_leaves_it_open(session, context):
   )
   stopped = _END not in beam.ids and len(beam.ids) <= 6
   assert (beam.ending.thought == "open") == stopped
+
+
+@pytest.mark.parametrize("prompts", [None, 3, np.array(3), {"a": 1}, b"ab"], ids=str)
+def test_what_is_no_list_of_prompts(session, context, prompts):
+  key = jax.random.key(0)
+  with user_error("prompts is ", "give a list of texts or of rows of token ids"):
+    session.generate(context, None, prompts, tt.SamplingConfig(), key)
+  with user_error("continuations is ", "give a list"):
+    session.score(context, None, prompts)
+
+
+def test_text_that_no_encoding_has(session, context):
+  words = "the text holds '\\ud800' at character 2, which is half of a surrogate pair"
+  with user_error(words):
+    session.read("ab\ud800")
+  with user_error(words):
+    session.generate(context, None, ["ab\ud800"], tt.SamplingConfig(), jax.random.key(0))
+
+
+@pytest.mark.parametrize("ids", [[2**40], [-1], np.array([2**63], np.uint64)], ids=str)
+def test_ids_beyond_the_vocabulary(session, context, ids):
+  with user_error("the context holds token id", "outside the model's vocabulary"):
+    session.read(ids)
+  with user_error("prompts[0] holds token id"):
+    session.generate(context, None, [ids], tt.SamplingConfig(), jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+  "positions, words",
+  [
+    ([[1], [2]], "positions must have the shape (4,) of the context, not (2, 1)"),
+    ([[1], [2, 3]], "positions has rows of unequal lengths"),
+    ([1, 2], "positions must have the shape (4,)"),
+    ("0123", "positions must hold numbers"),
+    ([0.0, 1.0, 2.0, 3.0], "positions must be integers, not float64"),
+    (np.array([3, 2, 1, 0], np.uint32), "at least 0 and increase"),
+    (np.array([3, 2, 1, 0], np.uint64), "at least 0 and increase"),
+  ],
+  ids=str,
+)
+def test_positions_that_do_not_fit_a_context(session, positions, words):
+  session.read([5, 6, 7, 8], positions=np.arange(4))  # is kept, and not for floats
+  with user_error(words):
+    session.read([5, 6, 7, 8], positions=positions)
+
+
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    ({"capacity": "x"}, "capacity must be a whole number, not 'x'"),
+    ({"capacity": -3}, "capacity must be at least 1, not -3"),
+    ({"capacity": 0}, "capacity must be at least 1, not 0"),
+    ({"ttt": {}}, "cfg is {}; give a TTTConfig"),
+    ({"ttt": None}, "cfg is None; give a TTTConfig"),
+  ],
+  ids=str,
+)
+def test_training_all_weights_with_what_is_none(session, compilations, options, words):
+  before = compilations()
+  with user_error(words):
+    session.train_all([5, 6, 7, 8], **{"ttt": tt.TTTConfig(steps=1), **options})
+  assert compilations() == before
+
+
+def test_training_all_weights_for_a_number_of_steps_that_is_an_array(session):
+  ttt = tt.TTTConfig(steps=jax.numpy.array(1), learning_rate=1e-3)
+  _, adaptation, cost = session.train_all([5, 6, 7, 8], ttt, capacity=np.array(128))
+  assert len(adaptation.loss) == len(adaptation.start) == 1
+  assert cost.flops(0) == flops.full_ttt_step(session.model.config, 4)
+
+
+@pytest.mark.parametrize("rope", ["no", 0, None], ids=str)
+def test_a_switch_of_rope_that_is_none(session, rope):
+  with user_error("rope must be True or False"):
+    session.read([5, 6, 7, 8], rope=rope)
+
+
+def test_a_read_context_with_its_cost_is_no_context(session):
+  both = session.read([5, 6, 7, 8])
+  key, sampling = jax.random.key(0), tt.SamplingConfig()
+  for call in (
+    lambda: session.adapt(both, tt.TTTConfig(steps=1, span=2), key),
+    lambda: session.generate(both, None, ["a"], sampling, key),
+    lambda: session.score(both, None, ["a"]),
+  ):
+    with user_error("context is a value of type tuple", "the first of the two values"):
+      call()
+
+
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    ({"sampling": {}}, "sampling is {}; give a SamplingConfig"),
+    ({"sampling": None, "beams": 2}, "sampling is None; give a SamplingConfig"),
+    ({"key": 0}, "key is 0; give key=jax.random.key(seed)"),
+    ({"question_before": "no"}, "question_before must be True or False, not 'no'"),
+    ({"question_before": "no", "beams": 2}, "question_before must be True or False, not 'no'"),
+  ],
+  ids=str,
+)
+def test_generation_with_arguments_of_another_kind(session, context, options, words):
+  arguments = {"sampling": tt.SamplingConfig(), "key": jax.random.key(0), **options}
+  with user_error(words):
+    session.generate(context, None, ["a"], **arguments)
+
+
+def test_arrays_of_no_axes_are_numbers_in_a_session(session, context):
+  zero, sampling = np.array, tt.SamplingConfig(max_new_tokens=jax.numpy.array(2))
+  key = jax.random.key(0)
+  outputs, _ = session.generate(
+    context, None, ["a"], sampling, key, samples=zero(2), question_before=zero(True)
+  )
+  assert len(outputs[0]) == 2
+  beams, cost = session.generate(context, None, ["a"], sampling, key, beams=zero(2))
+  assert len(beams[0]) == 1 and cost.flops(0) > 0

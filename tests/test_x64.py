@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from tests.reference import random_tokens
 import tttjax as tt
@@ -66,3 +67,36 @@ def test_every_public_function_gives_the_same_numbers_under_x64(small):
         assert error <= 1e-3 * np.linalg.norm(theirs), (name, error)
       else:
         np.testing.assert_array_equal(ours, theirs, name)
+
+
+@pytest.mark.parametrize(
+  "start",
+  [
+    np.int64(2**32 + 3),  # 3 as int32
+    np.int64(2**40),
+    np.int64(-(2**32) + 3),
+    np.uint64(2**32 + 3),
+    np.uint64(2**64 - 1),
+    np.int64(2**31 - 1),  # whose span's end wraps
+    np.int32(2**31 - 1),
+    np.uint32(2**31 + 5),
+    np.int64(-1),
+    np.int8(-1),
+    np.uint8(200),
+  ],
+  ids=repr,
+)
+def test_a_traced_start_far_outside_is_no_step(small, context, start):
+  _, model, params = small
+  tokens, cache = context
+  fast = tt.init_fast(model, params)
+  state = tt.init_optimizer(fast)
+  cfg = tt.TTTConfig(steps=2, span=16, learning_rate=1e-3)
+  with jax.enable_x64(True):
+    step = jax.jit(lambda s: tt.ttt_step(model, params, fast, state, cache, tokens, s, cfg))
+    new, _, metrics = step(start)
+    assert not metrics.ok and metrics.start.dtype == np.int32
+    jax.tree.map(np.testing.assert_array_equal, new, fast)
+    assert step(np.asarray(3, start.dtype))[2].ok
+    run = jax.jit(lambda s: tt.adapt(model, params, cache, tokens, None, cfg, starts=s)[2])
+    assert run(np.array([3, start], start.dtype)).ok.tolist() == [True, False]

@@ -20,6 +20,48 @@ def is_concrete(*values) -> bool:
   )
 
 
+def _of_numbers(array) -> bool:
+  """Whether an array's dtype is one of numbers, bfloat16 and the like included."""
+  # To numpy a span of time is an integer.
+  return jnp.issubdtype(array.dtype, np.number) and array.dtype.kind != "m"
+
+
+def shown(value) -> str:
+  """A value as a message quotes it: one short line, without reading any array's contents."""
+  if isinstance(value, jax.core.Tracer):
+    return "a traced value"
+  if isinstance(value, (jax.Array, np.ndarray)):
+    number = np.ndim(value) == 0 and _of_numbers(value)
+    if not number or not is_concrete(value):
+      return f"an array of shape {np.shape(value)} and dtype {value.dtype}"
+    value = np.asarray(value)[()]
+  plain = (int, float, complex, str, bytes, np.generic, type(None))
+  few = isinstance(value, (list, tuple)) and len(value) <= 16
+  if not isinstance(value, plain) and not (few and all(isinstance(x, plain) for x in value)):
+    empty = isinstance(value, (dict, list, tuple)) and not value
+    return repr(value) if empty else f"a value of type {type(value).__name__}"
+  try:
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+  except ValueError:  # an int of more digits than Python writes out
+    return "a number of thousands of digits"
+  return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
+
+
+def check_kind(name: str, value, kinds, remedy: str) -> None:
+  """Raises UserError unless `value` is of one of the `kinds`, as of isinstance."""
+  if not isinstance(value, kinds):
+    raise UserError(f"{name} is {shown(value)}; {remedy}")
+
+
+def check_static(name: str, value) -> None:
+  """Raises UserError where `value`, which a compiled program depends on, is traced."""
+  if not is_concrete(value):
+    raise UserError(
+      f"{name} is traced, but a compiled program depends on it: give a number that is known when"
+      " the function is traced (static_argnums of jax.jit)"
+    )
+
+
 def check_number(
   name: str,
   value,
@@ -30,40 +72,118 @@ def check_number(
   above: bool = False,
   below: bool = False,
   infinite: bool = False,
-) -> None:
+  static: bool = False,
+):
   """Raises UserError unless a concrete `value` is a number from `low` to `high`.
 
   Args:
     name: what to call it in the message.
-    value: traced values are not checked.
+    value: a number, or an array of no axes. Traced values are not checked.
     whole: it must be an integer.
     above, below: the bound itself is excluded, and what float32 rounds to it.
-    infinite: it may be infinite.
+    infinite: it may be infinite, or a float that float32 rounds to infinity.
+    static: it must not be traced.
+
+  Returns:
+    The value as Python's int or float, so that it can be hashed; a traced one as it is.
   """
+  if static:
+    check_static(name, value)
   if not is_concrete(value):
-    return
+    return value
   kind = "a whole number" if whole else "a number"
-  kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+  kinds = int if whole else (int, float)
   scalar = value
-  if isinstance(value, (jax.Array, np.ndarray)) and np.size(value) == 1:
-    scalar = np.asarray(value).item()
+  if isinstance(value, (jax.Array, np.ndarray, np.generic)) and np.ndim(value) == 0:
+    # Of numbers alone: item() of a date is an int too.
+    scalar = np.asarray(value).item() if _of_numbers(value) else value
   if not isinstance(scalar, kinds) or isinstance(scalar, bool):
-    given = f"an array of shape {np.shape(value)}" if np.ndim(value) else repr(value)
-    raise UserError(f"{name} must be {kind}, not {given}")
+    raise UserError(f"{name} must be {kind}, not {shown(value)}")
   at_least = f"above {low}" if above else f"at least {low}"
   at_most = f"below {high}" if below else f"at most {high}"
   if not (scalar > low if above else scalar >= low):
-    raise UserError(f"{name} must be {at_least}, not {value}")
+    raise UserError(f"{name} must be {at_least}, not {shown(value)}")
   if not (scalar < high if below else scalar <= high):
-    raise UserError(f"{name} must be {at_most}, not {value}")
-  if not (infinite or whole) and abs(scalar) > float(np.finfo(np.float32).max):
-    raise UserError(f"{name} must be finite in float32, not {value}")
-  if not whole:
-    rounded = float(np.float32(scalar))
-    if above and rounded <= low or below and rounded >= high:
-      raise UserError(
-        f"{name} must be {at_least if rounded <= low else at_most} in float32, not {value}"
-      )
+    raise UserError(f"{name} must be {at_most}, not {shown(value)}")
+  if whole:
+    return scalar
+  too_large = abs(scalar) > float(np.finfo(np.float32).max)
+  if too_large and not (infinite and isinstance(scalar, float)):
+    raise UserError(f"{name} must be finite in float32, not {shown(value)}")
+  rounded = np.inf if too_large else float(np.float32(scalar))
+  if above and rounded <= low or below and rounded >= high:
+    raise UserError(
+      f"{name} must be {at_least if rounded <= low else at_most} in float32, not {shown(value)}"
+    )
+  return scalar
+
+
+def check_flag(name: str, value) -> bool:
+  """True or False as Python's bool; a static argument.
+
+  Raises:
+    UserError: anything else, 0, 1 and "no" included, or a traced value.
+  """
+  check_static(name, value)
+  array = isinstance(value, (jax.Array, np.ndarray, np.generic))
+  if not isinstance(value, bool) and not (array and np.ndim(value) == 0 and value.dtype == bool):
+    raise UserError(f"{name} must be True or False, not {shown(value)}")
+  return bool(value)
+
+
+def check_ids(name: str, values, most: int, largest: int) -> tuple[int, ...]:
+  """A list, tuple or array of token ids as a tuple of Python's ints; a static argument.
+
+  Raises:
+    UserError: no flat list of at most `most` whole numbers from 0 to `largest`, or traced ones.
+  """
+  check_static(name, values)
+  try:
+    axes = np.ndim(values)
+  except ValueError:  # lists of unequal lengths
+    axes = None
+  if axes != 1:
+    raise UserError(f"{name} must be a list of token ids, not {shown(values)}")
+  if len(values) > most:
+    raise UserError(f"{name} holds more than {most} ids")
+  values = np.asarray(values) if isinstance(values, jax.Array) else values
+  return tuple(check_number(name, value, 0, largest, whole=True) for value in values)
+
+
+def check_key(name: str, key) -> None:
+  """Raises UserError unless `key` is one PRNG key, of jax.random.key or PRNGKey; traced or not."""
+  remedy = f"give {name}=jax.random.key(seed)"
+  check_kind(name, key, (jax.Array, np.ndarray), remedy)
+  if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    axes = key.ndim
+  elif key.dtype == np.uint32 and key.ndim:
+    raw = jax.eval_shape(lambda: jax.random.PRNGKey(0)).shape
+    axes = key.ndim - 1 if key.shape[-1:] == raw else -1
+  else:
+    axes = -1
+  if axes < 0:
+    raise UserError(f"{name} is {key.dtype} {list(key.shape)}, which is no PRNG key; {remedy}")
+  if axes:
+    raise UserError(
+      f"{name} is an array of PRNG keys of shape {key.shape[:axes]}; give one of them (jax.vmap"
+      " takes one a row)"
+    )
+
+
+def check_arrays(name: str, tree, remedy: str) -> None:
+  """Raises UserError unless `tree` is an array or a tree of at least one array, all of numbers.
+
+  Arrays are jax's, traced or not, numpy's, or jax.ShapeDtypeStruct.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  if not leaves:
+    raise UserError(f"{name} is {shown(tree)}, which holds no array; {remedy}")
+  for path, leaf in leaves:
+    array = isinstance(leaf, (jax.Array, np.ndarray, jax.ShapeDtypeStruct))
+    if not array or not _of_numbers(leaf):
+      place = jax.tree_util.keystr(path, simple=True, separator="/")
+      held = f"{name} holds {shown(leaf)} at {place}" if place else f"{name} is {shown(leaf)}"
+      raise UserError(f"{held}, which is no array of numbers; {remedy}")
 
 
 def as_array(name: str, values) -> jax.Array | np.ndarray:

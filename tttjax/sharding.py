@@ -12,6 +12,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+from tttjax.checks import check_kind, check_number
 from tttjax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor", "context")
@@ -32,8 +33,14 @@ RULES = {
 def make_mesh(
   data: int = 1, fsdp: int = 1, tensor: int = 1, context: int = 1, devices=None
 ) -> Mesh:
-  """A mesh of the four axes over `devices` (default: all), with Auto axis types."""
-  shape = (data, fsdp, tensor, context)
+  """A mesh of the four axes over `devices` (default: all), with Auto axis types.
+
+  Raises:
+    UserError: sizes that are no whole numbers of at least 1, or whose product is not the number of
+      devices.
+  """
+  sizes = zip(AXES, (data, fsdp, tensor, context))
+  shape = tuple(check_number(name, size, 1, whole=True, static=True) for name, size in sizes)
   devices = np.asarray(jax.devices() if devices is None else devices)
   if math.prod(shape) != devices.size:
     raise UserError(
@@ -41,6 +48,11 @@ def make_mesh(
       " given: choose sizes whose product is the number of devices"
     )
   return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 4, devices=devices.ravel())
+
+
+def check_mesh(mesh) -> None:
+  """Raises UserError unless `mesh` is a mesh or None."""
+  check_kind("mesh", mesh, (Mesh, type(None)), "give what tttjax.make_mesh returns, or None")
 
 
 def axis_size(mesh: Mesh | None, name: str) -> int:

@@ -6,8 +6,9 @@ from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 import jax.numpy as jnp
 from jax.sharding import Mesh
+import numpy as np
 
-from tttjax.checks import check_number
+from tttjax.checks import as_array, check_number, is_concrete, shown
 from tttjax.errors import UserError
 from tttjax.sharding import axis_size, constrain, spec
 
@@ -42,8 +43,33 @@ class PrefixCache:
     return jnp.take_along_axis(self.positions, last[:, None], axis=1)[:, 0] + 1
 
   def rewind(self, tokens: int) -> "PrefixCache":
-    """The same cache without its last `tokens` tokens, which may then be encoded again."""
-    return self.replace(lengths=self.lengths - tokens)
+    """The same cache without its last `tokens` tokens, which may then be encoded again.
+
+    Args:
+      tokens: whole number, or integers [B], at least 0; traced ones are not checked.
+
+    Raises:
+      UserError: they are no numbers of tokens, or leave a context without any.
+    """
+    if isinstance(tokens, (list, tuple)):
+      tokens = as_array("tokens", tokens)
+    if np.ndim(tokens) == 0:
+      tokens = check_number("tokens", tokens, 0, _MOST_SLOTS, whole=True)
+    shape, dtype = np.shape(tokens), jnp.result_type(tokens)
+    if shape not in ((), self.lengths.shape) or not jnp.issubdtype(dtype, np.integer):
+      raise UserError(
+        f"tokens must be a whole number or integers {list(self.lengths.shape)}, not {dtype}"
+        f" {list(shape)}"
+      )
+    if is_concrete(tokens, self.lengths):
+      # int64, where unsigned numbers do not wrap.
+      lengths, taken = (np.asarray(x).astype(np.int64) for x in (self.lengths, tokens))
+      if (taken < 0).any() or (taken >= lengths).any():
+        raise UserError(
+          f"cannot rewind {shown(taken.tolist())} tokens of a context of"
+          f" {shown(lengths.tolist())}: give at least 0, and leave at least one token"
+        )
+    return self.replace(lengths=self.lengths - jnp.asarray(tokens, jnp.int32))
 
 
 @struct.dataclass
@@ -79,9 +105,14 @@ def round_capacity(tokens: int, context_shards: int = 1) -> int:
     power *= 2
 
 
-def check_capacity(capacity: int, tokens: int, context_shards: int) -> None:
-  """Raises UserError where `capacity` does not hold `tokens` or cannot be split into blocks."""
-  check_number("capacity", capacity, 1, _MOST_SLOTS, whole=True)
+def check_slots(capacity) -> int:
+  """A number of slots, which is static, as Python's int; raises UserError where it is none."""
+  return check_number("capacity", capacity, 1, _MOST_SLOTS, whole=True, static=True)
+
+
+def check_capacity(capacity: int, tokens: int, context_shards: int) -> int:
+  """The capacity; raises UserError where it does not hold `tokens` or is not in whole blocks."""
+  capacity = check_slots(capacity)
   if tokens > capacity:
     raise UserError(
       f"capacity {capacity} is exceeded: the context has {tokens} tokens; give a capacity of at"
@@ -93,6 +124,7 @@ def check_capacity(capacity: int, tokens: int, context_shards: int) -> None:
       f"capacity {capacity} is not a multiple of {multiple} ({SLOT_MULTIPLE} slots x"
       f" {context_shards} context shards); use {-(-capacity // multiple) * multiple}"
     )
+  return capacity
 
 
 def empty_slots(

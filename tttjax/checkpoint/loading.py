@@ -18,6 +18,7 @@ from tttjax.checkpoint.stored_tensor import DTYPES, StoredTensor, format_code, n
 from tttjax.models.decoder import Decoder, Params, abstract_params
 from tttjax.models.families import FAMILIES
 from tttjax.models.tensor_layout import Layout
+from tttjax.sharding import check_mesh
 
 _CHUNK_BYTES = 4 << 20  # Bounds the file pages mapped, and their copy, at a time.
 
@@ -42,9 +43,10 @@ def from_pretrained(
     (model, params): the Flax module, and its parameters in `dtype` as nested dicts.
 
   Raises:
-    UserError: the checkpoint is incomplete, corrupt or of another architecture, or dtype is none
-      of float32, bfloat16 and float16.
+    UserError: the checkpoint is incomplete, corrupt or of another architecture, dtype is none of
+      float32, bfloat16 and float16, or mesh is no mesh.
   """
+  check_mesh(mesh)
   checkpoint = path if isinstance(path, Checkpoint) else open_checkpoint(path)
   config, stored = checkpoint.config, checkpoint.tensors
   if dtype is None:

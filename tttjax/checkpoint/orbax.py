@@ -8,9 +8,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 import orbax.checkpoint as ocp
 
 from tttjax.checkpoint.sums import check_sums, write_sums
-from tttjax.checks import check_number
+from tttjax.checks import check_arrays, check_number, shown
 from tttjax.errors import UserError
 from tttjax.files import user_path
+
+# What fast weights may hold; the first they must.
+_FAST = ("layers/attention/query/delta", "layers/attention/query_scale")
 
 
 def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
@@ -26,11 +29,14 @@ def save_fast(directory, fast: Any, opt_state: Any, step: int) -> None:
     step: number of steps taken.
 
   Raises:
-    UserError: `step` is no number of steps, the directory cannot be made, or it already holds
-      this step or a later one.
+    UserError: `step` is no number of steps, fast or opt_state no fast weights and optimizer state,
+      the directory cannot be made, or it already holds this step or a later one.
   """
   directory = user_path(directory, "directory")
-  check_number("step", step, 0, whole=True)
+  step = check_number("step", step, 0, whole=True, static=True)
+  _check_state(fast, opt_state)
+  if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((fast, opt_state))):
+    raise UserError("fast or opt_state is traced: save what a jitted function returned, outside it")
   try:
     directory.mkdir(parents=True, exist_ok=True)  # Orbax would not end where it cannot.
   except OSError as error:
@@ -63,6 +69,12 @@ def restore_fast(directory, like: tuple[Any, Any]) -> tuple[Any, Any, int]:
     UserError: nothing is saved there, it is damaged, or it does not fit `like`.
   """
   directory = user_path(directory, "directory")
+  if not isinstance(like, (tuple, list)) or len(like) != 2:
+    given = f"{type(like).__name__} of {len(like)}" if isinstance(like, (tuple, list)) else ""
+    raise UserError(
+      f"like must be the pair (fast, opt_state) of what is expected, not {given or shown(like)}"
+    )
+  _check_state(*like, of="like's ")
   if not directory.is_dir():
     raise UserError(f"{directory}: no such directory; give one that fast weights were saved in")
   with manager_of(directory, keep=1) as manager:
@@ -103,22 +115,51 @@ def read_state(manager: ocp.CheckpointManager, step: int, target: Any) -> Any:
   """What `write_state` saved, as `target` has it.
 
   Raises:
-    UserError: a file or a shape is another one. Found before anything is read: reads that Orbax
-      has begun go on after its own errors, and print their own while the program ends.
+    UserError: a file, a name, a shape or a dtype is another one. Found before anything is read:
+      reads that Orbax has begun go on after its own errors, and print their own while the program
+      ends.
     Exception: whatever else Orbax finds.
   """
   check_sums(_directory_of(manager, step))
-  leaves = jax.tree.leaves(manager.item_metadata(step).tree)
-  shapes = {leaf.name: tuple(leaf.shape) for leaf in leaves if hasattr(leaf, "shape")}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(target):
-    name = jax.tree_util.keystr(path, simple=True, separator=".")
-    if shapes.get(name, leaf.shape) != leaf.shape:
-      raise UserError(f"{name} has shape {shapes[name]}, not {leaf.shape}")
+  try:
+    stored = {leaf.name: leaf for leaf in jax.tree.leaves(manager.item_metadata(step).tree)}
+  except Exception as error:  # of many types, and about Orbax's own parts
+    raise UserError("the description of what was saved is missing or damaged") from error
+  leaves = jax.tree_util.tree_leaves_with_path(target)
+  wanted = {jax.tree_util.keystr(p, simple=True, separator="."): leaf for p, leaf in leaves}
+  for name, leaf in wanted.items():
+    if name not in stored:
+      raise UserError(f"{name} is expected but was not saved")
+    shape, dtype = tuple(stored[name].shape), stored[name].dtype
+    if shape != leaf.shape:
+      raise UserError(f"{name} has shape {shape}, not {leaf.shape}")
+    if dtype is not None and dtype != leaf.dtype:
+      raise UserError(f"{name} has dtype {dtype}, not {leaf.dtype}")
+  for name in stored:
+    if name not in wanted:
+      raise UserError(f"{name} was saved but is not expected")
   return manager.restore(step, args=ocp.args.StandardRestore(target))
 
 
 def _directory_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
   return pathlib.Path(manager.directory) / str(step)
+
+
+def _check_state(fast: Any, opt_state: Any, of: str = "") -> None:
+  """Raises UserError unless these are fast weights and an optimizer's state, as far as one sees.
+
+  Orbax saves other things too, and of some it does not end.
+  """
+  remedy = "give what init_fast or adapt returned"
+  check_arrays(f"{of}fast", fast, remedy)
+  leaves = jax.tree_util.tree_leaves_with_path(fast)
+  names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+  for name in names:
+    if name not in _FAST:
+      raise UserError(f"{of}fast holds {name or 'one array'}, which is no fast weight; {remedy}")
+  if _FAST[0] not in names:
+    raise UserError(f"{of}fast holds no {_FAST[0]}; {remedy}")
+  check_arrays(f"{of}opt_state", opt_state, "give what init_optimizer(fast) or adapt returned")
 
 
 def _target(fast: Any, opt_state: Any) -> dict[str, Any]:

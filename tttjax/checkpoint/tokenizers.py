@@ -41,7 +41,18 @@ def load_tokenizer(path):
 
 
 def encode(tokenizer, text: str) -> tuple[int, ...]:
-  """Token ids of a text that carries its own special tokens."""
+  """Token ids of a text that carries its own special tokens.
+
+  Raises:
+    UserError: it holds a half of a surrogate pair, which no encoding of text has.
+  """
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    raise UserError(
+      f"the text holds {text[error.start]!a} at character {error.start}, which is half of a"
+      " surrogate pair and no text: decode its source as UTF-8"
+    ) from None
   # Not verbose: that a text exceeds the tokenizer's model_max_length is said elsewhere.
   return tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 

@@ -11,8 +11,9 @@ import numpy as np
 from tttjax.attention.caches import PrefixCache, SuffixCache
 from tttjax.checks import check_number, is_concrete
 from tttjax.decode import thinking_budget
+from tttjax.decode.arguments import check_model
 from tttjax.decode.generation import Generation
-from tttjax.decode.sampling_config import Sampling, SamplingConfig
+from tttjax.decode.sampling_config import Sampling, SamplingConfig, check_sampling
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
@@ -93,8 +94,11 @@ def beam_search(
   Raises:
     UserError: as `generate`; a temperature, num_beams below 1 or above the vocabulary.
   """
+  check_model(model, params)
+  check_sampling(sampling, model.config.vocab_size)
   # n beams start as the n likeliest first tokens.
-  check_number("num_beams", num_beams, 1, model.config.vocab_size, whole=True)
+  most = model.config.vocab_size
+  num_beams = check_number("num_beams", num_beams, 1, most, whole=True, static=True)
   if is_concrete(sampling.temperature) and sampling.temperature != 0:
     raise UserError(
       f"SamplingConfig.temperature is {sampling.temperature} but beam search does not sample:"
@@ -102,12 +106,12 @@ def beam_search(
     )
   check_number("length_penalty", length_penalty, -np.inf)
   check_fast(model, fast)
-  sampling.check_vocabulary(model.config.vocab_size)
-  prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
+  size = sampling.max_new_tokens
+  prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, size, "the prompt")
   penalty = jnp.asarray(length_penalty, jnp.float32)
   return _beam_search(
     model,
-    sampling.max_new_tokens,
+    size,
     num_beams,
     params,
     fast,

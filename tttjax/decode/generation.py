@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.attention.caches import PrefixCache, SuffixCache
-from tttjax.checks import check_number
+from tttjax.checks import check_flag, check_key, check_number
 from tttjax.decode import thinking_budget
+from tttjax.decode.arguments import check_model
 from tttjax.decode.sampling import choose, log_probability
-from tttjax.decode.sampling_config import Sampling, SamplingConfig
+from tttjax.decode.sampling_config import Sampling, SamplingConfig, check_sampling
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
@@ -76,11 +77,10 @@ def generate(
 
   Raises:
     UserError: an empty prompt, ids outside the vocabulary, positions beyond the model's range, fast
-      weights that are not this model's or not finite.
+      weights that are not this model's or not finite, an argument of another kind.
   """
-  check_fast(model, fast)
-  sampling.check_vocabulary(model.config.vocab_size)
-  prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
+  question_before = check_flag("question_before", question_before)
+  prompt, lengths = _check(model, params, fast, cache, prompt, key, sampling, prompt_lengths)
   return _generate(
     model,
     sampling.max_new_tokens,
@@ -111,10 +111,8 @@ def stream(
   Raises:
     UserError: as `generate`; `every` is no whole number of at least 1.
   """
-  check_number("every", every, 1, whole=True)
-  check_fast(model, fast)
-  sampling.check_vocabulary(model.config.vocab_size)
-  prompt, lengths = check_suffix(model, cache, prompt, prompt_lengths, sampling.max_new_tokens)
+  every = check_number("every", every, 1, whole=True, static=True)
+  prompt, lengths = _check(model, params, fast, cache, prompt, key, sampling, prompt_lengths)
   size, traced = sampling.max_new_tokens, sampling.traced()
   state = _start(model, size, False, params, fast, cache, prompt, lengths, key, traced)
   until = 1
@@ -124,6 +122,17 @@ def stream(
       return
     until = min(until + every, size)
     state = _advance(model, params, fast, cache, state, key, traced, jnp.asarray(until))
+
+
+def _check(model, params, fast, cache, prompt, key, sampling, prompt_lengths):
+  """The prompt, padded, and its lengths; raises what `generate` does."""
+  check_model(model, params)
+  check_fast(model, fast)
+  check_sampling(sampling, model.config.vocab_size)
+  size = sampling.max_new_tokens
+  checked = check_suffix(model, cache, prompt, prompt_lengths, size, "the prompt")
+  check_key("key", key)
+  return checked
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -10,6 +10,7 @@ import numpy as np
 from tttjax.attention.caches import PrefixCache, check_capacity, empty_slots, round_capacity
 from tttjax.attention.phases import WritePrefix
 from tttjax.checks import as_array, check_tokens, is_concrete, pad_to
+from tttjax.decode.arguments import check_model
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import axis_size, constrain
@@ -36,7 +37,8 @@ def prefill(
     lengths: int [B], tokens of each row; None means T.
     capacity: slots of the cache, static; default the next of 1, 1.25 or 1.5 times a
       power of two, so that contexts of similar length share one compiled program.
-    positions: int [B, T], RoPE positions, at least 0 and increasing; None means 0, 1, 2, ...
+    positions: int [B, T], RoPE positions, at least 0 and increasing; None means 0, 1, 2, ... Those
+      beyond a row's length are not read.
 
   Returns:
     The cache, and float32 logits [B, V] of each row's last token.
@@ -45,19 +47,19 @@ def prefill(
     UserError: empty input, ids outside the vocabulary, capacity exceeded, positions that do not
       increase or are beyond the model's trained range.
   """
+  check_model(model, params)
   config = model.config
   tokens, lengths = check_tokens("the context", tokens, config.vocab_size, lengths)
   batch, width = tokens.shape
   shards = axis_size(model.mesh, "context")
   if capacity is None:
     capacity = round_capacity(width, shards)
-  check_capacity(capacity, width, shards)
+  capacity = check_capacity(capacity, width, shards)
   if positions is None:
     last = int(np.max(lengths)) - 1 if is_concrete(lengths) else 0
     positions = np.broadcast_to(np.arange(capacity, dtype=np.int32), (batch, capacity))
   else:
-    positions = _check_positions(positions, lengths, (batch, width))
-    last = int(np.max(positions)) if is_concrete(positions) else 0
+    positions, last = _check_positions(positions, lengths, (batch, width))
     positions = pad_to(positions, capacity)
   if last >= config.max_positions:
     raise UserError(
@@ -70,17 +72,20 @@ def prefill(
 
 
 def _check_positions(positions, lengths, shape: tuple[int, int]):
-  """The positions as an array, checked as far as the rows are long."""
+  """The positions as an array, and the last one known, checked as far as the rows are long."""
   positions = as_array("positions", positions)
   if np.shape(positions) != shape:
     raise UserError(f"positions must have the shape of the context, {shape}")
   if not np.issubdtype(positions.dtype, np.integer):
     raise UserError(f"positions must be integers, not {positions.dtype}")
-  if is_concrete(positions, lengths):
-    for row, length in zip(np.asarray(positions), np.asarray(lengths)):
-      if row[0] < 0 or (np.diff(row[:length]) <= 0).any():
-        raise UserError("positions must be at least 0 and increase from token to token")
-  return positions
+  if not is_concrete(positions):
+    return positions, 0
+  # The first token of each row is its own whatever its length. int64: a fall wraps in unsigned.
+  own = np.asarray(lengths) if is_concrete(lengths) else np.ones(shape[0], np.int64)
+  rows = [row[:length] for row, length in zip(np.asarray(positions).astype(np.int64), own)]
+  if any(row[0] < 0 or (np.diff(row) <= 0).any() for row in rows):
+    raise UserError("positions must be at least 0 and increase from token to token")
+  return positions, int(max(row[-1] for row in rows))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.checks import check_number, is_concrete
+from tttjax.checks import check_ids, check_kind, check_number, is_concrete
 from tttjax.decode.end_markers import TextEnd, TextMarker, TokenEnd
 from tttjax.errors import UserError
 
@@ -19,6 +19,9 @@ _NO_LIMIT = np.iinfo(np.int32).max
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
   """Sampling, stopping and the thinking budget. Static: max_new_tokens alone; all else is traced.
+
+  Arrays of no axes become Python's numbers, lists and arrays of ids tuples. Inside a caller's jit
+  the numbers may be traced, but neither max_new_tokens nor the ids.
 
   Attributes:
     max_new_tokens: size of the output, thinking included.
@@ -52,25 +55,21 @@ class SamplingConfig:
   max_answer_tokens: int | None = None
 
   def __post_init__(self):
-    check = lambda name, *limits, **kind: check_number(
-      f"SamplingConfig.{name}", getattr(self, name), *limits, **kind
-    )
-    check("max_new_tokens", 1, _NO_LIMIT, whole=True)
+    def check(name, *limits, by=check_number, **kind):
+      value = by(f"SamplingConfig.{name}", getattr(self, name), *limits, **kind)
+      object.__setattr__(self, name, value)
+
+    check("max_new_tokens", 1, _NO_LIMIT, whole=True, static=True)
     check("temperature", 0)
     check("top_k", 0, _NO_LIMIT, whole=True)
     check("top_p", 0, 1)
     check("min_p", 0, 1)
     if self.max_answer_tokens is not None:
       check("max_answer_tokens", 1, _NO_LIMIT, whole=True)
-    for name, most in (("stop_ids", _MAX_STOP_IDS), ("forced_stop_ids", _MAX_FORCED_IDS)):
-      if np.ndim(getattr(self, name)) != 1:
-        raise UserError(
-          f"SamplingConfig.{name} must be a list of token ids, not {getattr(self, name)!r}"
-        )
-      if len(getattr(self, name)) > most:
-        raise UserError(f"SamplingConfig.{name} holds more than {most} ids")
-    for name, token in self._ids():
-      check_number(f"SamplingConfig.{name}", token, 0, _NO_LIMIT, whole=True)
+    check("stop_ids", _MAX_STOP_IDS, _NO_LIMIT, by=check_ids)
+    check("forced_stop_ids", _MAX_FORCED_IDS, _NO_LIMIT, by=check_ids)
+    if self.end_think is not None and not isinstance(self.end_think, TextMarker):
+      check("end_think", 0, _NO_LIMIT, whole=True, static=True)
     if self.thinking_budget is not None:
       check("thinking_budget", 0, _NO_LIMIT, whole=True)
       self._check_thinking()
@@ -145,6 +144,12 @@ class SamplingConfig:
         _NO_LIMIT if self.max_answer_tokens is None else self.max_answer_tokens
       ),
     )
+
+
+def check_sampling(sampling, vocab_size: int) -> None:
+  """Raises UserError unless it is a SamplingConfig whose ids are in the vocabulary."""
+  check_kind("sampling", sampling, SamplingConfig, "give a SamplingConfig")
+  sampling.check_vocabulary(vocab_size)
 
 
 @struct.dataclass

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from tttjax.attention.caches import PrefixCache
 from tttjax.checks import as_array, crop
+from tttjax.decode.arguments import check_model
 from tttjax.decode.sampling import log_probability
 from tttjax.decode.suffix import align_left, align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
@@ -37,7 +38,12 @@ def score(
     float32 [R, S]. Column 0 is 0: its logits belong to the context's last token, which was
     encoded before adaptation. To score it too give cache.rewind(1) and that token first.
     Columns beyond a row's length are 0.
+
+  Raises:
+    UserError: no cache, tokens that are empty or outside the vocabulary, positions beyond the
+      model's range, fast weights that are not this model's or not finite.
   """
+  check_model(model, params)
   check_fast(model, fast)
   tokens = as_array("tokens", tokens)
   padded, lengths = check_suffix(model, cache, tokens, lengths, 0)

@@ -7,27 +7,29 @@ import numpy as np
 from tttjax.attention.caches import SLOT_MULTIPLE, PrefixCache, SuffixCache, empty_slots
 from tttjax.attention.phases import Suffix
 from tttjax.checks import check_tokens, is_concrete, pad_to
+from tttjax.decode.arguments import check_cache
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 
 _MIN_WIDTH = 32
 
 
-def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
+def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int, name: str = "tokens"):
   """Checks a suffix [R, S] and returns it padded to a bucket, with int32 lengths [R].
 
-  Arrays or lists; lengths may be None.
+  Arrays or lists; lengths may be None; `name` is what messages call the tokens.
 
   Raises:
-    UserError: empty rows, ids outside the vocabulary, rows that do not divide over the
+    UserError: no cache, empty rows, ids outside the vocabulary, rows that do not divide over the
       cache's, positions beyond the model's range.
   """
-  tokens, lengths = check_tokens("the prompt", tokens, model.config.vocab_size, lengths)
+  check_cache(cache)
+  tokens, lengths = check_tokens(name, tokens, model.config.vocab_size, lengths)
   rows, width = tokens.shape
   batch = cache.lengths.shape[0]
   if rows % batch:
     raise UserError(
-      f"the prompt has {rows} rows but the cache {batch}: give each cache row as many of them"
+      f"{name}: {rows} rows but the cache {batch}: give each cache row as many of them"
     )
   if is_concrete(cache.lengths, cache.positions, lengths):
     # In numpy: nothing compiles, and it also works where a caller's jit closes over the cache.
@@ -35,10 +37,13 @@ def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int):
     last = int(np.asarray(cache.positions)[np.arange(batch), ends].max()) + 1
     last += int(np.max(lengths)) + new_tokens
     if last > model.config.max_positions:
+      parts, more = f"the context and {name}", ""
+      if new_tokens:
+        parts = f"the context, {name} and {new_tokens} new tokens"
+        more = " or lower max_new_tokens"
       raise UserError(
-        f"context, prompt and {new_tokens} new tokens reach position {last} but"
-        f" max_position_embeddings and YaRN in config.json allow {model.config.max_positions}:"
-        " shorten them or lower max_new_tokens"
+        f"{parts} reach position {last} but max_position_embeddings and YaRN in config.json allow"
+        f" {model.config.max_positions}: shorten them{more}"
       )
   bucket = max(_MIN_WIDTH, 1 << (width - 1).bit_length())
   return pad_to(tokens, bucket), jnp.asarray(lengths, jnp.int32)

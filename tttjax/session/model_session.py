@@ -4,7 +4,7 @@ It knows no task, no run config, and no text but the tokenizer's. Shapes depend 
 and the sizes of budgets, not on the example, so every program is compiled once per capacity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from absl import logging
@@ -13,15 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax import flops
-from tttjax.attention.caches import check_capacity, round_capacity
+from tttjax.attention.caches import check_capacity, check_slots, round_capacity
 from tttjax.checkpoint import Checkpoint, from_pretrained, open_checkpoint
 from tttjax.checkpoint.tokenizers import encode
-from tttjax.checks import as_array, check_number
+from tttjax.checks import as_array, check_flag, check_kind, check_number, check_tokens, shown
 from tttjax.decode.beams import beam_search
 from tttjax.decode.end_markers import TextMarker
 from tttjax.decode.generation import Generation, generate
 from tttjax.decode.prefilling import prefill
-from tttjax.decode.sampling_config import SamplingConfig
+from tttjax.decode.sampling_config import SamplingConfig, check_sampling
 from tttjax.decode.scoring import score
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
@@ -41,7 +41,7 @@ from tttjax.session.values import (
 from tttjax.sharding import axis_size
 from tttjax.ttt.adaptation import adapt
 from tttjax.ttt.full_parameters import full_ttt
-from tttjax.ttt.hyperparameters import TTTConfig
+from tttjax.ttt.hyperparameters import TTTConfig, check_config
 
 Ids = Sequence[int]
 
@@ -91,6 +91,8 @@ class Session:
           f"{name} must be text or one row of token ids, not {array.dtype} {list(array.shape)}"
         )
       ids = tuple(array.ravel().tolist())
+      if ids:  # before a cast to int32 that some would not survive
+        check_tokens(name, [ids], self.model.config.vocab_size)
     if not ids:
       raise UserError(f"{name} is empty: give at least one token")
     return ids
@@ -99,10 +101,15 @@ class Session:
     """Token ids of each of several texts."""
     if isinstance(values, str):
       raise UserError(f"{name} is one text: give a list of them")
-    values = list(values)
-    if not values:
+    try:
+      rows = None if isinstance(values, (Mapping, bytes)) else list(values)
+    except TypeError:  # it cannot be iterated over
+      rows = None
+    if rows is None:
+      raise UserError(f"{name} is {shown(values)}; give a list of texts or of rows of token ids")
+    if not rows:
       raise UserError(f"{name} is empty: give at least one")
-    return [self._ids(f"{name}[{i}]", value) for i, value in enumerate(values)]
+    return [self._ids(f"{name}[{i}]", value) for i, value in enumerate(rows)]
 
   def free(self) -> None:
     """Lets go of the kept cache, after a failure."""
@@ -121,14 +128,26 @@ class Session:
       context: text, or token ids [T] or [1, T].
       capacity: slots of its cache; None takes the default for its length.
       rope: rotate queries and keys; off is the paper's switch of table 3.
-      positions: int32 [T], increasing; None is 0, 1, 2, ...
+      positions: int [T], increasing; None is 0, 1, 2, ...
+
+    Raises:
+      UserError: what `prefill` refuses, text that cannot be encoded.
     """
+    rope = check_flag("rope", rope)
     ids = self._ids("the context", context)
     shards = axis_size(self.model.mesh, "context")
     if capacity is None:
       capacity = round_capacity(len(ids), shards)
-    check_capacity(capacity, len(ids), shards)
-    place = None if positions is None else tuple(np.ravel(positions).tolist())
+    capacity = check_capacity(capacity, len(ids), shards)
+    if positions is not None:
+      positions = as_array("positions", positions)
+      if positions.shape != (len(ids),):
+        raise UserError(
+          f"positions must have the shape ({len(ids)},) of the context, not {positions.shape}"
+        )
+      if not np.issubdtype(positions.dtype, np.integer):
+        raise UserError(f"positions must be integers, not {positions.dtype}")
+    place = None if positions is None else tuple(np.asarray(positions).tolist())
     wanted = ids, capacity, rope, place
     if self._kept and self._kept[0] == wanted:
       return self._kept[1:]
@@ -138,9 +157,6 @@ class Session:
     pad = ((0, 0), (0, capacity - len(ids)))
     lengths = np.array([len(ids)], np.int32)
     if positions is not None:
-      positions = as_array("positions", positions)
-      if positions.shape != (len(ids),):
-        raise UserError(f"positions must have the shape ({len(ids)},) of the context")
       positions = np.pad(positions[None], pad, mode="edge")
     tokens = np.array([ids], np.int32)
     with timed() as clock:
@@ -164,7 +180,12 @@ class Session:
 
     Returns:
       (fast weights, how it went, cost); None, the base weights, where a step was not finite.
+
+    Raises:
+      UserError: what the function `adapt` refuses.
     """
+    _check_context(context)
+    check_config(ttt)
     with timed() as clock:
       fast, _, history = adapt(
         context.model, self.params, context.cache, context.tokens, key, ttt, starts
@@ -182,9 +203,18 @@ class Session:
   def train_all(
     self, context: str | Ids, ttt: TTTConfig, capacity: int | None = None
   ) -> tuple["Session", Adaptation, Cost]:
-    """A session whose every weight was trained on the context; this one if that failed."""
+    """A session whose every weight was trained on the context; this one if that failed.
+
+    Args:
+      capacity: slots that the context is padded to at least, so that shorter ones compile nothing.
+
+    Raises:
+      UserError: what `full_ttt` refuses, a capacity that is no number of slots.
+    """
+    check_config(ttt)
     ids = self._ids("the context", context)
-    tokens, lengths = padded([ids], Room(tokens=capacity or 0))
+    room = Room() if capacity is None else Room(tokens=check_slots(capacity))
+    tokens, lengths = padded([ids], room)
     with timed() as clock:
       # The span is static and has no part in this.
       params, history = full_ttt(
@@ -231,13 +261,18 @@ class Session:
 
     Raises:
       FloatingPointError: the log-probabilities of an output are not finite.
+      UserError: what the functions `generate` and `beam_search` refuse.
     """
+    _check_context(context)
+    check_sampling(sampling, self.model.config.vocab_size)
     prompts = self._rows("prompts", prompts)
-    check_number("samples", samples, 1, whole=True)
+    samples = check_number("samples", samples, 1, whole=True, static=True)
+    question_before = check_flag("question_before", question_before)
+    beams = check_number("num_beams", beams, -np.inf, whole=True, static=True)
     tokens, lengths = padded(prompts, room)
     arguments = context.model, self.params, fast, context.cache
     with timed() as clock:
-      if beams != 0:  # also what is no number, which it refuses
+      if beams != 0:  # below it too, which it refuses
         out = beam_search(*arguments, tokens, sampling, beams, prompt_lengths=lengths)
       else:
         out = generate(
@@ -295,6 +330,7 @@ class Session:
     Those of a text's first token are 0: it belongs to the context's last token, which was encoded
     before adaptation.
     """
+    _check_context(context)
     rows = self._rows("continuations", continuations)
     tokens, lengths = padded(rows)
     with timed() as clock:
@@ -343,6 +379,12 @@ class Session:
     except jax.errors.JaxRuntimeError as error:  # out of memory: the answers are kept all the same
       logging.warning("not measured: %s", str(error).split("\n")[0])
       return (None,) * len(prompts)
+
+
+def _check_context(context) -> None:
+  """Raises UserError unless it is a context that was read."""
+  remedy = "give the first of the two values that Session.read returns"
+  check_kind("context", context, ReadContext, remedy)
 
 
 def _thought_ending(thought: Ids, answered: bool, sampling: SamplingConfig) -> str:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tttjax.checks import check_arrays
 from tttjax.ttt.history import StepMetrics
 from tttjax.ttt.hyperparameters import TTTConfig
 
@@ -38,7 +39,12 @@ def optimizer(cfg: TTTConfig) -> optax.GradientTransformationExtraArgs:
 
 
 def init_optimizer(fast) -> optax.OptState:
-  """Optimizer state of the fast weights: two float32 moments and the step counts."""
+  """Optimizer state of the fast weights: two float32 moments and the step counts.
+
+  Raises:
+    UserError: `fast` is no tree of arrays.
+  """
+  check_arrays("fast", fast, "give what init_fast(model, params) returned")
   return optimizer(TTTConfig()).init(fast)
 
 

@@ -17,12 +17,13 @@ from tttjax.attention import attend_dense
 from tttjax.attention.caches import SLOT_MULTIPLE, round_capacity
 from tttjax.attention.phases import SelfAttention, slot_major
 from tttjax.checks import check_tokens, crop, is_concrete, pad_to
+from tttjax.decode.arguments import check_model
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import axis_size
 from tttjax.ttt.adamw import guarded_update, optimizer
 from tttjax.ttt.history import StepMetrics, room_for, run_steps
-from tttjax.ttt.hyperparameters import TTTConfig
+from tttjax.ttt.hyperparameters import TTTConfig, check_config
 
 # Rows of queries, and of logits, held at once.
 _ROWS = SLOT_MULTIPLE
@@ -65,6 +66,8 @@ def full_ttt(
     UserError: more than one context, fewer than two tokens, ids outside the vocabulary, positions
       beyond the model's range.
   """
+  check_model(model, params)
+  check_config(cfg)
   config = model.config
   tokens, lengths = check_tokens("the context", tokens, config.vocab_size, lengths)
   batch, width = tokens.shape

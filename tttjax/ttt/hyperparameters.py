@@ -5,8 +5,9 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tttjax.checks import check_number
+from tttjax.checks import check_kind, check_number, shown
 from tttjax.errors import UserError
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -25,14 +26,15 @@ class TTTConfig:
 
   Static (a change compiles again): span, schedule, span_kv. All others are traced: to jax a
   TTTConfig is a pytree whose leaves are those, so that it may be an argument of a jitted function
-  (`traced` gives them the dtypes that make equal programs).
+  (`traced` gives them the dtypes that make equal programs). Arrays of no axes become Python's
+  numbers.
 
   Attributes:
     steps: N, gradient steps. 0 is plain inference.
     span: k, target tokens per step.
     learning_rate: AdamW's; 1e-6 .. 1e-5 suits real Qwen3, 1e-3 the embedded model.
     weight_decay: decoupled decay of W_Q + Delta towards zero, as AdamW on W_Q would do.
-    clip: largest global gradient norm; inf means no clipping.
+    clip: largest global gradient norm; inf, or a float beyond float32, means no clipping.
     b1, b2, eps: AdamW's.
     schedule: learning rate over the N steps: constant, or to zero by a line or a half cosine.
     warmup_steps: steps of linear warm-up.
@@ -56,15 +58,18 @@ class TTTConfig:
 
   def __post_init__(self):
     for name, kind in (("schedule", Schedule), ("span_kv", SpanKV)):
-      if getattr(self, name) not in get_args(kind):
+      value = getattr(self, name)
+      if not isinstance(value, str) or value not in get_args(kind):
         raise UserError(
-          f"TTTConfig.{name} is {getattr(self, name)!r}; choose one of {', '.join(get_args(kind))}"
+          f"TTTConfig.{name} is {shown(value)}; choose one of {', '.join(get_args(kind))}"
         )
-    check = lambda name, *limits, **kind: check_number(
-      f"TTTConfig.{name}", getattr(self, name), *limits, **kind
-    )
+
+    def check(name, *limits, **kind):
+      value = check_number(f"TTTConfig.{name}", getattr(self, name), *limits, **kind)
+      object.__setattr__(self, name, value)
+
     check("steps", 0, _LARGEST_INT, whole=True)
-    check("span", 1, _LARGEST_INT, whole=True)
+    check("span", 1, _LARGEST_INT, whole=True, static=True)
     check("warmup_steps", 0, _LARGEST_INT, whole=True)
     check("learning_rate", 0)
     check("weight_decay", 0)
@@ -76,8 +81,14 @@ class TTTConfig:
   def traced(self) -> "TTTConfig":
     """The same hyperparameters with int32 and float32 scalars for all that is not static."""
     dtypes = {int: jnp.int32, float: jnp.float32}
-    leaves = [jnp.asarray(getattr(self, f.name), dtypes[f.type]) for f in _TRACED]
+    with np.errstate(over="ignore"):  # a clip beyond float32 is infinite
+      leaves = [jnp.asarray(getattr(self, f.name), dtypes[f.type]) for f in _TRACED]
     return _unflatten(_flatten(self)[1], leaves)
+
+
+def check_config(cfg) -> None:
+  """Raises UserError unless `cfg` is a TTTConfig."""
+  check_kind("cfg", cfg, TTTConfig, "give a TTTConfig")
 
 
 _STATIC = [f for f in dataclasses.fields(TTTConfig) if f.metadata.get("static")]

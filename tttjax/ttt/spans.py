@@ -8,6 +8,7 @@ import numpy as np
 
 from tttjax.attention.caches import PrefixCache
 from tttjax.checks import as_array, check_number, check_tokens, is_concrete, pad_to
+from tttjax.decode.arguments import check_cache
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder
 from tttjax.ttt.history import room_for
@@ -41,7 +42,10 @@ def check_context(model: Decoder, cache: PrefixCache, tokens, span: int) -> jax.
     UserError: several contexts, ids outside the vocabulary, tokens that are not the cache's, a
       span that does not fit in them.
   """
-  check_number("span", span, 1, whole=True)
+  check_cache(cache)
+  check_number("span", span, 1, whole=True, static=True)
+  if isinstance(span, (jax.Array, np.ndarray)):  # what is static must be hashed
+    raise UserError("span is an array: give int(span)")
   tokens, _ = check_tokens("the context", tokens, model.config.vocab_size)
   if cache.lengths.shape != (1,) or tokens.shape[0] != 1:
     raise UserError(
@@ -81,7 +85,10 @@ def check_starts(cache: PrefixCache, starts, span: int, scalar: bool = False) ->
         f"span start {outside[0]} is outside 0..{length - span - 1} (context {length}, span {span})"
       )
     return np.asarray(starts).astype(np.int32)
-  return starts.astype(jnp.int32)
+  # To just outside the context, else the casts and sums of what is far outside wrap into it.
+  limits = jnp.iinfo(starts.dtype)
+  low, high = max(limits.min, -1), min(limits.max, cache.capacity)
+  return jnp.clip(starts, low, high).astype(jnp.int32)
 
 
 def _length(cache: PrefixCache) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttjax.checks import check_number, is_concrete
+from tttjax.decode.arguments import check_model
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import check_fast, delta, query_kernels
@@ -15,7 +16,7 @@ from tttjax.models.fast_weights import check_fast, delta, query_kernels
 
 def init_fast(model: Decoder, params: Params) -> Params:
   """Delta = 0 for every layer: float32 [L, D, H, d], sharded as W_Q is."""
-  del model
+  check_model(model, params)
   return jax.tree.map(lambda w: jnp.zeros_like(w, dtype=jnp.float32), query_kernels(params))
 
 
@@ -48,32 +49,49 @@ def scaled_queries(model: Decoder, scale: float | jax.Array, fast: Params | None
   return {"layers": {"attention": attention | {"query_scale": factors}}}
 
 
-def merged_queries(params: Params, fast: Params) -> Params:
-  """W_Q + Delta in float32, as a tree of the structure of `fast`, which must hold Delta alone."""
+def check_trainable(model: Decoder, fast: Params | None, finite: bool = True) -> None:
+  """As `check_fast`, and raises UserError where the fast weights hold more than Delta."""
+  check_fast(model, fast, finite)
+  if fast is not None:
+    _check_delta_alone(fast)
+
+
+def _check_delta_alone(fast: Params) -> None:
   if set(fast["layers"]["attention"]) != {"query"}:
     raise UserError(
       "these fast weights scale the queries (scaled_queries): train or merge those of init_fast"
       " or adapt, and apply the scale afterwards"
     )
+
+
+def merged_queries(params: Params, fast: Params) -> Params:
+  """W_Q + Delta in float32, as a tree of the structure of `fast`, which must hold Delta alone."""
+  _check_delta_alone(fast)
   return jax.tree.map(lambda w, d: w.astype(jnp.float32) + d, query_kernels(params), fast)
 
 
-def merge(model: Decoder, params: Params, fast: Params) -> Params:
+def merge(model: Decoder, params: Params, fast: Params | None) -> Params:
   """Params whose query kernels are W_Q + Delta in float32; all others are the caller's arrays.
 
   The kernels stay float32 whatever the model's dtype: bfloat16 would round most of
-  Delta away. They may be used wherever params are.
+  Delta away. They may be used wherever params are. Without fast weights, None, they are W_Q.
 
   Raises:
-    UserError: fast weights that are not this model's Delta, or not finite.
+    UserError: fast weights that are not this model's Delta, or not finite; params that are not
+      the model's.
   """
-  check_fast(model, fast)
+  check_model(model, params)
+  check_trainable(model, fast)
   return _merge(params, fast)
 
 
 @jax.jit
-def _merge(params: Params, fast: Params) -> Params:
+def _merge(params: Params, fast: Params | None) -> Params:
   attention = params["layers"]["attention"]
-  merged = {"kernel": delta(merged_queries(params, fast))}
+  if fast is None:
+    kernel = attention["query"]["kernel"].astype(jnp.float32)
+  else:
+    kernel = delta(merged_queries(params, fast))
+  merged = attention["query"] | {"kernel": kernel}
   layers = params["layers"] | {"attention": attention | {"query": merged}}
   return params | {"layers": layers}
