@@ -191,8 +191,8 @@ def test_only_a_tokenizer_with_its_tokens_opens_a_section():
   thinks.add_tokens(["<think>", "</think>"])
   for tokenizer, opened in ((plain, ""), (thinks, "<think>\n")):
     for tokenizer.chat_template in (template, None):
-      _, suffix, thinking = prompt.render(tokenizer, "log\n", "a?")
-      assert thinking == suffix + opened
+      rendered = prompt.render(tokenizer, "log\n", "a?")
+      assert rendered.thinking_text == rendered.text + opened
 
 
 # Runs. --------------------------------------------------------------------------------------------

@@ -106,9 +106,9 @@ def test_chat_template_opens_or_skips_the_thinking_section_as_qwen3_does(tokeniz
   )
   assert render() == render(enable_thinking=True) == history
   assert render(enable_thinking=False) == history + "<think>\n\n</think>\n\n"
-  prefix, suffix, thinking = prompt.render(tokenizer, "log\n", "balance of A12?")
-  assert prefix == "<|im_start|>user\nlog\n"
-  assert suffix == thinking + "\n</think>\n\n"
+  rendered = prompt.render(tokenizer, "log\n", "balance of A12?")
+  assert rendered.context == "<|im_start|>user\nlog\n"
+  assert rendered.text == rendered.thinking_text + "\n</think>\n\n"
 
 
 def test_auto_tokenizer_loads_the_saved_files_without_remote_code(tokenizer, tmp_path):

@@ -6,9 +6,11 @@ target, arguments, resps, filtered_resps, ...) and these of this project's own:
 
   which        model, task, strategy (canonical specs), seed, length, context, question: the key;
                family and options of the strategy, task_family and task_options of the task
-  what it saw  doc: key and sha256 of the context, its tokens and number of questions, the question,
-               its references, and where the evidence stands; target, the first reference
-  how good     metrics, the names of the scores, the primary one first; each score under its name,
+  what it saw  doc: key and sha256 of the context, its tokens and number of questions, the share of
+               the source that was kept, the question and its key there, its references, and where
+               the evidence stands; target, the first reference
+  how good     metrics, the names of the scores, the primary one first, none where the references
+               are not public; each score under its name,
                0 to 1; chance, the primary score of guessing; slices to split tables by
   what it cost tokens, thinking_tokens (per sample), samples, flops, amortised_flops, phase_flops,
                seconds by phase (of the whole context; {} where they say nothing about this
@@ -59,7 +61,7 @@ def key_of(row: Row) -> Key:
 
 
 def primary(row: Row) -> float:
-  """The score that tables and figures show, 0 to 1."""
+  """The score that tables and figures show, 0 to 1; of a row that has scores."""
   return float(row[row["metrics"][0]])
 
 
@@ -158,6 +160,9 @@ _DOC = fields(
   {"context_sha256": TEXT, "context_tokens": POSITIVE, "questions": maybe(POSITIVE)},
   {
     "context_head": TEXT,
+    "kept": SHARE,
+    "question_key": TEXT,
+    "source": values(TEXT),
     "question": TEXT,
     "evidence": maybe(list_of(must_be("[begin, end) in tokens", _is_span))),
     "evidence_text": list_of(fields({"before": TEXT, "text": TEXT, "after": TEXT})),
@@ -201,7 +206,7 @@ _ROW = fields(
     "target": TEXT,
     "resps": list_of(list_of(TEXT), 1),
     "filtered_resps": list_of(TEXT, 1),
-    "metrics": list_of(TEXT, 1),
+    "metrics": list_of(TEXT),
     "chance": maybe(SHARE),
     "slices": values(TEXT),
     "endings": list_of(_ENDING),

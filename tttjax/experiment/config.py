@@ -13,16 +13,14 @@ from tttjax.checkpoint import Checkpoint, open_checkpoint
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.experiment import smoke
+from tttjax.experiment.contexts import MOST_CONTEXTS, Contexts, contexts_of
 from tttjax.experiment.run_fields import MATCHED, check_fields
 from tttjax.flags import fields
 from tttjax.sharding import AXES, make_mesh
 from tttjax.strategies import STRATEGIES, Strategy
 from tttjax.tasks import TASKS
-from tttjax.tasks.protocol import SyntheticTask
+from tttjax.tasks.protocol import Task, reads_documents
 from tttjax.ttt.hyperparameters import TTTConfig
-
-# Contexts of different seeds are different as long as there are no more per length and seed.
-MOST_CONTEXTS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +31,14 @@ class Plan:
     config: the fields, reduced where config.smoke says so.
     models: checkpoints, opened and not loaded, by the name that config and rows use.
     tasks, strategies: by canonical spec.
+    contexts: of each task.
     mesh: config.mesh, or None where all of its sizes are 1.
   """
 
   config: config_dict.ConfigDict
   models: Mapping[str, Checkpoint]
-  tasks: Mapping[str, SyntheticTask]
+  tasks: Mapping[str, Task]
+  contexts: Mapping[str, Contexts]
   strategies: Mapping[str, Strategy]
   mesh: jax.sharding.Mesh | None
 
@@ -46,10 +46,11 @@ class Plan:
   def in_tokens(self) -> bool:
     return self.config.unit == "tokens"
 
-  def contexts(self, length: int) -> int:
+  def number(self, task: str, length: int) -> int:
     """Contexts of `length` for each seed."""
     numbers = self.config.contexts
-    return numbers[self.config.lengths.index(length)] if len(numbers) > 1 else numbers[0]
+    wanted = numbers[self.config.lengths.index(length)] if len(numbers) > 1 else numbers[0]
+    return self.contexts[task].number(wanted)
 
   def ttt(self, steps: int, span: int) -> TTTConfig:
     """The optimizer's settings with N = `steps` and k = `span`."""
@@ -92,6 +93,8 @@ def check(config: config_dict.ConfigDict) -> Plan:
   tasks = _parse("tasks", config.tasks, TASKS)
   strategies = _parse("strategies", config.strategies, STRATEGIES)
   for name, task in tasks.items():
+    if reads_documents(task):
+      continue
     if 1 < task.most_questions < config.questions:
       raise UserError(
         f"config.questions={config.questions}: {name} has at most {task.most_questions} in a"
@@ -102,10 +105,21 @@ def check(config: config_dict.ConfigDict) -> Plan:
         task.check(length, config.unit == "tokens")
       except UserError as error:
         raise UserError(f"config.tasks: {error}") from None
+  contexts = {
+    name: contexts_of(task, config.data, config.unit == "tokens") for name, task in tasks.items()
+  }
+  for name, strategy in strategies.items():
+    for task, own in contexts.items():
+      if getattr(strategy, "trains_elsewhere", False) and own.other(0) is None:
+        raise UserError(
+          f"config.strategies: {name} trains on another context, and {task} has one; leave it out,"
+          " or give more documents"
+        )
   models = {name: _checkpoint(name, config.models) for name in config.models}
   for name, checkpoint in models.items():
     limit = checkpoint.config.max_positions
-    if config.unit == "tokens" and max(config.lengths) > limit:
+    made = not all(map(reads_documents, tasks.values()))  # documents are cut
+    if made and config.unit == "tokens" and max(config.lengths) > limit:
       raise UserError(
         f"config.lengths: {max(config.lengths)} tokens exceed the model's {limit} positions"
         f" (config.json of {name}); use shorter contexts, or configure YaRN there"
@@ -115,7 +129,7 @@ def check(config: config_dict.ConfigDict) -> Plan:
     mesh = make_mesh(**sizes) if math.prod(sizes.values()) > 1 else None
   except UserError as error:
     raise UserError(f"config.mesh: {error}") from None
-  return Plan(config, models, tasks, strategies, mesh)
+  return Plan(config, models, tasks, contexts, strategies, mesh)
 
 
 def _checkpoint(name: str, names: Sequence[str]) -> Checkpoint:

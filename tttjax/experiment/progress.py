@@ -25,9 +25,8 @@ class Progress:
     # A context's work grows with its length; what a unit of it takes is measured by strategy.
     self._left: dict[str, float] = {
       strategy: len(plan.models)
-      * len(plan.tasks)
       * len(plan.config.seeds)
-      * sum(plan.contexts(n) * n for n in plan.config.lengths)
+      * sum(plan.number(task, n) * n for task in plan.tasks for n in plan.config.lengths)
       for strategy in plan.strategies
     }
     self._measured: dict[str, tuple[float, float]] = {}  # seconds, work
@@ -97,8 +96,8 @@ class Progress:
     for strategy, rows in cells.items():
       failed = sum(row["error"] is not None for row in rows)
       print(
-        f"{strategy} @ {place.length}, {place.task}: {sum(map(primary, rows)):.0f} of"
-        f" {len(rows)} right" + (f", {failed} failed" if failed else ""),
+        f"{strategy} @ {place.length}, {place.task}: {_said(rows)}"
+        + (f", {failed} failed" if failed else ""),
         file=self._stream,
         flush=True,
       )
@@ -108,6 +107,16 @@ class Progress:
     if finished and self._place:
       self._print_cell(*self._place)
     self._bar.close()
+
+
+def _said(rows: list[Row]) -> str:
+  """How well some predictions did."""
+  scores = [primary(row) for row in rows if row["metrics"]]
+  if not scores:
+    return f"{len(rows)} answered, not scored"
+  if set(scores) <= {0.0, 1.0}:
+    return f"{sum(scores):.0f} of {len(scores)} right"
+  return f"mean score {sum(scores) / len(scores):.3f} of {len(scores)}"
 
 
 def _cell(model: str, place: Place) -> tuple[str, str, int]:

@@ -18,11 +18,15 @@ def settings(plan: run_config.Plan) -> dict[str, Any]:
   values = {
     name: value
     for name, value in command_line.fields(plan.config)
-    if name not in ("workdir", "tensorboard")
+    if name not in ("workdir", "tensorboard", "data")  # of the data what is in it
   }
   values["checkpoint_sha256"] = {
     name: checkpoint.fingerprint for name, checkpoint in plan.models.items()
   }
+  if files := {
+    name: digest for own in plan.contexts.values() for name, digest in own.files.items()
+  }:
+    values["data_sha256"] = files
   values["backend"] = jax.default_backend()
   values["git_hash"] = git_hash()
   return values

@@ -43,7 +43,10 @@ def row_of(
     "context_head": case.example.context[:_HEAD_CHARACTERS],
     "context_tokens": case.num_tokens,
     "questions": unit.available,
+    "kept": case.example.kept,
     "question": asked.text,
+    "question_key": asked.key,
+    "source": dict(asked.source),
     "references": list(asked.references),
     "evidence": None if asked.evidence is None else [list(span) for span in asked.evidence],
     "evidence_text": [_surroundings(session, case.tokens[0], *s) for s in asked.evidence or ()],
@@ -51,20 +54,21 @@ def row_of(
   result, error = (None, outcome) if isinstance(outcome, str) else (outcome, None)
   predicted = result.predictions[question] if result else None
   answer = predicted.answer if predicted else ""
-  metrics = plan.tasks[place.task].score(answer, asked)
+  metrics = plan.tasks[place.task].score(answer, asked) if asked.references else {}
+  target = asked.references[0] if asked.references else ""
   allowed, chosen = unit.allowances.get(strategy), plan.strategies[strategy]
   adaptation = result.adaptation if result else None
   return {
     "doc_id": _doc_id(place, question),
     "doc": doc,
-    "target": asked.references[0],
+    "target": target,
     "arguments": [[asked.text, _sampling(chosen, unit, allowed)]],
     "resps": [[output.text for output in predicted.outputs] if predicted else [""]],
     "filtered_resps": [answer],
     "filter": "none",
-    "metrics": list(asked.metrics),
+    "metrics": [*metrics],
     "doc_hash": sha256(json.dumps(doc, sort_keys=True)),
-    "target_hash": sha256(asked.references[0]),
+    "target_hash": sha256(target),
     **metrics,
     "model": model,
     "task": place.task,

@@ -26,12 +26,16 @@ _FIELDS = {
     f" or names: {', '.join(NAMED_MODELS)}",
   ),
   "tasks": (("bank_log",), f"of: {', '.join(TASKS)}; with options such as bank_log(kind=amount)"),
+  "data": ("", "file or folder of the documents, for tasks that read some"),
   "unit": ("tokens", "of lengths: tokens, or native: the task's own (operations, lines)"),
-  "lengths": ((256, 512, 1024, 2048), "context lengths"),
+  "lengths": (
+    (256, 512, 1024, 2048),
+    "context lengths; for documents the longest message, to which longer ones are cut",
+  ),
   "contexts": (
     (8,),
-    "contexts per length and seed, one number or one per length; they are the"
-    " clusters of every standard error",
+    "contexts per length and seed, one number or one per length; they are the clusters of every"
+    " standard error; of documents the first so many",
   ),
   "questions": (6, "questions per context at most, answered after one adaptation"),
   "seeds": ((0,), "of contexts, questions, span sampling and decoding"),

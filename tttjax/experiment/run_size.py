@@ -31,11 +31,11 @@ def estimate(plan: Plan) -> Estimate:
   total = rows = 0
   for name in plan.models:
     work = Work(plan, name)
-    for task, source in plan.tasks.items():
+    for task, source in plan.contexts.items():
       questions = min(config.questions, source.most_questions)
       for length in config.lengths:
         lengths = work.lengths(task, length)
-        contexts = plan.contexts(length) * len(config.seeds)
+        contexts = plan.number(task, length) * len(config.seeds)
         for allowed in allowances(plan, budget_of(plan, lengths)).values():
           own = allowed.flops - allowed.shared_flops
           reading = allowed.prefills * flops.prefill(lengths.architecture, lengths.context)

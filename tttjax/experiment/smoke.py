@@ -2,10 +2,14 @@
 
 from ml_collections import config_dict
 
+from tttjax import spec
 from tttjax.checkpoint import NAMED_MODELS
 from tttjax.experiment.run_fields import EMBEDDED
+from tttjax.tasks import TASKS
+from tttjax.tasks.protocol import reads_documents
 
 _CONTEXTS, _QUESTIONS, _STEPS = 2, 2, 4
+_DOCUMENT_TOKENS, _ANSWER_TOKENS = 1024, 32
 _THINKING_TOKENS = 512  # of all samples together: each has room for a forced stop
 
 
@@ -18,8 +22,12 @@ def sized(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   reduced.workdir = f"{config.workdir}-smoke"
   named = [name for name in config.models if name in NAMED_MODELS]
   reduced.models = tuple(named) or (EMBEDDED,)
-  reduced.lengths = (min(config.lengths),)
-  reduced.contexts = (_CONTEXTS,)
+  shortest = min(config.lengths)
+  if any(reads_documents(TASKS.get(spec.taken_apart(task)[0])) for task in config.tasks):
+    shortest = min(shortest, _DOCUMENT_TOKENS)  # there it is a limit
+    reduced.sampling.max_new_tokens = _ANSWER_TOKENS  # benchmarks allow a thousand
+  reduced.lengths = (shortest,)
+  reduced.contexts = (min(*config.contexts, _CONTEXTS),)
   reduced.questions = min(config.questions, _QUESTIONS)
   reduced.seeds = config.seeds[:1]
   reduced.share_programs = True

@@ -1,12 +1,12 @@
 """What a run has to do: contexts as token ids, made one by one as they are needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import functools
 import itertools
 
 import jax
-import numpy as np
 
 from tttjax.attention.caches import round_capacity
 from tttjax.checkpoint import Checkpoint
@@ -15,16 +15,19 @@ from tttjax.decode.end_markers import TextMarker, text_marker
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.experiment import spending
-from tttjax.experiment.config import MOST_CONTEXTS, Plan
+from tttjax.experiment.config import Plan
 from tttjax.experiment.run_fields import SHARED_RANGE
 from tttjax.session import Room
+from tttjax.session.values import Ids
 from tttjax.strategies.budget import Allowance, Lengths
 from tttjax.strategies.case import Case, Decoding
 from tttjax.tasks.example import Example
+from tttjax.tasks.prompt_tokens import encode_prompts
 from tttjax.tasks.thinking_format import format_of
 from tttjax.ttt.spans import sample_starts
 
-_SEED_STRIDE = MOST_CONTEXTS + 3  # with room for the last one's control
+_TEMPLATE_TOKENS = 64  # at most, of a chat template
+_ROUNDED = 64  # tokens of a question about a document, so that few programs serve all
 # Tokens of a question and its answer that, with share_programs, one program serves.
 _SHARED_PROMPT = 128
 
@@ -70,6 +73,7 @@ class Work:
     self._plan = plan
     self._checkpoint: Checkpoint = plan.models[model]
     self._example = functools.lru_cache(maxsize=4)(self._make_example)  # a context is its
+    self._limit = functools.lru_cache(maxsize=None)(self._find_limit)
     self._decoding = functools.lru_cache(maxsize=None)(self._make_decoding)  # neighbour's control
     texts = plan.config.thinking
     tokenizer = self._checkpoint.tokenizer  # its errors name its files
@@ -82,7 +86,7 @@ class Work:
     """All contexts: tasks outermost, then lengths, seeds, contexts."""
     config = self._plan.config
     for task, length, seed in itertools.product(self._plan.tasks, config.lengths, config.seeds):
-      for context in range(self._plan.contexts(length)):
+      for context in range(self._plan.number(task, length)):
         yield Place(task, length, seed, context)
 
   def first_units(self) -> list[Unit]:
@@ -111,13 +115,13 @@ class Work:
     """
     plan = self._plan
     example = self._example(place)
-    # The control's context is the next one, whether or not the run asks about it.
-    control = dataclasses.replace(place, context=place.context + 1)
-    case, other = self._case(place, example), self._case(control, self._example(control))
-    case = dataclasses.replace(case, other=other)
+    case = self._case(place, example)
+    if (number := plan.contexts[place.task].other(place.context)) is not None:
+      control = dataclasses.replace(place, context=number)
+      case = dataclasses.replace(case, other=self._case(control, self._example(control)))
     root = jax.random.fold_in(jax.random.key(place.seed), place.length)
     key = jax.random.fold_in(root, place.context)
-    budget = spending.budget_of(plan, self._lengths(case, key))
+    budget = spending.budget_of(plan, self._lengths(place.task, case, key))
     allowed, errors = {}, {}
     for strategy in plan.strategies:
       try:
@@ -131,44 +135,73 @@ class Work:
   def lengths(self, task: str, length: int) -> Lengths:
     """The lengths of a context before it is made; in a task's own unit, of one that is."""
     place = Place(task, length, self._plan.config.seeds[0], 0)
+    source = self._plan.contexts[task]
     if not self._plan.in_tokens:
-      return self._lengths(self._case(place, self._example(place)), None)
-    answer = self._plan.config.sampling.max_new_tokens or self._plan.tasks[task].answer_tokens
-    return Lengths(self._checkpoint.config, length, spending.PROMPT_TOKENS, answer, length)
+      return self._lengths(task, self._case(place, self._example(place)), None)
+    tokens = source.typical(self._limit(task, length))
+    answer = self._plan.config.sampling.max_new_tokens or source.answer_tokens
+    return Lengths(
+      self._checkpoint.config,
+      tokens,
+      spending.PROMPT_TOKENS,
+      answer,
+      tokens,
+      cut_spans=source.any_length,
+    )
+
+  def _find_limit(self, task: str, length: int) -> int:
+    """`length`, or of documents what the model has positions for, if that is less."""
+    source, architecture = self._plan.contexts[task], self._checkpoint.config
+    if not source.any_length:
+      return length
+    answer = self._plan.config.sampling.max_new_tokens or source.answer_tokens
+    longest = min(length, architecture.max_positions)
+    lengths = Lengths(
+      architecture, longest, spending.PROMPT_TOKENS, answer, longest, cut_spans=True
+    )
+    budget = spending.budget_of(self._plan, lengths)
+    thoughts = 0
+    for strategy in self._plan.strategies.values():
+      with contextlib.suppress(UserError):  # said of each context
+        thoughts = max(thoughts, strategy.allowance(budget).thinking_tokens or 0)
+    # What is matched to a context a little shorter may be a little more.
+    after = answer + thoughts + thoughts // 32 + _TEMPLATE_TOKENS
+    return max(min(longest, architecture.max_positions - after), 1)
 
   def _make_example(self, place: Place) -> Example:
-    """Seeds are those of (seed, context): the same needles in haystacks that grow."""
-    seed = place.seed * _SEED_STRIDE + place.context
-    task = self._plan.tasks[place.task]
-    return task.at(seed, place.length, self._checkpoint.tokenizer, self._plan.in_tokens)
+    source = self._plan.contexts[place.task]
+    limit = self._limit(place.task, place.length)
+    return source.at(place.seed, place.context, limit, self._checkpoint.tokenizer)
 
   def _case(self, place: Place, example: Example) -> Case:
     plan = self._plan
     task = plan.tasks[place.task]
     questions = example.questions[: plan.config.questions]
+    tokenizer = self._checkpoint.tokenizer
+    # With the questions that are not asked (yet) too: the cut is the same when the run has grown.
+    ids = encode_prompts(tokenizer, example, self._thinking.opener)
     example = dataclasses.replace(example, questions=questions)
-    ids = lambda texts: tuple(encode(self._checkpoint.tokenizer, text) for text in texts)
-    (tokens,) = ids([example.context])
     most = plan.config.sampling.max_new_tokens or max(q.max_new_tokens for q in questions)
-    answers = ids(q.references[0] for q in questions)
-    if (longest := max(map(len, answers))) > most:
+    answers = tuple(encode(tokenizer, q.references[0] if q.references else "") for q in questions)
+    made = not plan.contexts[place.task].any_length
+    if made and (longest := max(map(len, answers))) > most:
       raise UserError(
         f"config.sampling.max_new_tokens={most} is less than the {longest} tokens of a reference"
         f" answer of {place.task}; raise it"
       )
     return Case(
       example=example,
-      tokens=np.array([tokens], np.int32),
-      capacity=max(self._shared_capacity(place), self._capacity(len(tokens))),
-      prompts=ids(q.text for q in questions),
-      thinking_prompts=ids(q.thinking_text + self._thinking.opener for q in questions),
+      tokens=ids.context[None],
+      capacity=max(self._shared_capacity(place), self._capacity(len(ids.context))),
+      prompts=ids.prompts[: len(questions)],
+      thinking_prompts=ids.thinking_prompts[: len(questions)],
       answers=answers,
-      room=self._room(place.task),
+      room=self._room(place.task, ids.prompts[: len(questions)]),
       extract=task.extract,
       decoding=self._decoding(most),
     )
 
-  def _lengths(self, case: Case, key: jax.Array | None) -> Lengths:
+  def _lengths(self, task: str, case: Case, key: jax.Array | None) -> Lengths:
     starts = None
     if key is not None:
       span_key, _ = jax.random.split(key)  # as strategies do
@@ -182,7 +215,7 @@ class Work:
       case.decoding.answer.max_new_tokens,
       case.other.num_tokens if case.other else case.num_tokens,
       starts,
-      cut_spans=not self._plan.in_tokens,
+      cut_spans=not self._plan.in_tokens or self._plan.contexts[task].any_length,
     )
 
   def _capacity(self, tokens: int) -> int:
@@ -191,21 +224,33 @@ class Work:
   def _shared_capacity(self, place: Place) -> int:
     """Slots for the longest context whose programs a context of this length uses."""
     plan = self._plan
-    if not plan.in_tokens:
+    any_length, shared = plan.contexts[place.task].any_length, plan.config.share_programs
+    if not plan.in_tokens or any_length and not shared:
       return 0  # by the tokens of each context
+    if any_length:
+      return self._capacity(self._limit(place.task, place.length))
     length = place.length
-    if plan.config.share_programs:
+    if shared:
       length = _longest_shared(length, plan.config.lengths)
     return self._capacity(length)
 
   def _most_questions(self, task: str) -> int:
-    return min(self._plan.config.questions, self._plan.tasks[task].most_questions)
+    return min(self._plan.config.questions, self._plan.contexts[task].most_questions)
 
-  def _room(self, task: str) -> Room:
-    """What question batches of a task are padded to: its own number of questions, or all tasks'."""
-    if not self._plan.config.share_programs:
-      return Room(self._most_questions(task))
-    return Room(max(map(self._most_questions, self._plan.tasks)), _SHARED_PROMPT)
+  def _room(self, task: str, prompts: Sequence[Ids]) -> Room:
+    """What question batches of a task are padded to: its own number of questions, or all tasks'.
+
+    Those of documents, which differ from one to the next, are rounded up.
+    """
+    tokens = 0
+    if self._plan.contexts[task].any_length:
+      tokens = -(-max(map(len, prompts)) // _ROUNDED) * _ROUNDED
+    if self._plan.config.share_programs:
+      most = max(map(self._most_questions, self._plan.tasks))
+      return Room(most, max(tokens, _SHARED_PROMPT))
+    return Room(
+      1 << (len(prompts) - 1).bit_length() if tokens else self._most_questions(task), tokens
+    )
 
   @functools.cached_property
   def _end_marker(self) -> int | TextMarker:

@@ -69,11 +69,11 @@ class Encoder:
   def __init__(self, tokenizer):
     ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
     self._ids = {tokenizer.decode([i]): i for i in range(len(tokenizer))}
-    head, suffix, thinking = prompt.render(tokenizer, bank_log.HEADER, "")
-    self.head = ids(head)
+    rendered = prompt.render(tokenizer, bank_log.HEADER, prompt.headed(""))
+    self.head = ids(rendered.context)
     self.question = ids(f"{prompt.QUESTION_HEADER}")
     tail = lambda text: ids(text)[len(ids(f"{prompt.QUESTION_HEADER} ")) :]
-    self.plain_tail, self.thinking_tail = tail(suffix), tail(thinking)
+    self.plain_tail, self.thinking_tail = tail(rendered.text), tail(rendered.thinking_text)
     self.forced_stop = ids(SECTION.forced_stop)
     self.end_thinking = ids(SECTION.end)
     self.gap = ids("\n\n")

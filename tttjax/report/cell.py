@@ -5,6 +5,7 @@ import math
 
 from tttjax.report.labels import is_reference, strategy_label, task_label
 from tttjax.report.statistics import Estimate, PairedDifference
+from tttjax.tasks.metrics import headline_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Cell:
     corpus: the combinations of tasks.metrics, with bootstrap errors.
     chance: mean primary score of guessing; nan where it is not known of every question.
     slices: the primary metric by slice and value, such as slices['anomaly']['CALC_ERROR'].
+    slice_gains: `gain` of the same parts.
+    kept: mean share of the source that the contexts have; below 1 where documents were cut.
     gain: primary metric minus the reference's on the same questions; None for the reference
       itself, and where it answered none of them.
     mcnemar_p: exact McNemar test of the gain; None where a context has several questions, or
@@ -80,6 +83,8 @@ class Cell:
   corpus: dict[str, Estimate]
   chance: float
   slices: dict[str, dict[str, Estimate]]
+  slice_gains: dict[str, dict[str, PairedDifference]]
+  kept: float
   gain: PairedDifference | None
   mcnemar_p: float | None
   corpus_gain: dict[str, PairedDifference]
@@ -108,6 +113,18 @@ class Cell:
   def score(self) -> Estimate:
     """The primary metric: what figures and comparisons show."""
     return self.metrics[self.metric]
+
+  @property
+  def headline(self) -> Estimate:
+    """What stands for the task in an average: the combination that does, else the primary."""
+    name = headline_of(self.corpus)
+    return self.corpus[name] if name else self.score
+
+  @property
+  def headline_gain(self) -> PairedDifference | None:
+    """Its difference from the reference."""
+    name = headline_of(self.corpus)
+    return self.corpus_gain.get(name) if name else self.gain
 
   @property
   def label(self) -> str:

@@ -17,13 +17,14 @@ from tttjax.report.results_file import results
 from tttjax.report.rows_to_cells import cells
 from tttjax.report.run_names import run_labels
 from tttjax.report.runs import Run, read_run
+from tttjax.report.submissions import write_submissions
 
 _A_FIGURE = re.compile(r"\w+\.png")
 
 
 def build(
   directories: Sequence[pathlib.Path], out: pathlib.Path, notes: Sequence[str] | None = None
-) -> pathlib.Path:
+) -> pathlib.Path | None:
   """Writes everything that is a function of the rows and prints the table.
 
   Args:
@@ -33,13 +34,21 @@ def build(
       what differs in their configs.
 
   Returns:
-    Path of the page.
+    Path of the page; None where no prediction is scored.
 
   Raises:
     UserError: a directory without rows, a broken file, or a directory given twice.
   """
   runs = _named([read_run(pathlib.Path(directory)) for directory in directories], notes)
   stamp = max(run.stamp for run in runs)
+  folders = write_submissions(runs, out)
+  if folders:
+    print(f"{out / 'submissions'}: {len(folders)} folders of predictions", file=sys.stderr)
+  if unscored := sum(len(run.unscored) for run in runs):
+    print(f"{unscored:,} predictions have no public reference: not scored", file=sys.stderr)
+  runs = [run for run in runs if run.rows]
+  if not runs:
+    return None
   found, compared = cells(runs), comparisons(runs)
   units = _units(runs)
   before = _figures_of(out)

@@ -6,8 +6,11 @@ import math
 import textwrap
 
 from tttjax.report.cell import Cell
-from tttjax.report.labels import model_labels, reference, strategy_label
+from tttjax.report.labels import model_labels, reference, strategy_label, task_label
 from tttjax.report.number_texts import p_text, plus_minus, scientific
+from tttjax.report.statistics import Estimate
+from tttjax.report.task_averages import Average, averages
+from tttjax.tasks.metrics import metric
 
 # Longer names go on in the next line.
 _WIDEST = {"strategy": 44, "run": 24}
@@ -24,7 +27,28 @@ def table(cells: Sequence[Cell]) -> str:
     out += [f"{own[0].task_label} | model {models[model]}", "", *_block(own, runs), ""]
     for name in sliced_by(own):
       out += [f"{own[0].metric} by {name}", "", *_slices(own, name, runs), ""]
+  for benchmark, group in itertools.groupby(averages(cells), key=lambda a: a.benchmark):
+    out += [*_averages(benchmark, list(group), models, runs), ""]
   return "\n".join(out + _legend(cells))
+
+
+def _averages(benchmark: str, own: list[Average], models: dict[str, str], runs: bool) -> list[str]:
+  """A block of the averages over a benchmark's tasks."""
+  head = f"{task_label(benchmark)}, mean of {own[0].tasks} tasks"
+  return [
+    f"{head}, each with the same weight; +- takes them for independent",
+    "",
+    *_aligned(
+      {
+        **({"run": [a.run for a in own]} if runs else {}),
+        **({"model": [models[a.model] for a in own]} if len(models) > 1 else {}),
+        "length": [str(a.length) for a in own],
+        "strategy": [strategy_label(a.strategy) for a in own],
+        "mean": [plus_minus(a.score) for a in own],
+        "gain": [plus_minus(a.gain, sign="+") if a.gain else "" for a in own],
+      }
+    ),
+  ]
 
 
 def extra_flops(cell: Cell) -> float:
@@ -51,6 +75,22 @@ def shows_chance(cells: Sequence[Cell]) -> bool:
   return any(cell.chance >= _LEAST_CHANCE for cell in cells)
 
 
+def other_metrics(cells: Sequence[Cell]) -> list[str]:
+  """The metrics beside the primary one that say more than it does."""
+  names = dict.fromkeys(n for cell in cells for n in (*cell.metrics, *cell.corpus))
+  return [name for name in names if name != cells[0].metric and _says_more(cells, name)]
+
+
+def _says_more(cells: Sequence[Cell], name: str) -> bool:
+  own = metric(name)
+  values = [(cell.metrics.get(name) or cell.corpus.get(name), cell) for cell in cells]
+  if own.full:
+    return any(value and value.mean < 1 for value, _ in values)
+  if own.parts and not own.headline:  # the same number as its first part's
+    return any(value and value.mean != cell.metrics[own.parts[0]].mean for value, cell in values)
+  return True
+
+
 def sliced_by(cells: Sequence[Cell]) -> list[str]:
   """The slices of which the cells have several values."""
   names = dict.fromkeys(name for cell in cells for name in cell.slices)
@@ -58,12 +98,7 @@ def sliced_by(cells: Sequence[Cell]) -> list[str]:
 
 
 def _block(cells: list[Cell], runs: bool) -> list[str]:
-  first = cells[0].metric
-  extra = [
-    name
-    for name in dict.fromkeys(n for cell in cells for n in (*cell.metrics, *cell.corpus))
-    if name != first
-  ]
+  first, extra = cells[0].metric, other_metrics(cells)
   columns = {
     **_names(cells, runs),
     first: [plus_minus(c.score) for c in cells],
@@ -77,6 +112,7 @@ def _block(cells: list[Cell], runs: bool) -> list[str]:
     "shared": [scientific(c.amortised_flops) for c in cells],
     "thought": [thought(c) for c in cells],
     "seconds": [f"{c.total_seconds:.2f}" if c.seconds else "" for c in cells],
+    **_where_any("kept", [f"{c.kept:.2f}" if c.kept < 1 else "" for c in cells]),
     **_where_any("cut", [_share(c.truncated) for c in cells]),
     **_where_any("unclosed", [_share(c.unclosed) for c in cells]),
     **_where_any("failed", [str(c.failures or "") for c in cells]),
@@ -87,10 +123,16 @@ def _block(cells: list[Cell], runs: bool) -> list[str]:
 
 def _slices(cells: list[Cell], name: str, runs: bool) -> list[str]:
   values = sorted({value for cell in cells for value in cell.slices.get(name, ())})
-  text = lambda cell, value: (
-    f"{own.mean:.3f}" if (own := cell.slices.get(name, {}).get(value)) else ""
-  )
-  return _aligned(_names(cells, runs) | {v: [text(c, v) for c in cells] for v in values})
+  columns = _names(cells, runs)
+  for value in values:
+    columns[value] = [_part(cell.slices.get(name, {}).get(value)) for cell in cells]
+    gains = [cell.slice_gains.get(name, {}).get(value) for cell in cells]
+    columns |= {f"{value}: gain": [_part(gain and gain.gain, "+") for gain in gains]}
+  return _aligned(columns)
+
+
+def _part(estimate: Estimate | None, sign: str = "") -> str:
+  return plus_minus(estimate, sign=sign) if estimate else ""
 
 
 def _names(cells: list[Cell], runs: bool) -> dict[str, list[str]]:
@@ -151,6 +193,8 @@ def _legend(cells: Sequence[Cell]) -> list[str]:
     lines.append("chance: what guessing would score.")
   if not all(cell.seconds for cell in cells):
     lines.append(f"No seconds: {why_no_seconds(cells)}.")
+  if any(cell.kept < 1 for cell in cells):
+    lines.append("kept: share of the documents' tokens that was left where they were cut.")
   if any(cell.truncated > 0 for cell in cells):
     lines.append("cut: share of samples that ended at the longest output, not by themselves.")
   if any(cell.unclosed > 0 for cell in cells):

@@ -12,6 +12,7 @@ from tttjax.report.labels import slug
 from tttjax.report.printed import extra_flops
 from tttjax.report.runs import Run
 from tttjax.report.statistics import PairedDifference
+from tttjax.report.task_averages import averages
 from tttjax.tasks.metrics import metric as metric_of
 
 
@@ -57,6 +58,7 @@ def results(
     "date": stamp,
     "figures": list(figures),
     "cells": [_cell(name, cell) for name, cell in pairs],
+    "averages": [_json(average) for average in averages(cells)],
     "comparisons": [
       _json({**_fields(c), "difference": _difference(c.difference)}) for c in compared
     ],
@@ -121,6 +123,11 @@ def _cell(name: str, cell: Cell) -> dict[str, Any]:
       "chance": cell.chance,
       "metrics": cell.metrics,
       "slices": cell.slices,
+      "slice_differences": {
+        name: {value: _difference(gain) for value, gain in gains.items()}
+        for name, gains in cell.slice_gains.items()
+      },
+      "kept": cell.kept,
       "corpus_metrics": cell.corpus,
       "difference_to_reference": gain,
       "corpus_differences": {

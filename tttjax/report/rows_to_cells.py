@@ -22,7 +22,7 @@ from tttjax.report.measures import (
 )
 from tttjax.report.pairing import Baselines, cluster_of, paired, pairs_of
 from tttjax.report.runs import Row, Run
-from tttjax.report.statistics import Estimate, clustered_mean, mcnemar_p
+from tttjax.report.statistics import Estimate, PairedDifference, clustered_mean, mcnemar_p
 
 
 def cells(runs: Sequence[Run]) -> list[Cell]:
@@ -71,6 +71,8 @@ def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
     corpus=corpus.estimates(rows, [cluster_of(row) for row in rows]),
     chance=_chance(rows),
     slices=_slices(rows),
+    slice_gains=_slice_gains(rows, baseline),
+    kept=_mean(row["doc"].get("kept", 1.0) for row in rows),
     gain=paired(rows, baseline, schema.primary),
     mcnemar_p=_mcnemar(pairs),
     corpus_gain=corpus.gains(pairs, [cluster_of(row) for row, _ in pairs]),
@@ -132,6 +134,20 @@ def _slices(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
     name: {value: _estimate(own, schema.primary) for value, own in sorted(values.items())}
     for name, values in found.items()
   }
+
+
+def _slice_gains(
+  rows: Sequence[Row], baseline: Sequence[Row]
+) -> dict[str, dict[str, PairedDifference]]:
+  """The gains of the rows with each value of each slice of which there are several."""
+  found: dict[str, dict[str, PairedDifference]] = {}
+  for name in dict.fromkeys(name for row in rows for name in row["slices"]):
+    values = sorted({row["slices"][name] for row in rows if name in row["slices"]})
+    for value in values if len(values) > 1 else ():
+      own = [row for row in rows if row["slices"].get(name) == value]
+      if (gain := paired(own, baseline, schema.primary)) is not None:
+        found.setdefault(name, {})[value] = gain
+  return found
 
 
 def _during(rows: Iterable[Row]) -> set[str]:

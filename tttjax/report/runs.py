@@ -20,7 +20,8 @@ class Run:
     label: how tables and figures call it; '' where it is the only one.
     directory: where it was read from.
     config: dotted field to JSON value, of config.json.
-    rows: one per prediction, in the order of the file.
+    rows: one per prediction that is scored, in the order of the file.
+    unscored: the others, whose references are not public.
     stamp: the time in the name of the samples file, which names the results too.
   """
 
@@ -29,6 +30,7 @@ class Run:
   config: dict[str, Any]
   rows: list[Row]
   stamp: str
+  unscored: tuple[Row, ...] = ()
 
   @property
   def git_hash(self) -> str | None:
@@ -47,8 +49,9 @@ def read_run(directory: pathlib.Path) -> Run:
     "",
     directory,
     run_settings.read(directory / "config.json"),
-    rows,
+    [row for row in rows if row["metrics"]],
     _file(directory).name.partition(".")[0].rpartition("_")[2],
+    tuple(row for row in rows if not row["metrics"]),
   )
 
 

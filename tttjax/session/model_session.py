@@ -33,6 +33,7 @@ from tttjax.session.cost import Cost, timed
 from tttjax.session.values import (
   Adaptation,
   Ending,
+  Ids,
   Mechanism,
   Output,
   ReadContext,
@@ -42,8 +43,6 @@ from tttjax.sharding import axis_size
 from tttjax.ttt.adaptation import adapt
 from tttjax.ttt.full_parameters import full_ttt
 from tttjax.ttt.hyperparameters import TTTConfig, check_config
-
-Ids = Sequence[int]
 
 
 class Session:
@@ -121,6 +120,7 @@ class Session:
     capacity: int | None = None,
     rope: bool = True,
     positions: np.ndarray | None = None,
+    keep: bool = True,
   ) -> tuple[ReadContext, Cost]:
     """Prefills a context; that of the last call is kept, and its cost with it.
 
@@ -129,6 +129,7 @@ class Session:
       capacity: slots of its cache; None takes the default for its length.
       rope: rotate queries and keys; off is the paper's switch of table 3.
       positions: int [T], increasing; None is 0, 1, 2, ...
+      keep: this one; False reads it beside the one that is kept.
 
     Raises:
       UserError: what `prefill` refuses, text that cannot be encoded.
@@ -151,7 +152,8 @@ class Session:
     wanted = ids, capacity, rope, place
     if self._kept and self._kept[0] == wanted:
       return self._kept[1:]
-    self._kept = None  # frees the old cache before the new one is built
+    if keep:
+      self._kept = None  # frees the old cache before the new one is built
     model = self.model if rope else self.model.clone(rope=False)
     # Padding to the capacity keeps one shape; the length is an argument.
     pad = ((0, 0), (0, capacity - len(ids)))
@@ -163,8 +165,10 @@ class Session:
       cache, _ = prefill(model, self.params, np.pad(tokens, pad), lengths, capacity, positions)
       jax.block_until_ready(cache)
     cost = clock.phase("prefill", flops.prefill(model.config, len(ids)))
-    self._kept = wanted, ReadContext(model, cache, tokens), cost
-    return self._kept[1:]
+    read = ReadContext(model, cache, tokens)
+    if keep:
+      self._kept = wanted, read, cost
+    return read, cost
 
   def adapt(
     self,

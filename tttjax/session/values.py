@@ -1,11 +1,14 @@
 """What a session takes and returns: how a context is read, outputs, adaptations, measurements."""
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
 from tttjax.attention.caches import PrefixCache
 from tttjax.models.decoder import Decoder
+
+Ids = Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tttjax.session import Adaptation, Cost, Mechanism, ReadContext, Session
 from tttjax.spec import option
 from tttjax.strategies.budget import Allowance
 from tttjax.strategies.case import Case
+from tttjax.strategies.second_calls import Outputs, concluded
 from tttjax.strategies.strategy import Prediction
 
 
@@ -46,6 +47,22 @@ class Answering:
     question_before: bool = False,
   ) -> tuple[tuple[Prediction, ...], Cost]:
     """One output for every question, thoughts first where there is a budget for them."""
+    outputs, cost = self.write(
+      session, case, context, fast, allowance, key, question_before=question_before
+    )
+    return tuple(map(Prediction.of, outputs)), cost
+
+  def write(
+    self,
+    session: Session,
+    case: Case,
+    context: ReadContext,
+    fast,
+    allowance: Allowance,
+    key: jax.Array,
+    **how,
+  ) -> tuple[Outputs, Cost]:
+    """Outputs for every question, by two calls where it has two; `how`: see Session.generate."""
     thinks = allowance.thinking_tokens is not None
     outputs, cost = session.generate(
       context,
@@ -53,10 +70,11 @@ class Answering:
       case.thinking_prompts if thinks else case.prompts,
       self.sampling(case, allowance),
       key,
-      question_before=question_before,
       room=case.room,
+      **how,
     )
-    return tuple(map(Prediction.of, outputs)), cost
+    outputs, concluding = concluded(session, case, fast, outputs, key)
+    return outputs, cost + concluding
 
   def measure(
     self,

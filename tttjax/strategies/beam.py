@@ -56,14 +56,8 @@ class Beam(Sharing):
     span_key, decode_key = jax.random.split(key)
     context, reading = self.read(session, case)
     fast, adaptation, adapting = self.adapt(session, case, context, allowance, span_key)
-    outputs, answering = session.generate(
-      context,
-      fast,
-      case.thinking_prompts,
-      self.sampling(case, allowance),
-      decode_key,
-      beams=self.n,
-      room=case.room,
+    outputs, answering = self.write(
+      session, case, context, fast, allowance, decode_key, beams=self.n
     )
     predictions = tuple(Prediction.of(own, beams=self.n) for own in outputs)
     return Result(predictions, reading + adapting + answering, adaptation=adaptation)

@@ -69,15 +69,15 @@ class SelfConsistency(Sharing):
     span_key, decode_key = jax.random.split(key)
     context, reading = self.read(session, case)
     fast, adaptation, adapting = self.adapt(session, case, context, allowance, span_key)
-    outputs, answering = session.generate(
+    outputs, answering = self.write(
+      session,
+      case,
       context,
       fast,
-      case.thinking_prompts,
-      self.sampling(case, allowance),
+      allowance,
       decode_key,
       samples=self.n,
       question_before=self.before,
-      room=case.room,
     )
     predictions = tuple(Prediction.of(own, voted(case, own)) for own in outputs)
     return Result(predictions, reading + adapting + answering, adaptation=adaptation)

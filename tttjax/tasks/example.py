@@ -9,6 +9,22 @@ from tttjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
+class SecondCall:
+  """A second prompt, without the context, that makes the answer of what the first one brought.
+
+  The user's message is `before`, the text that was written, and `after`.
+
+  Attributes:
+    before, after: around that text.
+    max_new_tokens: longest answer.
+  """
+
+  before: str
+  after: str
+  max_new_tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Question:
   """One question about a context.
 
@@ -18,6 +34,7 @@ class Question:
     thinking_text: the same suffix up to where a thought begins: a thinking section, where the
       model has those, has just been opened.
     references: the right answers, as the model should write them; a metric takes the best match.
+      () where they are not public: then nothing is scored.
     metrics: names of what is scored (tttjax.tasks.metrics); the first is the primary one, which
       tables and figures show.
     max_new_tokens: longest answer, thoughts not counted.
@@ -28,6 +45,11 @@ class Question:
     chance: expected value of the primary metric for a guess that knows the form of the answer and
       the candidates in the context, but nothing else; None where it cannot be said.
     slices: what tables may be split by, such as kind, domain, difficulty.
+    asked: how many first characters of both texts are the user's; what follows is the chat
+      template's.
+    key: names the question within its source; '' where its number does.
+    source: what its source says about it, for the source's own format of results.
+    second: makes the answer of what is written first; None where that is the answer.
   """
 
   text: str
@@ -39,6 +61,10 @@ class Question:
   choices: tuple[str, ...] | None = None
   chance: float | None = None
   slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  asked: int = 0
+  key: str = ""
+  source: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  second: SecondCall | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +78,9 @@ class Example:
     line_starts: token index in `context` at which each line of the haystack starts, ascending;
       the places where a stretch control may make positions jump.
     key: names the example uniquely within its task.
+    header: how many first characters of `context` are the chat template's; what follows is the
+      user's.
+    kept: share of the source's tokens that `context` has, where that was cut.
   """
 
   context: str
@@ -59,6 +88,8 @@ class Example:
   num_tokens: int
   line_starts: tuple[int, ...]
   key: str
+  header: int = 0
+  kept: float = 1.0
 
   def stretched_positions(self, span: int) -> np.ndarray:
     """Positions int32 [num_tokens] that spread the lines evenly over 0 .. span-1.

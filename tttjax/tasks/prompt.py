@@ -1,12 +1,10 @@
 """Prompts as a context part that many questions share and a suffix for each question.
 
 The chat template of the tokenizer renders the whole conversation; without one the prompt is plain
-text under the same headers. The cut is in front of the `[QUESTION]` header, after a newline. Where
-a tokenizer splits text before it merges bytes, as those of the Qwen, Llama 3 and GPT families do,
-no token holds both a newline and the bracket behind it, so tokens(context) + tokens(suffix) ==
-tokens(context + suffix). Where one does not, the prompt is the two encodings in a row: the same
-text in other tokens than usual at that one place.
+text. `prompt_tokens` makes token ids of it.
 """
+
+import dataclasses
 
 from tttjax.errors import UserError
 from tttjax.tasks.thinking_format import has_section
@@ -15,26 +13,47 @@ QUESTION_HEADER = "[QUESTION]"
 ANSWER_HEADER = "[ANSWER]"  # where no chat template says whose turn it is
 
 
-def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+  """A conversation of one message.
+
+  Attributes:
+    context: the template's header and the user's text up to the question.
+    text: the rest; context + text asks for the answer at once.
+    thinking_text: the rest of the prompt after which a thought begins: its section has just been
+      opened. The same for a model whose thoughts are free text.
+    header: characters of `context` that the template wrote.
+    asked: characters of `text`, and of `thinking_text`, that the user wrote.
+  """
+
+  context: str
+  text: str
+  thinking_text: str
+  header: int
+  asked: int
+
+
+def headed(question: str) -> str:
+  """A question under the header that the synthetic tasks give it."""
+  return f"{QUESTION_HEADER} {question}"
+
+
+def render(tokenizer, context: str, question: str) -> Prompt:
   """Renders a one-question conversation and cuts it in front of the question.
 
   Args:
     tokenizer: transformers tokenizer, with or without a chat template.
-    context: body of the user message up to the question; ends with a newline.
-    question: text of the question, without its header.
-
-  Returns:
-    (prefix, suffix, thinking_suffix): prefix + suffix is the prompt that asks for the answer
-    at once, prefix + thinking_suffix the one after which a thought begins: its section has just
-    been opened. They are the same for a model whose thoughts are free text.
+    context: the user's text up to the question.
+    question: the user's text from there on.
 
   Raises:
     UserError: the template fails, or alters the user's text.
   """
-  body = f"{context}{QUESTION_HEADER} {question}"
+  body = context + question
   if not getattr(tokenizer, "chat_template", None):
-    suffix = f"{body[len(context) :]}\n{ANSWER_HEADER}\n"
-    return context, suffix, suffix + "<think>\n" if has_section(tokenizer) else suffix
+    text = f"{question}\n{ANSWER_HEADER}\n"
+    thinking_text = text + "<think>\n" if has_section(tokenizer) else text
+    return Prompt(context, text, thinking_text, 0, len(question))
   messages = [{"role": "user", "content": body}]
   try:
     plain, thinking = (
@@ -62,7 +81,7 @@ def render(tokenizer, context: str, question: str) -> tuple[str, str, str]:
   if has_section(tokenizer) and not thinking.rstrip().endswith("<think>"):
     thinking += "<think>\n"
   cut = start + len(context)
-  return plain[:cut], plain[cut:], thinking[cut:]
+  return Prompt(plain[:cut], plain[cut:], thinking[cut:], start, len(question))
 
 
 def _name(tokenizer) -> str:

@@ -1,6 +1,8 @@
 """What every task offers to those who run and score it."""
 
-from typing import ClassVar, Protocol
+from collections.abc import Mapping
+import pathlib
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 from tttjax.tasks.example import Example, Question
 
@@ -56,3 +58,54 @@ class SyntheticTask(Task, Protocol):
     Returns:
       The context with all of its questions, the same whatever number of them is asked.
     """
+
+
+class Documents(Protocol):
+  """Contexts that were read from files and checked, without a model.
+
+  Attributes:
+    size: contexts, in the order of the files.
+    most_questions: of one context.
+    answer_tokens: longest answer of any question, thoughts not counted.
+    characters: of a context, the mean.
+    files: SHA-256 of what was read, by file name.
+  """
+
+  size: int
+  most_questions: int
+  answer_tokens: int
+  characters: int
+  files: Mapping[str, str]
+
+  def at(self, index: int, limit: int, tokenizer) -> Example:
+    """Context `index` with all of its questions.
+
+    Args:
+      limit: most tokens of the user's message; a longer one is cut by the task's rule.
+      tokenizer: transformers fast tokenizer.
+
+    Raises:
+      UserError: the question alone exceeds the limit.
+    """
+
+
+class DocumentTask(Task, Protocol):
+  """A task whose contexts are read from files: a benchmark's, or the user's own.
+
+  Attributes:
+    data: what the files are, in words, for those who are asked for them.
+  """
+
+  data: ClassVar[str]
+
+  def open(self, path: pathlib.Path) -> Documents:
+    """Reads and checks the files; loads no model.
+
+    Raises:
+      UserError: names the file, the line and the field that are not what they should be.
+    """
+
+
+def reads_documents(task: Any) -> TypeGuard[DocumentTask]:
+  """Whether a task, or a class of tasks, reads documents instead of making its contexts."""
+  return hasattr(task, "open")

@@ -26,6 +26,10 @@ def main():
       f"{name}: {manifest.what}\n  {manifest.package} {manifest.version} from "
       f"{manifest.source}, {manifest.licence}\n  {state}"
     )
+  for name in third_party.copy_names():
+    copied = third_party.load_copy(name)
+    files = ", ".join(copied.files)
+    print(f"{name}: {copied.what}\n  {files} of {copied.source}, {copied.licence}\n  {copied.how}")
 
 
 if __name__ == "__main__":

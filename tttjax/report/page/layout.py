@@ -20,6 +20,7 @@ from tttjax.report.page.conclusions import caveat, findings, tuning
 from tttjax.report.page.drilldown import examples
 from tttjax.report.page.markup import Column, Table, Value, number, render
 from tttjax.report.runs import Run
+from tttjax.report.task_averages import averages
 
 # Figures beyond this are linked, not embedded, so that the page stays one that opens at once.
 _MAX_FIGURE_BYTES = 2_200_000
@@ -60,8 +61,13 @@ def write(path: pathlib.Path, content: Content) -> None:
     runs=_runs(runs) if len(runs) > 1 else None,
     smoke=any(run.config.get("smoke") for run in runs),
     failed=sum(cell.failures for cell in cells),
+    unscored=sum(len(run.unscored) for run in runs),
     caveat=caveat(compared),
     groups=list(_groups(content, models, several, path)),
+    averages=[
+      (task_label(benchmark), tables.averaged(list(own), models, several))
+      for benchmark, own in itertools.groupby(averages(cells), key=lambda a: a.benchmark)
+    ],
     comparisons=tables.comparisons(compared, models, several) if compared else None,
     tuning=tuning(cells),
     examples=examples(runs, models, content.units),

@@ -16,8 +16,9 @@ from tttjax.report.page.markup import (
   p_value,
   power,
 )
-from tttjax.report.printed import extra_flops, shows_chance, sliced_by, thought
+from tttjax.report.printed import extra_flops, other_metrics, shows_chance, sliced_by, thought
 from tttjax.report.statistics import holm
+from tttjax.report.task_averages import Average
 
 Line = tuple[Column, Callable[[Cell], Value]]
 
@@ -44,8 +45,7 @@ def scores(cells: Sequence[Cell], holm_p: dict[int, float], runs: bool) -> Table
     runs: whether a column names the run.
   """
   metric, base = metric_label(cells[0].metric), strategy_label(reference())
-  names = dict.fromkeys(n for cell in cells for n in (*cell.metrics, *cell.corpus))
-  others = [name for name in names if name != cells[0].metric]
+  others = other_metrics(cells)
   lines: list[Line] = [
     (
       Column(metric, f"mean {metric} over the questions, ± one standard error"),
@@ -106,6 +106,11 @@ def _endings(cells: Sequence[Cell]) -> list[Line]:
   """What went wrong, where anything did."""
   return [
     *_if(
+      any(cell.kept < 1 for cell in cells),
+      Column("kept", "share of the documents' tokens that was left where they were cut"),
+      lambda c: number(c.kept, ".1%"),
+    ),
+    *_if(
       any(cell.truncated > 0 for cell in cells),
       Column("cut off", "share of the answers that reached the longest output allowed"),
       lambda c: _positive(c.truncated, ".1%"),
@@ -137,15 +142,46 @@ def slices(cells: Sequence[Cell], runs: bool) -> dict[str, Table]:
   found = {}
   for name in sliced_by(cells):
     values = sorted({value for cell in cells for value in cell.slices.get(name, ())})
-    lines: list[Line] = [
-      (
-        Column(value, f"{metric_label(cells[0].metric)} where {name} is {value}"),
-        lambda c, name=name, value=value: estimate(c.slices.get(name, {}).get(value)),
-      )
-      for value in values
-    ]
+    lines: list[Line] = []
+    for value in values:
+      about = f"{metric_label(cells[0].metric)} where {name} is {value}"
+      part = lambda c, name=name, value=value: estimate(c.slices.get(name, {}).get(value))
+      lines.append((Column(value, about), part))
+      gained = lambda c, name=name, value=value: _part_gain(c, name, value)
+      lines.append((Column("gain", f"{about}, over {strategy_label(reference())}"), gained))
     found[name.replace("_", " ")] = _by_cell(cells, lines, runs)
   return found
+
+
+def _part_gain(cell: Cell, name: str, value: str) -> Value:
+  found = cell.slice_gains.get(name, {}).get(value)
+  return estimate(found.gain, sign="+") if found else EMPTY
+
+
+def averaged(own: Sequence[Average], models: dict[str, str], runs: bool) -> Table:
+  """The averages over the tasks of one benchmark."""
+  columns = [
+    *([Column("run", text=True)] if runs else []),
+    *([Column("model", text=True)] if len(models) > 1 else []),
+    Column("length", "of the context"),
+    Column("strategy", text=True, main=True),
+    Column("mean", "of the tasks' scores, each with the same weight, ± one standard error"),
+    Column("gain", f"over {strategy_label(reference())}, ± one standard error"),
+    Column("tasks", "how many"),
+  ]
+  rows = [
+    [
+      *([Value(a.run)] if runs else []),
+      *([Value(models[a.model])] if len(models) > 1 else []),
+      number(a.length),
+      Value(strategy_label(a.strategy)),
+      estimate(a.score),
+      estimate(a.gain, sign="+") if a.gain else EMPTY,
+      number(a.tasks),
+    ]
+    for a in own
+  ]
+  return Table(columns, rows)
 
 
 def costs(cells: Sequence[Cell], runs: bool) -> Table:

@@ -14,6 +14,7 @@ from tttjax.errors import UserError
 from tttjax.spec import option
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
+from tttjax.tasks.prompt_tokens import encode_context
 from tttjax.tasks.synthetic import auditor as audit
 from tttjax.tasks.synthetic import fitting, log_answers
 from tttjax.tasks.synthetic.ledger import ANOMALIES, Entry, Operation, check_transactions
@@ -111,11 +112,12 @@ class LogTask(LogDialect):
       ValueError: the log's text, read by the auditor, is not what it should be.
     """
     self.check(length, in_tokens)
-    head = prompt.render(tokenizer, self.header(), "")[0]
+    rendered = prompt.render(tokenizer, self.header(), "")
+    head, header = rendered.context, rendered.header
 
     def size(lines: Lines) -> int:
       if in_tokens:
-        return len(tokenizer(head + join(lines), add_special_tokens=False)["input_ids"])
+        return len(encode_context(tokenizer, head + join(lines), header)[0])
       return sum(operation is not None and bool(operation.transaction) for _, operation in lines)
 
     for log in self._logs(seed):
@@ -128,11 +130,7 @@ class LogTask(LogDialect):
     lines = self.written(log.operations(count))
     anomalies = [needle.operation for needle in log.needles if needle.operation.anomaly]
     audit.verify(join(lines), *(audit.Finding(o.anomaly, o.transaction) for o in anomalies))
-    offsets = np.array(
-      tokenizer(head + join(lines), add_special_tokens=False, return_offsets_mapping=True)[
-        "offset_mapping"
-      ]
-    )
+    _, offsets = encode_context(tokenizer, head + join(lines), header)
     starts = np.cumsum([len(head)] + [len(text) for text, _ in lines])
     return Example(
       context=head + join(lines),
@@ -143,6 +141,7 @@ class LogTask(LogDialect):
       line_starts=tuple(fitting.token_span(offsets, start, start + 1)[0] for start in starts[:-1]),
       key=f"{self.name}/{self.kind}/{self.depth:g}/{length} "
       f"{'tokens' if in_tokens else self.unit}/{seed}",
+      header=header,
     )
 
   def _logs(self, seed: int) -> Iterator[LookupLog | AnomalyLog]:
@@ -177,21 +176,23 @@ class LogTask(LogDialect):
       if spans and span[0] < spans[-1][1]:  # one token holds parts of both lines
         span = spans.pop()[0], span[1]
       spans.append(span)
-    _, suffix, thinking = prompt.render(tokenizer, self.header(), self.question(needle.subject))
+    question = prompt.headed(self.question(needle.subject))
+    asked = prompt.render(tokenizer, self.header(), question)
     slices = {"kind": self.kind}
     metrics = ("acc",)
     if self.kind == "anomaly":
       slices["anomaly"] = operation.anomaly
       metrics = ("acc", "type_acc", "id_acc")
     return Question(
-      text=suffix,
-      thinking_text=thinking,
+      text=asked.text,
+      thinking_text=asked.thinking_text,
       references=(answer,),
       metrics=metrics,
       max_new_tokens=self.answer_tokens,
       evidence=tuple(spans),
       chance=self._chance(answer, [said for _, said in lines if said]),
       slices=slices,
+      asked=asked.asked,
     )
 
   def _chance(self, answer: str, log: list[Operation]) -> float:

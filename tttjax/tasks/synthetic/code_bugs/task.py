@@ -6,7 +6,6 @@ line. The same seed has the same bug and depth at every length.
 """
 
 import dataclasses
-import functools
 import math
 from typing import ClassVar
 
@@ -16,6 +15,7 @@ from tttjax.errors import UserError
 from tttjax.spec import option
 from tttjax.tasks import prompt
 from tttjax.tasks.example import Example, Question
+from tttjax.tasks.prompt_tokens import encode_context
 from tttjax.tasks.synthetic import fitting
 from tttjax.tasks.synthetic.code_bugs import place_answers, window
 from tttjax.tasks.synthetic.code_bugs.mutation import OPERATORS, Site, mutate
@@ -121,12 +121,10 @@ class CodeBugs:
     center = window.Line(bug.file, bug.site.line - 1)
     arranged = window.arrange(tree.files, center, np.random.default_rng((seed, _STREAM["window"])))
     question = f"{OPERATORS[bug.site.operator].symptom}. Which file:line?"
-    head, suffix, thinking = prompt.render(tokenizer, HEADER, question)
-    encode = functools.partial(
-      tokenizer, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
+    rendered = prompt.render(tokenizer, HEADER, prompt.headed(question))
+    head, header = rendered.context, rendered.header
     if in_tokens:
-      room = length - len(encode(head)["input_ids"])
+      room = length - len(encode_context(tokenizer, head, header)[0])
       num_lines = self._fit(arranged, tree, bug, room, tokenizer)
     else:
       num_lines, length = length, None
@@ -134,7 +132,7 @@ class CodeBugs:
       lines = arranged.lines(num_lines)
       texts = window.render(tree.files, lines, center, bug.text)
       context = head + "".join(texts)
-      offsets = np.array(encode(context)["offset_mapping"])
+      _, offsets = encode_context(tokenizer, context, header)
       if length is None or len(offsets) <= length:
         break
       num_lines -= 1  # Only where lines have more tokens together than one by one.
@@ -147,19 +145,21 @@ class CodeBugs:
       context=context,
       questions=(
         Question(
-          text=suffix,
-          thinking_text=thinking,
+          text=rendered.text,
+          thinking_text=rendered.thinking_text,
           references=(f"{path}:{bug.site.line}",),
           metrics=("acc", "within_3_acc"),
           max_new_tokens=self.answer_tokens,
           evidence=(fitting.token_span(offsets, first, starts[where + 1] - 1),),
           chance=1 / len(lines),  # of any line that is shown
           slices={"kind": bug.site.operator},
+          asked=rendered.asked,
         ),
       ),
       num_tokens=len(offsets),
       line_starts=tuple(int(i) for i in np.searchsorted(offsets[:, 1], starts[:-1], side="right")),
       key=f"code_bugs/{self.source}/{length or f'{num_lines}lines'}/{seed}",
+      header=header,
     )
 
   def _fit(self, arranged, tree: Tree, bug: Bug, room: int, tokenizer) -> int:

@@ -18,6 +18,7 @@ from tttjax.spec import option
 from tttjax.tasks import prompt
 from tttjax.tasks.cleaned_output import clean
 from tttjax.tasks.example import Example, Question
+from tttjax.tasks.prompt_tokens import encode_context
 from tttjax.tasks.synthetic import fitting
 from tttjax.tasks.synthetic.needles.haystacks import HAYSTACKS, Haystack, haystack_of
 from tttjax.tasks.synthetic.needles.kinds import KINDS, SEVERAL, Form, Needle, form_of
@@ -214,10 +215,10 @@ class Needles:
     rng = np.random.default_rng((seed, _HAYSTACK))
     name = "needles" if self.kind == "kv" else self.haystack
     hay = haystack_of(name, self.source, self._form, words, len(planted), rng)
-    head = prompt.render(tokenizer, self._form.header, "")[0]
-    encode = lambda text, **more: tokenizer(text, add_special_tokens=False, verbose=False, **more)
+    rendered = prompt.render(tokenizer, self._form.header, "")
+    head, header = rendered.context, rendered.header
     text_of = lambda count: head + "".join(text for text, _ in arranged(hay, planted, count))
-    size = lambda count: len(encode(text_of(count))["input_ids"])
+    size = lambda count: len(encode_context(tokenizer, text_of(count), header)[0])
     if in_tokens:
       if (fewest := size(0)) > length:
         raise UserError(self._too_short(length, in_tokens, fewest))
@@ -231,7 +232,7 @@ class Needles:
     if self.absent:
       lines = [(text, owner) for text, owner in lines if owner != 0]
     context = head + "".join(text for text, _ in lines)
-    offsets = np.array(encode(context, return_offsets_mapping=True)["offset_mapping"])
+    _, offsets = encode_context(tokenizer, context, header)
     starts = len(head) + np.cumsum([0, *(len(text) for text, _ in lines)])
     return Example(
       context=context,
@@ -254,13 +255,14 @@ class Needles:
           str(seed),
         )
       ),
+      header=header,
     )
 
   def _question(self, needle: Needle, tokenizer, evidence, candidates: int) -> Question:
-    _, suffix, thinking = prompt.render(tokenizer, self._form.header, needle.question)
+    asked = prompt.render(tokenizer, self._form.header, prompt.headed(needle.question))
     return Question(
-      text=suffix,
-      thinking_text=thinking,
+      text=asked.text,
+      thinking_text=asked.thinking_text,
       references=(SEPARATOR.join(needle.values),),
       metrics=("recall", "all"),
       max_new_tokens=self.answer_tokens,
@@ -269,6 +271,7 @@ class Needles:
       # can be drawn.
       chance=len(needle.values) / (self._form.num_values if self.absent else candidates),
       slices={"kind": self.kind},
+      asked=asked.asked,
     )
 
   # Answers.

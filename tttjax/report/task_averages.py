@@ -1,0 +1,69 @@
+"""Averages over the tasks of one benchmark, such as the ten of ZeroSCROLLS."""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+
+from tttjax.report.cell import Cell
+from tttjax.report.statistics import Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Average:
+  """The mean of one strategy's headline scores over tasks, each counting the same.
+
+  Attributes:
+    benchmark: family of the tasks.
+    model, run, strategy, length: of the cells.
+    tasks: how many, those that all strategies have at this length.
+    score: the mean; its standard error takes the tasks for independent.
+    gain: the mean gain over the reference, likewise; None for the reference.
+  """
+
+  benchmark: str
+  model: str
+  run: str
+  strategy: str
+  length: int
+  tasks: int
+  score: Estimate
+  gain: Estimate | None
+
+
+def averages(cells: Sequence[Cell]) -> list[Average]:
+  """Of every benchmark with two tasks or more, in the order of the cells."""
+  groups: dict[tuple, dict[str, dict[str, Cell]]] = {}
+  for cell in cells:
+    place = cell.task_family, cell.model, cell.run, cell.length
+    groups.setdefault(place, {}).setdefault(cell.strategy, {})[cell.task] = cell
+  found = []
+  for (benchmark, model, run, length), strategies in groups.items():
+    shared = set.intersection(*(set(own) for own in strategies.values()))
+    if len(shared) < 2:
+      continue
+    for strategy, own in strategies.items():
+      chosen = [cell for task, cell in own.items() if task in shared]
+      gains = [cell.headline_gain for cell in chosen]
+      found.append(
+        Average(
+          benchmark,
+          model,
+          run,
+          strategy,
+          length,
+          len(chosen),
+          _mean([cell.headline for cell in chosen]),
+          None if None in gains else _mean([gain.gain for gain in gains]),
+        )
+      )
+  return found
+
+
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+  number = len(estimates)
+  return Estimate(
+    sum(e.mean for e in estimates) / number,
+    math.sqrt(sum(e.stderr**2 for e in estimates)) / number,
+    sum(e.n for e in estimates),
+    sum(e.clusters for e in estimates),
+  )

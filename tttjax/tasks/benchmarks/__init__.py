@@ -1,0 +1,1 @@
+"""Tasks of real documents: public benchmarks, and the files of a user."""

@@ -1,0 +1,131 @@
+"""Records of data files: lines of JSONL, items of a JSON list, rows of Parquet, members of zips."""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import hashlib
+import io
+import json
+import pathlib
+from typing import Any
+import zipfile
+
+from tttjax.errors import UserError
+from tttjax.files import read_regular
+from tttjax.json_fields import Check
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One record and where it stands.
+
+  Attributes:
+    place: file and line, item or row, as errors name it.
+    values: its fields.
+  """
+
+  place: str
+  values: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+  """A file that was read.
+
+  Attributes:
+    name: path, of a member with that of its zip.
+    records: in the order of the file.
+    sha256: of its bytes, hexadecimal.
+  """
+
+  name: str
+  records: tuple[Record, ...]
+  sha256: str
+
+
+def read_data(path: pathlib.Path, check: Check) -> DataFile:
+  """Reads a file of records by its suffix.
+
+  Raises:
+    UserError: it cannot be read, or names the first line and field that is wrong.
+  """
+  if not path.exists():
+    raise UserError(f"{path}: no such file or folder")
+  return parse_data(str(path), read_regular(path), check)
+
+
+def read_member(path: pathlib.Path, member: str, check: Check) -> DataFile | None:
+  """Reads a member of a zip in place; None where the zip has none of that name, in any folder.
+
+  Raises:
+    UserError: it is no zip, is damaged, or the member is not what it should be.
+  """
+  try:
+    with zipfile.ZipFile(io.BytesIO(read_regular(path))) as archive:
+      names = [name for name in archive.namelist() if f"/{name}".endswith(f"/{member}")]
+      if not names:
+        return None
+      data = archive.read(names[0])
+  except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+    raise UserError(f"{path}: cannot be read as a zip ({error}); fetch it again") from None
+  return parse_data(f"{path}!{names[0]}", data, check)
+
+
+def parse_data(name: str, data: bytes, check: Check) -> DataFile:
+  """Records of the bytes of a file called `name`; raises as `read_data`."""
+  suffix = pathlib.PurePath(name).suffix.lower()
+  if suffix not in SUFFIXES:
+    raise UserError(f"{name}: give a file that ends in {', '.join(SUFFIXES)}")
+  reader = {".jsonl": _lines, ".json": _items, ".parquet": _rows}[suffix]
+  records = tuple(_checked(reader(name, data), check))
+  if not records:
+    raise UserError(f"{name}: holds no records; fetch it again")
+  return DataFile(name, records, hashlib.sha256(data).hexdigest())
+
+
+def _checked(records: Iterable[tuple[str, Any]], check: Check) -> Iterator[Record]:
+  for place, value in records:
+    if wrong := check("", value):
+      raise UserError(f"{place}: {wrong}")
+    yield Record(place, value)
+
+
+def _lines(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
+  for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    if line.strip():
+      yield f"{name}: line {number}", _json(f"{name}: line {number}", line)
+
+
+def _items(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
+  items = _json(name, data.removeprefix(b"\xef\xbb\xbf"))
+  if not isinstance(items, list):
+    raise UserError(f"{name}: must hold a list of records (or be .jsonl, one record a line)")
+  for number, item in enumerate(items, 1):
+    yield f"{name}: item {number}", item
+
+
+def _json(place: str, data: bytes) -> Any:
+  try:
+    return json.loads(data)
+  except UnicodeDecodeError as error:
+    raise UserError(f"{place}: not UTF-8 ({error.reason} at byte {error.start})") from None
+  except (ValueError, RecursionError) as error:
+    raise UserError(f"{place}: not JSON ({error})") from None
+
+
+def _rows(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
+  try:
+    import pyarrow
+    from pyarrow import parquet  # an extra
+  except ImportError:
+    raise UserError(
+      f"{name}: Parquet files are read with the package pyarrow, which is not installed; run"
+      " pip install 'tttjax[benchmarks]', or give a .json or .jsonl file"
+    ) from None
+  try:
+    table = parquet.read_table(pyarrow.BufferReader(data))
+  except (pyarrow.ArrowException, OSError) as error:
+    raise UserError(f"{name}: not Parquet ({str(error).splitlines()[0]})") from None
+  for number, row in enumerate(table.to_pylist(), 1):
+    yield f"{name}: row {number}", row
