@@ -1,7 +1,8 @@
 """Solvers of the generated tasks that have not the skill a task measures.
 
 A solver of needles does not read the question; a solver of logs compares no balance with another
-one and computes nothing; a solver of code does not understand a line. Each looks at one thing that
+one and computes nothing; a solver of code does not understand a line; a solver of words that are to
+be counted does not count. Each looks at one thing that
 may tell a line from the others (where it stands, how long it is, how often its accounts, ids,
 amounts, balances or tokens occur, how it is written) and points at all lines where that thing is
 extreme: a guess among them is right with probability 1 / their number.
@@ -358,3 +359,43 @@ def needle_guesses(context: str, answers: int) -> dict[str, list[str]]:
     guesses[f"the group of least {name}"] = [values[i] for i in min(whole, key=key)]
     guesses[f"the group of most {name}"] = [values[i] for i in max(whole, key=key)]
   return guesses
+
+
+# Words to be counted.
+
+
+def word_guesses(context: str, answers: int) -> dict[str, list[str]]:
+  """Name of a solver to the different words that it writes, `answers` of them."""
+  shown = re.findall(r"[a-z]+", context.split("[CONTEXT]\n")[1])
+  different = list(dict.fromkeys(shown))
+  letters = collections.Counter("".join(different))
+  pairs = collections.Counter(word[i : i + 2] for word in different for i in range(len(word) - 1))
+  middle = len(shown) // 2
+  distance = sorted(range(len(shown)), key=lambda i: abs(i - middle))
+  from_a_third = [*shown[len(shown) // 3 :], *shown]
+  orders = {
+    "the first": different,
+    "the last": dict.fromkeys(reversed(shown)),
+    "the middle ones": dict.fromkeys(shown[i] for i in distance),
+    "those from a third on": dict.fromkeys(from_a_third),
+    "every seventh": dict.fromkeys([*shown[::7], *shown]),
+    "those that come latest": reversed(different),
+    "those that end earliest": list(dict.fromkeys(reversed(shown)))[::-1],
+  }
+  keys = {
+    "letters": len,
+    "place in the alphabet": str,
+    "place of the end in the alphabet": lambda word: word[::-1],
+    "first letter": lambda word: word[0],
+    "different letters": lambda word: len(set(word)),
+    "frequent letters": lambda word: sum(letters[letter] for letter in word),
+    "frequent rarest letter": lambda word: min(letters[letter] for letter in word),
+    "frequent pairs of letters": lambda word: sum(pairs[a + b] for a, b in zip(word, word[1:])),
+    "repeated syllables": lambda word: -len({word[i : i + 2] for i in range(0, len(word), 2)}),
+    "letters i": lambda word: word.count("i"),
+  }
+  alphabet = sorted(different)  # words that are alike do not stand in the order of the text
+  for name, key in keys.items():
+    orders[f"least {name}"] = sorted(alphabet, key=key)
+    orders[f"most {name}"] = sorted(alphabet, key=key, reverse=True)
+  return {name: list(order)[:answers] for name, order in orders.items()}

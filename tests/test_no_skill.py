@@ -20,6 +20,7 @@ from tttjax.tasks.synthetic.code_bugs.task import draw_bug
 from tttjax.tasks.synthetic.code_bugs.tree import load_tree
 from tttjax.tasks.synthetic.needles import Needles
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
+from tttjax.tasks.synthetic.word_counts import CommonWords, FrequentWords
 
 EXAMPLES = 200
 HIDDEN = {"CALC_ERROR", "LOST_UPDATE"}
@@ -280,3 +281,70 @@ def test_the_battery_finds_needles_that_stand_in_the_order_of_the_questions(toke
     changed = "\n".join([f"{head}[CONTEXT]", *lines])
     hits += no_skill_solvers.needle_guesses(changed, 1)["least place"] == [right]
   assert hits > most_hits(30, 1.2 / 4)
+
+
+WORD_COUNTS = [
+  (CommonWords(), 600),
+  (CommonWords(words=3, often=6, rarely=4), 300),
+  (FrequentWords(), 400),
+  (FrequentWords(alpha=1.3), 400),
+]
+
+
+def check_word_counts(task, length, tokenizer, examples):
+  scores, chance = collections.Counter(), 0
+  for seed in range(examples):
+    example = task.at(seed, length, tokenizer, False)
+    (question,) = example.questions
+    right = set(question.references[0].split(", "))
+    for name, guess in no_skill_solvers.word_guesses(example.context, len(right)).items():
+      assert len(set(guess)) == len(guess) == len(right)
+      scores[name] += len(set(guess) & right) / len(right)
+    chance += question.chance / examples
+  assert len(scores) > 20
+  allowed = most_hits(examples, chance)
+  assert not {name: count for name, count in scores.items() if count > allowed}
+  assert scores["the first"] > stats.binom.ppf(1e-4, examples, chance)
+  return scores
+
+
+def words_id(pair):
+  task, length = pair
+  return f"{task.name}-{length}-{'-'.join(map(str, vars(task).values()))}"
+
+
+@pytest.mark.parametrize("pair", WORD_COUNTS, ids=words_id)
+def test_words_are_not_found_without_counting(pair, tokenizer):
+  check_word_counts(*pair, tokenizer, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", WORD_COUNTS, ids=words_id)
+def test_words_are_not_found_without_counting_in_200_texts(pair, tokenizer):
+  check_word_counts(*pair, tokenizer, EXAMPLES)
+
+
+@pytest.mark.parametrize("pair", WORD_COUNTS[:2], ids=words_id)
+def test_orders_of_the_different_words_are_no_better_than_drawing_from_them(pair, tokenizer):
+  """Only who reads on from a place meets frequent words more often than rare ones."""
+  task, length = pair
+  scores = check_word_counts(task, length, tokenizer, 60)
+  others = -(-(length - task.words * task.often) // task.rarely)
+  allowed = most_hits(60, task.words / (task.words + others))
+  by_form = {name: count for name, count in scores.items() if name.split()[0] in ("least", "most")}
+  assert len(by_form) == 20 and max(by_form.values()) <= allowed
+
+
+def test_the_battery_finds_common_words_that_stand_in_front(tokenizer):
+  """The solvers can fail a task: here a list begins with its common words."""
+  task, hits, chance = CommonWords(), 0, 0
+  for seed in range(20):
+    example = task.at(seed, 900, tokenizer, False)
+    (question,) = example.questions
+    right = set(question.references[0].split(", "))
+    head, lines = example.context.split("[CONTEXT]\n")
+    words = sorted(re.findall("[a-z]+", lines), key=lambda word: word not in right)
+    guess = no_skill_solvers.word_guesses(f"{head}[CONTEXT]\n{' '.join(words)}", 10)["the first"]
+    hits += len(right & set(guess)) / 10
+    chance += question.chance / 20
+  assert hits > most_hits(20, chance)

@@ -12,6 +12,7 @@ from tttjax.tasks.synthetic.bank_log import BankLog
 from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.tasks.synthetic.needles import Needles
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
+from tttjax.tasks.synthetic.word_counts import CommonWords, FrequentWords
 
 TASKS: dict[str, type[Task]] = {
   kind.name: kind
@@ -20,6 +21,8 @@ TASKS: dict[str, type[Task]] = {
     TransactionLog,
     CodeBugs,
     Needles,
+    CommonWords,
+    FrequentWords,
     LongBenchV2,
     ZeroScrolls,
     OwnDocuments,

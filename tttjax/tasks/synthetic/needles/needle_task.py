@@ -19,13 +19,13 @@ from tttjax.tasks import prompt
 from tttjax.tasks.cleaned_output import clean
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.prompt_tokens import encode_context
-from tttjax.tasks.synthetic import fitting
+from tttjax.tasks.synthetic import fitting, listed_values
+from tttjax.tasks.synthetic.listed_values import SEPARATOR
 from tttjax.tasks.synthetic.needles.haystacks import HAYSTACKS, Haystack, haystack_of
 from tttjax.tasks.synthetic.needles.kinds import KINDS, SEVERAL, Form, Needle, form_of
 from tttjax.tasks.synthetic.needles.sources import sentences
 from tttjax.tasks.synthetic.needles.words import Words
 
-SEPARATOR = ", "  # between the values of one reference
 _MOST_NEEDLES, _MOST_ANSWERS = 64, 16
 # Of an answer: of a sentence around it, and of what is said with each of several values.
 _SENTENCE_TOKENS, _WITH_EACH_TOKENS = 24, 6
@@ -285,21 +285,8 @@ class Needles:
     return SEPARATOR.join(sorted(values)) or None
 
   def score(self, text: str, question: Question) -> dict[str, float]:
-    """'recall': the share of the reference's values that stand in the output; 'all': all do.
-
-    This is RULER's string_match_all for one output: a value counts wherever it occurs, upper or
-    lower case, even within a longer number, and whatever is said beside it. Thoughts are not read.
-    """
-    shown = clean(text).lower()
-    shares = [
-      [value.lower() in shown for value in reference.split(SEPARATOR)]
-      for reference in question.references
-    ]
-    scores = {
-      "recall": max(sum(found) / len(found) for found in shares),
-      "all": max(map(all, shares)),
-    }
-    return {name: float(scores[name]) for name in question.metrics}
+    """'recall': the share of the reference's values that stand in the output; 'all': all do."""
+    return listed_values.shares(text, question)
 
 
 def arranged(hay: Haystack, planted: list[_Planted], count: int) -> list[tuple[str, int | None]]:
