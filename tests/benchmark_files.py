@@ -110,3 +110,59 @@ def own(path: pathlib.Path) -> pathlib.Path:
   ]
   path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
   return path
+
+
+def squad(path: pathlib.Path, articles: int = 6, paragraphs: int = 5) -> pathlib.Path:
+  """SQuAD's file: of each paragraph a question with two answers, and one that has none."""
+  data = [
+    {
+      "title": f"Book_{i}",
+      "paragraphs": [
+        {
+          "context": f"Book {i}, page {j}.  The keeper\ncounted {100 * i + j} boats. {ODD}{WORDS}",
+          "qas": [
+            {
+              "id": f"{i}-{j}",
+              "question": f"How many boats are on page {j} of book {i}? ",
+              "answers": [
+                {"text": text, "answer_start": 1}
+                for text in (f"{100 * i + j} boats", f"{100 * i + j}", f"{100 * i + j}")
+              ],
+              "is_impossible": False,
+            },
+            {
+              "id": f"{i}-{j}-no",
+              "question": "Who sank?",
+              "answers": [],
+              "plausible_answers": [{"text": "The keeper", "answer_start": 1}],
+              "is_impossible": True,
+            },
+          ],
+        }
+        for j in range(paragraphs)
+      ],
+    }
+    for i in range(articles)
+  ]
+  path.write_text(json.dumps({"version": "v2.0", "data": data}), encoding="utf-8")
+  return path
+
+
+def hotpotqa(path: pathlib.Path, number: int = 8) -> pathlib.Path:
+  """HotpotQA's file: each question has two golden paragraphs among five, one of them shared."""
+  item = lambda i: {
+    "_id": f"5a{i:02x}",
+    "question": f"Where was the keeper of boat {i} born?",
+    "answer": f"Lom {i}",
+    "type": "bridge",
+    "level": "hard",
+    "supporting_facts": [[f"Boat {i}", 0], [f"Keeper {i}", 1], [f"Keeper {i}", 0]],
+    "context": [
+      ["River", [WORDS, f" {ODD}"]],
+      [f"Keeper {i}", [f"Keeper {i} counts. ", f"She was born in Lom {i}."]],
+      *([f"Net {i} {j}", [f"Net {i} {j} is old. ", WORDS]] for j in range(2)),
+      [f"Boat {i}", [f"Boat {i} belongs to Keeper {i}.", f" {WORDS}"]],
+    ],
+  }
+  path.write_text(json.dumps([item(i) for i in range(number)]), encoding="utf-8")
+  return path

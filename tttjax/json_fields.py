@@ -97,6 +97,9 @@ def _is_name(value: Any) -> bool:
 
 
 TEXT = must_be("text", lambda value: isinstance(value, str))
+NOT_EMPTY = must_be(
+  "text that is not empty", lambda value: isinstance(value, str) and bool(value.strip())
+)
 NAME = must_be("text that can be printed", _is_name)
 FLAG = must_be("true or false", lambda value: isinstance(value, bool))
 COUNT = must_be("a whole number from 0 to 1e30", is_whole)

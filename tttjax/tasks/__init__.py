@@ -11,6 +11,7 @@ from tttjax.tasks.protocol import Task
 from tttjax.tasks.synthetic.bank_log import BankLog
 from tttjax.tasks.synthetic.code_bugs import CodeBugs
 from tttjax.tasks.synthetic.needles import Needles
+from tttjax.tasks.synthetic.ruler_qa import RulerQA
 from tttjax.tasks.synthetic.transaction_log import TransactionLog
 from tttjax.tasks.synthetic.word_counts import CommonWords, FrequentWords
 
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
     Needles,
     CommonWords,
     FrequentWords,
+    RulerQA,
     LongBenchV2,
     ZeroScrolls,
     OwnDocuments,

@@ -75,6 +75,7 @@ METRICS: dict[str, Metric] = {
     Metric("f1", "F1"),
     Metric("exact", "exact match"),
     Metric("contains", "answer contained"),
+    Metric("contains_any", "a reference contained"),
     Metric("exponential_similarity", "exponential similarity"),
     Metric("concordance", "concordance"),
     Metric("rouge1", "ROUGE-1"),

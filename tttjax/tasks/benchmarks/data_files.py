@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -44,15 +45,20 @@ class DataFile:
   sha256: str
 
 
-def read_data(path: pathlib.Path, check: Check) -> DataFile:
+def read_data(path: pathlib.Path, check: Check, within: str = "") -> DataFile:
   """Reads a file of records by its suffix.
+
+  Args:
+    path: the file.
+    check: of each record.
+    within: the field of a .json file that holds the list of records; '' where the file is it.
 
   Raises:
     UserError: it cannot be read, or names the first line and field that is wrong.
   """
   if not path.exists():
     raise UserError(f"{path}: no such file or folder")
-  return parse_data(str(path), read_regular(path), check)
+  return parse_data(str(path), read_regular(path), check, within)
 
 
 def read_member(path: pathlib.Path, member: str, check: Check) -> DataFile | None:
@@ -72,12 +78,13 @@ def read_member(path: pathlib.Path, member: str, check: Check) -> DataFile | Non
   return parse_data(f"{path}!{names[0]}", data, check)
 
 
-def parse_data(name: str, data: bytes, check: Check) -> DataFile:
+def parse_data(name: str, data: bytes, check: Check, within: str = "") -> DataFile:
   """Records of the bytes of a file called `name`; raises as `read_data`."""
   suffix = pathlib.PurePath(name).suffix.lower()
   if suffix not in SUFFIXES:
     raise UserError(f"{name}: give a file that ends in {', '.join(SUFFIXES)}")
-  reader = {".jsonl": _lines, ".json": _items, ".parquet": _rows}[suffix]
+  items = functools.partial(_items, within=within)
+  reader = {".jsonl": _lines, ".json": items, ".parquet": _rows}[suffix]
   records = tuple(_checked(reader(name, data), check))
   if not records:
     raise UserError(f"{name}: holds no records; fetch it again")
@@ -97,8 +104,12 @@ def _lines(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
       yield f"{name}: line {number}", _json(f"{name}: line {number}", line)
 
 
-def _items(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
+def _items(name: str, data: bytes, within: str) -> Iterator[tuple[str, Any]]:
   items = _json(name, data.removeprefix(b"\xef\xbb\xbf"))
+  if within:
+    if not isinstance(items, dict) or not isinstance(items.get(within), list):
+      raise UserError(f"{name}: must hold an object whose field {within!r} is a list of records")
+    items = items[within]
   if not isinstance(items, list):
     raise UserError(f"{name}: must hold a list of records (or be .jsonl, one record a line)")
   for number, item in enumerate(items, 1):

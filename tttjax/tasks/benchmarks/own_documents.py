@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from tttjax.errors import UserError
 from tttjax.files import read_regular
-from tttjax.json_fields import POSITIVE, TEXT, fields, list_of, must_be, one_of
+from tttjax.json_fields import NOT_EMPTY, POSITIVE, TEXT, fields, list_of, must_be, one_of
 from tttjax.tasks.benchmarks import text_scores
 from tttjax.tasks.benchmarks.cutting import cut_middle
 from tttjax.tasks.benchmarks.data_files import Record, read_data
@@ -21,15 +21,14 @@ METRICS = (*_SCORES, "rouge", "acc")
 _ANSWER_TOKENS = 128
 _HEAD = "[TASK] Answer the question about the text below.\n[CONTEXT]\n"
 
-_NOT_EMPTY = must_be("text that is not empty", lambda v: isinstance(v, str) and bool(v.strip()))
 _NAME = must_be("text or a whole number", lambda value: type(value) in (str, int))
 _RECORD = fields(
-  {"id": _NAME, "question": _NOT_EMPTY},
+  {"id": _NAME, "question": NOT_EMPTY},
   {
-    "context": _NOT_EMPTY,
-    "context_file": _NOT_EMPTY,
+    "context": NOT_EMPTY,
+    "context_file": NOT_EMPTY,
     "answers": list_of(TEXT, 1),
-    "choices": list_of(_NOT_EMPTY, 2),
+    "choices": list_of(NOT_EMPTY, 2),
     "answer": _NAME,
     "metric": one_of(*METRICS),
     "max_new_tokens": POSITIVE,
