@@ -1,4 +1,8 @@
-"""Averages over the tasks of one benchmark, such as the ten of ZeroSCROLLS."""
+"""Averages over the tasks of one benchmark, such as the ten of ZeroSCROLLS.
+
+Tasks of one family are those of a benchmark. Several families are where they name the same one
+(`benchmark` of their classes, see tasks.protocol): RULER's, of which any is in a run with another.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -6,6 +10,7 @@ import math
 
 from tttjax.report.cell import Cell
 from tttjax.report.statistics import Estimate
+from tttjax.tasks import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +18,7 @@ class Average:
   """The mean of one strategy's headline scores over tasks, each counting the same.
 
   Attributes:
-    benchmark: family of the tasks.
+    benchmark: family of the tasks, or what several families name.
     model, run, strategy, length: of the cells.
     tasks: how many, those that all strategies have at this length.
     score: the mean; its standard error takes the tasks for independent.
@@ -32,9 +37,14 @@ class Average:
 
 def averages(cells: Sequence[Cell]) -> list[Average]:
   """Of every benchmark with two tasks or more, in the order of the cells."""
+  families: dict[tuple, set[str]] = {}
+  for cell in cells:
+    families.setdefault((_named(cell), cell.model, cell.run), set()).add(cell.task_family)
   groups: dict[tuple, dict[str, dict[str, Cell]]] = {}
   for cell in cells:
-    place = cell.task_family, cell.model, cell.run, cell.length
+    several = len(families[_named(cell), cell.model, cell.run]) > 1
+    benchmark = _named(cell) if several else cell.task_family
+    place = benchmark, cell.model, cell.run, cell.length
     groups.setdefault(place, {}).setdefault(cell.strategy, {})[cell.task] = cell
   found = []
   for (benchmark, model, run, length), strategies in groups.items():
@@ -57,6 +67,11 @@ def averages(cells: Sequence[Cell]) -> list[Average]:
         )
       )
   return found
+
+
+def _named(cell: Cell) -> str:
+  """The benchmark that the task's class names, else its family."""
+  return getattr(TASKS.get(cell.task_family), "benchmark", cell.task_family)
 
 
 def _mean(estimates: Sequence[Estimate]) -> Estimate:

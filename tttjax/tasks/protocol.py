@@ -17,6 +17,9 @@ class Task(Protocol):
     name: how configs and rows name it.
     label: what tables and figures call it.
     description: what is asked and how far a guess gets, in sentences, for the report.
+
+  A class may have `benchmark`, the name of what several families of tasks make up: then those of
+  a run are averaged together.
   """
 
   name: ClassVar[str]

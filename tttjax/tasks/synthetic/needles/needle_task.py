@@ -91,6 +91,7 @@ class Needles:
     "whose they are: a text with one value is solved by whoever writes it down."
   )
   unit: ClassVar[str] = "sentences"
+  benchmark: ClassVar[str] = "RULER"
 
   def __post_init__(self):
     for field, choices in (

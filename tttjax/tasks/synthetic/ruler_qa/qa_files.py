@@ -63,7 +63,7 @@ class Asked:
 
   Attributes:
     question: as the file has it, its white space made single spaces.
-    answers: different ones that are right.
+    answers: different ones that are right, the shortest first.
     golden: the paragraphs that hold the answer.
     near: others of the same source: of the article, or those that the file gives as distractors.
   """
@@ -128,8 +128,8 @@ def _of_squad(records: Iterable[Record], numbers: dict[str, int]) -> Iterator[As
             f"{record.place}: the question {question!r} has no item in field 'answers', and"
             " 'is_impossible' is not true"
           )
-        answers = tuple(dict.fromkeys(_spaced(answer["text"]) for answer in asked["answers"]))
-        yield Asked(question, answers, (number,), near)
+        answers = dict.fromkeys(_spaced(answer["text"]) for answer in asked["answers"])
+        yield Asked(question, tuple(sorted(answers, key=len)), (number,), near)
 
 
 def _of_hotpotqa(records: Iterable[Record], numbers: dict[str, int]) -> Iterator[Asked]:

@@ -37,7 +37,8 @@ class RulerQA:
 
   A text grows by the paragraphs that are near to the question (of the same article, or those that
   HotpotQA has as distractors) and then by those of other questions. The evidence is the paragraphs
-  that hold the answer. What another paragraph says about it is not checked.
+  that hold the answer. What another paragraph says about it is not checked. An answer has RULER's
+  32 tokens, or as many as the shortest reference where that is longer.
 
   Attributes:
     dataset: 'squad' (2.0, questions that have no answer left out) or 'hotpotqa' (distractors).
@@ -140,6 +141,7 @@ class RulerQA:
     _, offsets = encode_context(tokenizer, context, header)
     starts = len(head) + np.cumsum([0, *map(len, texts[:-1])])
     ends = starts + [len(text.rstrip("\n")) for text in texts]
+    most = len(encode_context(tokenizer, asked.answers[0], 0)[0])
     question = prompt.render(
       tokenizer, _HEAD, prompt.headed(f"{asked.question} Reply with the answer only.")
     )
@@ -151,7 +153,7 @@ class RulerQA:
           thinking_text=question.thinking_text,
           references=asked.answers,
           metrics=("contains_any",),
-          max_new_tokens=_ANSWER_TOKENS,
+          max_new_tokens=max(_ANSWER_TOKENS, most),
           evidence=tuple(
             fitting.token_span(offsets, end - len(data.paragraphs[i]), end)
             for i, end in zip(chosen(count), ends)
