@@ -45,11 +45,9 @@ def save_context(
   fast, adaptation, _ = session.adapted[1]
   ids = conversation.context
   flat = traverse_util.flatten_dict(fast, sep="/")
-  with replacing(directory / _FAST) as temporary:
-    save_file({**flat, "context_ids": jnp.asarray(ids)}, temporary)
+  _write(directory / _FAST, {**flat, "context_ids": jnp.asarray(ids)})
   if with_cache:
-    with replacing(directory / _CACHE) as temporary:
-      save_file(_arrays(_read(conversation).cache), temporary)
+    _write(directory / _CACHE, _arrays(_read(conversation).cache))
   else:
     (directory / _CACHE).unlink(missing_ok=True)
   state = {
@@ -150,6 +148,12 @@ def _read(conversation: Conversation) -> ReadContext:
   """The context as the session keeps it."""
   tokens = conversation.context[None]
   return conversation.session.read(tokens, conversation.capacity)[0]
+
+
+def _write(path: pathlib.Path, tensors: dict[str, jax.Array]) -> None:
+  with replacing(path) as temporary:
+    save_file(tensors, temporary)
+    temporary.chmod(0o644)  # the library's files are private
 
 
 def _tensors(path: pathlib.Path) -> dict[str, jax.Array]:
