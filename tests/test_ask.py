@@ -282,6 +282,7 @@ def test_questions_are_asked_one_by_one_and_ctrl_c_stops_an_answer_only(log):
     screen.until(answer)
     screen.until("question> ")
     screen.type("half a question")
+    time.sleep(1)  # until it waits for more
     screen.process.send_signal(signal.SIGINT)
     screen.until("question> ")
     screen.type(f"{question}\n")
