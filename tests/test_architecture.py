@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the top floor down; rooms on one floor do not import each other.
 FLOORS = (
-  ("main",),
+  ("main", "ask"),
   ("report", "experiment", "pretrain"),
   ("strategies",),
   ("session",),

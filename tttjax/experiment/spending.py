@@ -1,5 +1,7 @@
 """What each strategy may spend on a context: budgets of equal model FLOPs, and whether they fit."""
 
+import dataclasses
+
 from tttjax import flops
 from tttjax.errors import UserError
 from tttjax.experiment.config import Plan
@@ -35,12 +37,11 @@ def budget_of(plan: Plan, lengths: Lengths) -> Budget:
       )
     return Budget(lengths, make(steps), given, paid, "flops", temperature)
   ttt = make(config.ttt.steps)
-  paid = lengths.adapt_flops(ttt, ttt.steps) + lengths.answer_flops(delta=True)
+  matched = Budget.of_steps(lengths, ttt, temperature)
   if given == MATCHED:
-    tokens = flops.largest_within(paid, lambda n: flops.thinking(*shape, n, answer))
-    return Budget(lengths, ttt, tokens, paid, "flops", temperature)
+    return matched
   tokens = flops.paper_rule(span, ttt.steps) if given == PAPER else given
-  return Budget(lengths, ttt, tokens, paid, "tokens", temperature)
+  return dataclasses.replace(matched, thinking_tokens=tokens, rule="tokens")
 
 
 def allowance(plan: Plan, budget: Budget, name: str) -> Allowance:

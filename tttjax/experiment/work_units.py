@@ -11,8 +11,6 @@ import jax
 from tttjax.attention.caches import round_capacity
 from tttjax.checkpoint import Checkpoint
 from tttjax.checkpoint.tokenizers import encode
-from tttjax.decode.end_markers import TextMarker, text_marker
-from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.experiment import spending
 from tttjax.experiment.config import Plan
@@ -21,6 +19,7 @@ from tttjax.session import Room
 from tttjax.session.values import Ids
 from tttjax.strategies.budget import Allowance, Lengths
 from tttjax.strategies.case import Case, Decoding
+from tttjax.strategies.model_decoding import decoding_of
 from tttjax.tasks.example import Example
 from tttjax.tasks.prompt_tokens import encode_prompts
 from tttjax.tasks.thinking_format import format_of
@@ -252,29 +251,15 @@ class Work:
       1 << (len(prompts) - 1).bit_length() if tokens else self._most_questions(task), tokens
     )
 
-  @functools.cached_property
-  def _end_marker(self) -> int | TextMarker:
-    """The end of a thought: a token of its own where the tokenizer has one, else text."""
-    checkpoint, end = self._checkpoint, self._thinking.end
-    if end in checkpoint.tokenizer.get_added_vocab():
-      return checkpoint.tokenizer.get_added_vocab()[end]
-    return text_marker(end, checkpoint.tokenizer, checkpoint.config.vocab_size)
-
   def _make_decoding(self, answer_tokens: int) -> Decoding:
     """How answers of up to so many tokens are decoded."""
-    config, checkpoint = self._plan.config, self._checkpoint
-    sampling = {**config.sampling.to_dict(), "max_new_tokens": answer_tokens}
-    answer = SamplingConfig(**sampling, stop_ids=checkpoint.stop_ids)
-    thinking = SamplingConfig(
-      max_new_tokens=answer_tokens,
-      temperature=config.thinking.temperature,
-      top_k=config.thinking.top_k,
-      top_p=config.thinking.top_p,
-      stop_ids=checkpoint.stop_ids,
-      end_think=self._end_marker,
-      forced_stop_ids=encode(checkpoint.tokenizer, self._thinking.forced_stop),
+    config, names = self._plan.config, ("temperature", "top_k", "top_p")
+    answering, thinking = (
+      {name: part[name] for name in names} for part in (config.sampling, config.thinking)
     )
-    return Decoding(answer, thinking, checkpoint.config.max_positions, config.mechanism)
+    return decoding_of(
+      self._checkpoint, self._thinking, answer_tokens, answering, thinking, config.mechanism
+    )
 
   def _check_thinking(self, case: Case, strategy: str, tokens: int) -> None:
     try:

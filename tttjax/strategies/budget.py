@@ -88,6 +88,13 @@ class Budget:
   rule: str
   temperature: float = 0.0
 
+  @classmethod
+  def of_steps(cls, lengths: Lengths, ttt: TTTConfig, temperature: float = 0.0) -> "Budget":
+    """What the steps and the answer cost, and the thinking tokens that cost as much."""
+    paid = lengths.adapt_flops(ttt, ttt.steps) + lengths.answer_flops(delta=True)
+    tokens = flops.largest_within(paid, lambda n: flops.thinking(*lengths.shape, n, lengths.answer))
+    return cls(lengths, ttt, tokens, paid, "flops", temperature)
+
   def tokens_within(self, cost: Callable[[int], int], share: float) -> int:
     """Thinking tokens of each thought that keep the budget.
 

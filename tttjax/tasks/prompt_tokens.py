@@ -51,6 +51,11 @@ def encode_context(tokenizer, text: str, header: int) -> tuple[np.ndarray, np.nd
   return _encode(tokenizer, text, header, len(text))
 
 
+def encode_text(tokenizer, text: str, asked: int) -> tuple[int, ...]:
+  """Token ids of the end of a prompt by itself, of which the first `asked` characters are plain."""
+  return tuple(_encode(tokenizer, text, 0, asked)[0].tolist())
+
+
 def encode_prompts(tokenizer, example: Example, opener: str = "") -> PromptTokens:
   """The prompts of an example.
 

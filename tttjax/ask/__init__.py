@@ -1,0 +1,1 @@
+"""Questions about documents from the shell: one reading, one adaptation, streamed answers."""

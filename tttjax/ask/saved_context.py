@@ -1,0 +1,167 @@
+"""An adapted context on disk: fast weights, the context's ids, and if asked for its cache."""
+
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.flax import load_file, save_file
+
+from tttjax.ask.conversation import Conversation
+from tttjax.ask.streaming_session import StreamingSession
+from tttjax.attention.caches import PrefixCache
+from tttjax.checkpoint import Checkpoint
+from tttjax.errors import UserError
+from tttjax.files import read_json, replacing, write_json
+from tttjax.session import Adaptation, Cost, ReadContext
+
+_STATE, _FAST, _CACHE = "context.json", "fast.safetensors", "cache.safetensors"
+_FIELDS = ("model", "tokenizer", "context", "strategy", "ttt", "seed", "loss", "start")
+
+
+def cache_bytes(conversation: Conversation) -> int:
+  """Of the cache of the context that was read."""
+  return sum(x.nbytes for x in jax.tree.leaves(_read(conversation).cache))
+
+
+def save_context(
+  directory: pathlib.Path, conversation: Conversation, strategy: str, with_cache: bool
+) -> None:
+  """Writes what answers questions without adapting again, and with the cache without reading.
+
+  Raises:
+    UserError: nothing was adapted, or something else is in the directory.
+  """
+  session = conversation.session
+  if session.adapted is None or session.adapted[1][0] is None:
+    raise UserError(f"--save: {strategy} leaves nothing to save; take a strategy that adapts")
+  if directory.exists() and any(directory.iterdir()) and not (directory / _STATE).exists():
+    raise UserError(f"--save={directory}: something else is in it; choose another directory")
+  fast, adaptation, _ = session.adapted[1]
+  ids = conversation.context
+  flat = traverse_util.flatten_dict(fast, sep="/")
+  _write(directory / _FAST, {**flat, "context_ids": jnp.asarray(ids)})
+  if with_cache:
+    _write(directory / _CACHE, _arrays(_read(conversation).cache))
+  else:
+    (directory / _CACHE).unlink(missing_ok=True)
+  state = {
+    **hashes(conversation.checkpoint),
+    "context": _hash(ids.tobytes()),
+    "strategy": strategy,
+    "ttt": dataclasses.asdict(conversation.settings.ttt),
+    "seed": conversation.settings.seed,
+    "loss": list(adaptation.loss),
+    "start": list(adaptation.start),
+  }
+  write_json(directory / _STATE, state)
+
+
+def hashes(checkpoint: Checkpoint) -> dict[str, str]:
+  """What a saved context belongs to."""
+  tokenizer = checkpoint.tokenizer
+  text = tokenizer.backend_tokenizer.to_str() + str(tokenizer.chat_template)
+  return {"model": checkpoint.fingerprint, "tokenizer": _hash(text.encode("utf-8"))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+  """A context that was saved, checked against the model.
+
+  Attributes:
+    ids: int32 [T].
+    fast: fast weights.
+    cache: None where it was not saved.
+    strategy: that adapted, a spec.
+    ttt: fields of its TTTConfig.
+    adaptation: how it went.
+  """
+
+  ids: np.ndarray
+  fast: dict[str, Any]
+  cache: PrefixCache | None
+  strategy: str
+  ttt: dict[str, Any]
+  adaptation: Adaptation
+
+  def put_into(self, session: StreamingSession, capacity: int) -> None:
+    """Lets the session answer with it."""
+    session.adapted = None, (self.fast, self.adaptation, Cost())
+    if self.cache is not None:
+      session.keep(ReadContext(session.model, self.cache, self.ids[None]), capacity)
+
+
+def load_context(directory: pathlib.Path, checkpoint: Checkpoint, ids: np.ndarray | None) -> Saved:
+  """Reads a saved context.
+
+  Args:
+    directory: given to `save_context`.
+    checkpoint: of the model that is to answer.
+    ids: of the context that was given too; None where none was.
+
+  Raises:
+    UserError: there is none, it is damaged, or model, tokenizer or context are others.
+  """
+  state = read_json(directory / _STATE)
+  if missing := [name for name in _FIELDS if name not in state]:
+    raise UserError(f"{directory / _STATE}: has no field {missing[0]!r}; save the context again")
+  for name, value in hashes(checkpoint).items():
+    if state[name] != value:
+      raise UserError(
+        f"--load={directory}: was saved with another {name} (hash {str(state[name])[:16]}, here"
+        f" {value[:16]}); give the same --model, or adapt again"
+      )
+  if ids is not None and state["context"] != _hash(ids.tobytes()):
+    raise UserError(
+      f"--load={directory}: was saved for another context; leave --context out, or adapt again"
+    )
+  flat = _tensors(directory / _FAST)
+  own = np.asarray(flat.pop("context_ids", np.zeros(0)), np.int32)
+  if _hash(own.tobytes()) != state["context"]:
+    raise UserError(f"{directory / _FAST}: does not fit {_STATE}; save the context again")
+  cache = None
+  if (directory / _CACHE).exists():
+    arrays = _tensors(directory / _CACHE)
+    if set(arrays) != {field.name for field in dataclasses.fields(PrefixCache)}:
+      raise UserError(f"{directory / _CACHE}: is no cache; save the context again")
+    cache = PrefixCache(**arrays)
+  return Saved(
+    own,
+    traverse_util.unflatten_dict(flat, sep="/"),
+    cache,
+    state["strategy"],
+    state["ttt"],
+    Adaptation(tuple(state["loss"]), tuple(state["start"])),
+  )
+
+
+def _arrays(cache: PrefixCache) -> dict[str, jax.Array]:
+  return {field.name: getattr(cache, field.name) for field in dataclasses.fields(PrefixCache)}
+
+
+def _read(conversation: Conversation) -> ReadContext:
+  """The context as the session keeps it."""
+  tokens = conversation.context[None]
+  return conversation.session.read(tokens, conversation.capacity)[0]
+
+
+def _write(path: pathlib.Path, tensors: dict[str, jax.Array]) -> None:
+  with replacing(path) as temporary:
+    save_file(tensors, temporary)
+    temporary.chmod(0o644)  # the library's files are private
+
+
+def _tensors(path: pathlib.Path) -> dict[str, jax.Array]:
+  try:
+    return load_file(path)
+  except (SafetensorError, OSError) as error:
+    raise UserError(f"{path}: cannot be read ({error}); save the context again") from None
+
+
+def _hash(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()
