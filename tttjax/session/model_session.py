@@ -315,12 +315,14 @@ class Session:
 
   def _stopped(self, out: Generation, rows: int, sampling: SamplingConfig, texts) -> bool:
     """Whether each of the first rows has ended, or has one of the texts in its answer."""
+    ended = {*sampling.stop_ids, -1}  # -1: the logits were not finite
     for row in range(rows):
       ids = np.asarray(out.tokens[row])[: int(out.lengths[row])]
-      answer = self.tokenizer.decode(
-        ids[int(out.thinking_lengths[row]) :], skip_special_tokens=True
-      )
-      if ids[-1] not in sampling.stop_ids and not any(text in answer for text in texts):
+      if ids[-1] in ended:
+        continue
+      answer = ids[int(out.thinking_lengths[row]) :]
+      answer = self.tokenizer.decode(answer, skip_special_tokens=True)
+      if not any(text in answer for text in texts):
         return False
     return True
 
