@@ -100,7 +100,7 @@ def _score(model, params, fast, cache, tokens, lengths):
 def _score_targets(model, params, fast, cache, tokens, targets, lengths):
   aligned = (align_right(x, lengths) for x in (tokens, targets))
   scored = _scored(model, params, fast, cache, *aligned, lengths)
-  return tuple(align_left(x, lengths) for x in scored)
+  return tuple(align_left(x, lengths).astype(x.dtype) for x in scored)
 
 
 def _scored(model, params, fast, cache, tokens, targets, lengths):
