@@ -7,6 +7,7 @@ import pytest
 from tests import reference
 from tests.reference import random_tokens
 import tttjax as tt
+from tttjax.decode.scoring import score_targets
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,33 @@ def test_scores_equal_the_logprobs_of_generate(small, case):
   whole = np.concatenate([prompt, result.tokens[:, :15]], axis=1)
   scores = tt.score(model, params, None, cache, whole)
   np.testing.assert_allclose(scores[:, 5:], result.logprobs[:, :15], atol=1e-4)
+
+
+def test_targets_of_unequal_rows_equal_transformers(small, case):
+  """Values, and which of them are the likeliest token; the last target takes no position."""
+  context, context_lengths, cache, tokens, lengths = case
+  _, model, params = small
+  rows, lengths = tokens[:, :-1], np.minimum(lengths, 19)
+  likeliest = np.array(tokens[:, 1:])
+  expected = []
+  for row in range(4):
+    prefix = context_lengths[row // 2]
+    whole = np.concatenate([context[row // 2, :prefix], rows[row, : lengths[row]]])[None]
+    logits = reference.hf_logits(small[0], whole)[0, prefix:]
+    likeliest[row, 0] = logits[0].argmax()
+    chosen = likeliest[row, : lengths[row], None]
+    logprobs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    expected.append((np.take_along_axis(logprobs, chosen, -1)[:, 0], logits.argmax(-1)))
+  arguments = model, params, None, cache, rows, likeliest, lengths
+  scores, greedy = score_targets(*arguments)
+  for row, (values, best) in enumerate(expected):
+    length = lengths[row]
+    np.testing.assert_allclose(scores[row, :length], values, atol=1e-4)
+    np.testing.assert_array_equal(greedy[row, :length], best == likeliest[row, :length])
+    assert greedy[row, 0] and not scores[row, length:].any() and not greedy[row, length:].any()
+
+
+def test_targets_of_another_shape_are_refused(small, case):
+  _, model, params = small
+  with pytest.raises(tt.UserError, match="targets must have the shape"):
+    score_targets(model, params, None, case[2], case[3], case[3][:, 1:])

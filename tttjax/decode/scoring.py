@@ -7,10 +7,11 @@ from jax import lax
 import jax.numpy as jnp
 
 from tttjax.attention.caches import PrefixCache
-from tttjax.checks import as_array, crop
+from tttjax.checks import as_array, check_tokens, crop, pad_to
 from tttjax.decode.arguments import check_model
 from tttjax.decode.sampling import log_probability
 from tttjax.decode.suffix import align_left, align_right, check_suffix, encode, new_suffix
+from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
 
@@ -50,20 +51,69 @@ def score(
   return crop(_score(model, params, fast, cache, padded, lengths), tokens.shape[1])
 
 
+def score_targets(
+  model: Decoder,
+  params: Params,
+  fast: Params | None,
+  cache: PrefixCache,
+  tokens: jax.Array,
+  targets: jax.Array,
+  lengths: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """log p(targets[:, i] | context, tokens[:, :i + 1]), and whether no token is likelier.
+
+  As `score`, which gives the tokens themselves as the targets of those before; here the last
+  target needs no position of its own.
+
+  Args:
+    targets: int [R, S].
+
+  Returns:
+    (float32 [R, S], bool [R, S]); 0 and False beyond a row's length.
+
+  Raises:
+    UserError: as `score`; targets of another shape or outside the vocabulary.
+  """
+  check_model(model, params)
+  check_fast(model, fast)
+  tokens = as_array("tokens", tokens)
+  padded, lengths = check_suffix(model, cache, tokens, lengths, 0)
+  targets = as_array("targets", targets)
+  if targets.shape != tokens.shape:
+    raise UserError(f"targets must have the shape {tokens.shape} of tokens, not {targets.shape}")
+  targets, _ = check_tokens("targets", targets, model.config.vocab_size, lengths)
+  wide = pad_to(targets, padded.shape[1])
+  scores, likeliest = _score_targets(model, params, fast, cache, padded, wide, lengths)
+  return crop(scores, tokens.shape[1]), crop(likeliest, tokens.shape[1])
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _score(model, params, fast, cache, tokens, lengths):
+  aligned = align_right(tokens, lengths)
+  following = jnp.roll(aligned, -1, axis=1)
+  scores, _ = _scored(model, params, fast, cache, aligned, following, lengths)
+  scores = align_left(jnp.roll(scores, 1, axis=1), lengths)
+  return scores.at[:, 0].set(0.0)  # column 0 has no score
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score_targets(model, params, fast, cache, tokens, targets, lengths):
+  aligned = (align_right(x, lengths) for x in (tokens, targets))
+  scored = _scored(model, params, fast, cache, *aligned, lengths)
+  return tuple(align_left(x, lengths).astype(x.dtype) for x in scored)
+
+
+def _scored(model, params, fast, cache, tokens, targets, lengths):
+  """(log p of the target, whether it is the likeliest) after each of the tokens, right-aligned."""
   rows, width = tokens.shape
   suffix = new_suffix(model, cache, lengths, width, 0)
-  aligned = align_right(tokens, lengths)
-  hidden, _, _ = encode(model, params, fast, cache, suffix, aligned)
+  hidden, _, _ = encode(model, params, fast, cache, suffix, tokens)
 
   def columns(part):
     hidden, targets = part  # [R, C, D], [R, C]
     logits = model.apply(variables(params, None), hidden, method="logits")
-    return log_probability(logits, targets)
+    return log_probability(logits, targets), jnp.argmax(logits, axis=-1) == targets
 
   split = lambda x: jnp.moveaxis(x.reshape(rows, -1, _COLUMNS, *x.shape[2:]), 1, 0)
-  targets = jnp.roll(aligned, -1, axis=1)
-  scores = jnp.moveaxis(lax.map(columns, (split(hidden), split(targets))), 0, 1)
-  scores = jnp.roll(scores.reshape(rows, width), 1, axis=1)
-  return align_left(scores, lengths).at[:, 0].set(0.0)  # column 0 has no score
+  parts = lax.map(columns, (split(hidden), split(targets)))
+  return tuple(jnp.moveaxis(part, 0, 1).reshape(rows, width) for part in parts)

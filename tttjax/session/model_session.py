@@ -19,10 +19,10 @@ from tttjax.checkpoint.tokenizers import encode
 from tttjax.checks import as_array, check_flag, check_kind, check_number, check_tokens, shown
 from tttjax.decode.beams import beam_search
 from tttjax.decode.end_markers import TextMarker
-from tttjax.decode.generation import Generation, generate
+from tttjax.decode.generation import Generation, generate, stream
 from tttjax.decode.prefilling import prefill
 from tttjax.decode.sampling_config import SamplingConfig, check_sampling
-from tttjax.decode.scoring import score
+from tttjax.decode.scoring import score, score_targets
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import has_delta, is_finite
@@ -43,6 +43,9 @@ from tttjax.sharding import axis_size
 from tttjax.ttt.adaptation import adapt
 from tttjax.ttt.full_parameters import full_ttt
 from tttjax.ttt.hyperparameters import TTTConfig, check_config
+
+# Tokens between two looks for a stop text.
+_EVERY = 16
 
 
 class Session:
@@ -245,6 +248,7 @@ class Session:
     beams: int = 0,
     question_before: bool = False,
     room: Room | None = None,
+    stop_texts: Sequence[str] = (),
   ) -> tuple[tuple[tuple[Output, ...], ...], Cost]:
     """Answers every prompt in one batch that shares the context's cache.
 
@@ -259,6 +263,8 @@ class Session:
         sampled ones.
       question_before: encode the prompts with the base weights, but for their last token.
       room: what the batch is padded to at least; None is no more than the prompts need.
+      stop_texts: once every answer holds one of them, which are left in it, no more is written;
+        beams take no notice.
 
     Returns:
       (`samples` outputs of each prompt, cost).
@@ -279,14 +285,17 @@ class Session:
       if beams != 0:  # below it too, which it refuses
         out = beam_search(*arguments, tokens, sampling, beams, prompt_lengths=lengths)
       else:
-        out = generate(
-          *arguments,
-          np.repeat(tokens, samples, axis=0),
-          key,
-          sampling,
-          prompt_lengths=np.repeat(lengths, samples),
-          question_before=question_before,
-        )
+        rows = np.repeat(tokens, samples, axis=0)
+        given = {
+          "prompt_lengths": np.repeat(lengths, samples),
+          "question_before": question_before,
+        }
+        if stop_texts:
+          for out in stream(*arguments, rows, key, sampling, every=_EVERY, **given):
+            if self._stopped(out, len(prompts) * samples, sampling, stop_texts):
+              break
+        else:
+          out = generate(*arguments, rows, key, sampling, **given)
       out = jax.tree.map(np.asarray, out)
     per_prompt = 1 if beams else samples
     outputs = tuple(
@@ -303,6 +312,19 @@ class Session:
       return sum(flops.decode(*shape, len(o.ids), delta, plain_rows=plain) for o in own)
 
     return outputs, clock.phase("generate", own=[*map(work, prompts, outputs)])
+
+  def _stopped(self, out: Generation, rows: int, sampling: SamplingConfig, texts) -> bool:
+    """Whether each of the first rows has ended, or has one of the texts in its answer."""
+    ended = {*sampling.stop_ids, -1}  # -1: the logits were not finite
+    for row in range(rows):
+      ids = np.asarray(out.tokens[row])[: int(out.lengths[row])]
+      if ids[-1] in ended:
+        continue
+      answer = ids[int(out.thinking_lengths[row]) :]
+      answer = self.tokenizer.decode(answer, skip_special_tokens=True)
+      if not any(text in answer for text in texts):
+        return False
+    return True
 
   def _output(self, out: Generation, row: int, sampling: SamplingConfig) -> Output:
     length, thought = int(out.lengths[row]), int(out.thinking_lengths[row])
@@ -342,6 +364,36 @@ class Session:
     delta = has_delta(fast)
     work = [flops.decode(self.model.config, context.num_tokens, len(row), 0, delta) for row in rows]
     return tuple(s[: len(row)] for s, row in zip(scores, rows)), clock.phase("score", own=work)
+
+  def score_targets(
+    self,
+    context: ReadContext,
+    fast: Params | None,
+    rows: Sequence[Ids],
+    targets: Sequence[Ids],
+    room: Room | None = None,
+  ) -> tuple[tuple[tuple[np.ndarray, np.ndarray], ...], Cost]:
+    """Of each row after the context: how likely each of its targets is after the tokens up to it.
+
+    Args:
+      targets: as many as tokens, of each row.
+      room: what the batch is padded to at least.
+
+    Returns:
+      (of each row: log-probabilities, float32 [n], and whether no token is likelier, bool [n];
+      cost).
+    """
+    _check_context(context)
+    rows = self._rows("rows", rows)
+    tokens, lengths = padded(rows, room)
+    wanted, _ = padded(self._rows("targets", targets), room)
+    with timed() as clock:
+      arguments = context.model, self.params, fast, context.cache, tokens, wanted, lengths
+      scores, likeliest = map(np.asarray, score_targets(*arguments))
+    delta = has_delta(fast)
+    work = [flops.decode(self.model.config, context.num_tokens, len(row), 0, delta) for row in rows]
+    scored = ((s[: len(row)], g[: len(row)]) for s, g, row in zip(scores, likeliest, rows))
+    return tuple(scored), clock.phase("score", own=work)
 
   def measure(
     self,
