@@ -16,7 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the top floor down; rooms on one floor do not import each other.
 FLOORS = (
-  ("main", "ask", "lm_eval"),
+  ("main", "ask"),
+  ("report", "experiment", "pretrain", "lm_eval", "lm_eval_tasks"),
   ("strategies",),
   ("session",),
   ("tasks", "mechanism"),

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pathlib
 
 import pytest
 
@@ -323,7 +322,12 @@ def test_offsets_that_make_no_sense_are_named(tmp_path, field, value):
     ZeroScrolls("qasper").open(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["longbench_v2", "zero_scrolls", "own"])
-def test_a_path_that_is_not_there_is_named(name, tmp_path):
+@pytest.mark.parametrize("task", [LongBenchV2(), ZeroScrolls("qasper"), OwnDocuments()])
+def test_a_path_that_is_not_there_is_named(task, tmp_path):
   with user_error(tmp_path / "absent"):
-    TASKS[name]().open(pathlib.Path(tmp_path / "absent"))
+    task.open(tmp_path / "absent")
+
+
+def test_a_task_of_zero_scrolls_is_chosen_by_name():
+  with user_error("zero_scrolls", "choose one of gov_report"):
+    TASKS["zero_scrolls"]()

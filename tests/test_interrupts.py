@@ -51,7 +51,7 @@ def lines(workdir):
   return path.read_bytes().count(b"\n") if path else 0
 
 
-def wait_for(process, condition, seconds=60):
+def wait_for(process, condition, seconds=180):
   deadline = time.monotonic() + seconds
   while not condition():
     assert process.poll() is None, process.communicate()

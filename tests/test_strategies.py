@@ -241,7 +241,7 @@ def cost(lengths, name, tokens):
   ],
 )
 def test_matched_budgets_cost_qttt_flops_to_within_one_token(work, unit, name):
-  lengths, allowed = work._lengths(unit.case, unit.key), unit.allowances[name]
+  lengths, allowed = work._lengths(unit.place.task, unit.case, unit.key), unit.allowances[name]
   target = unit.allowances["qttt"].flops
   assert allowed.flops == cost(lengths, name, allowed.thinking_tokens) <= target
   assert cost(lengths, name, allowed.thinking_tokens + 1) > target

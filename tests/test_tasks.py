@@ -6,15 +6,19 @@ import pytest
 
 from tttjax import spec
 from tttjax.tasks import TASKS
+from tttjax.tasks.protocol import reads_documents
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_describes_itself_and_its_options(name):
   kind = TASKS[name]
-  assert kind.name == name and kind.label == name.replace("_", " ")
+  assert kind.name == name and kind.label
+  if not reads_documents(kind):  # benchmarks have names of their own
+    assert kind.label.lower() == name.replace("_", " ")
   assert kind.description.endswith(".") and "\n" not in kind.description
   assert all("label" in field.metadata for field in dataclasses.fields(kind))
-  assert spec.canonical(kind(), TASKS) == name
+  if name != "zero_scrolls":  # whose task is to be chosen
+    assert spec.canonical(kind(), TASKS) == name
 
 
 @pytest.mark.parametrize("name", ["bank_log", "transaction_log"])
