@@ -2,7 +2,7 @@
 
 python -m tttjax.main --config=configs/quickstart.py        # without --config it is this one too
 
-One to two minutes on two cores, most of it compilation. Expected accuracy by length: in_context
+Three minutes on two cores, most of it compilation. Expected accuracy by length: in_context
 .99, .96, .86, .70; qttt and its control within .04 of it; thinking .99, .96, .72, .00.
 """
 

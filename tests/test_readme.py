@@ -42,6 +42,9 @@ def test_the_api_in_twenty_lines_runs(names):
   assert names["logprobs"].shape == names["question"].shape
 
 
+@pytest.mark.parametrize(
+  "names", ["embedded", pytest.param("smollm2", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_session_answers_as_the_functions_do(names):
   execute(with_model(SESSION, names["MODEL"]), names)
   assert names["outputs"][0][0].answer == names["answer"]
