@@ -149,7 +149,9 @@ def _where_any(name: str, texts: list[str]) -> dict[str, list[str]]:
 
 def _other(cell: Cell, name: str) -> str:
   estimate = cell.metrics.get(name) or cell.corpus.get(name)
-  return f"{estimate.mean:.3f}" if estimate else ""
+  if estimate is None:
+    return ""
+  return "n/a" if math.isnan(estimate.mean) else f"{estimate.mean:.3f}"
 
 
 def _aligned(columns: dict[str, list[str]]) -> list[str]:
