@@ -25,7 +25,6 @@ import numpy as np
 from tqdm import tqdm
 
 from tttjax import spec
-from tttjax.decode.end_markers import TextMarker, text_marker
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.lm_eval import model_arguments
@@ -33,6 +32,7 @@ from tttjax.lm_eval.adapted_contexts import Adapted, AdaptedContexts
 from tttjax.session import Output, Room, Session
 from tttjax.strategies import STRATEGIES
 from tttjax.strategies.adapting import Adapting
+from tttjax.strategies.model_decoding import end_marker
 from tttjax.tasks.thinking_format import has_section
 
 # Contexts up to this many tokens are read with their questions, many in one batch, where nothing
@@ -311,7 +311,7 @@ class TTTJaxLM(TemplateLM):
       forced = self.session.encode(self.arguments.format.forced_stop)
       chosen |= {
         "thinking_budget": budget,
-        "end_think": self._end_marker,
+        "end_think": end_marker(self.arguments.checkpoint, self.arguments.format.end),
         "forced_stop_ids": forced,
         "max_answer_tokens": answer,
         "max_new_tokens": budget + len(forced) + answer,
@@ -321,14 +321,6 @@ class TTTJaxLM(TemplateLM):
     except UserError as error:
       text = str(error).replace("SamplingConfig.", "")
       raise UserError(f"generation_kwargs: {text}") from None
-
-  @functools.cached_property
-  def _end_marker(self) -> int | TextMarker:
-    """What closes a thought: a token of its own where the tokenizer has one, else text."""
-    end, added = self.arguments.format.end, self.tokenizer.get_added_vocab()
-    if end in added:
-      return added[end]
-    return text_marker(end, self.tokenizer, self.session.model.config.vocab_size)
 
   def _opening(self, text: str) -> str:
     """What a prompt lacks for a thought with a budget to begin."""
