@@ -4,7 +4,8 @@ python -m tttjax.main --config=configs/longbench_v2.py --config.data=PATH --conf
 python -m tttjax.main --config=configs/longbench_v2.py:cot --config.data=PATH --config.models=DIR
 python -m tttjax.main --config=configs/longbench_v2.py --config.data=PATH --config.smoke=True
 
-PATH is the benchmark's data.json (503 questions), .jsonl or .parquet, or a folder that holds it.
+PATH is the benchmark's data.json (503 questions), .jsonl or .parquet, a folder that holds it, or
+hub:THUDM/LongBench-v2, which the package datasets fetches.
 Options keep some of it: --config.tasks="longbench_v2(domain='Single-Document QA')",
 longbench_v2(difficulty=hard), longbench_v2(ids='ID ID'); --config.contexts=50 asks about the first
 50 documents. prompts=official takes the benchmark's prompts from PATH's folder `prompts`.

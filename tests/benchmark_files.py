@@ -25,12 +25,15 @@ def document(i: int, sentences: int = 60) -> str:
   return f"Book {i}. {ODD}" + "".join(f"{j}: {WORDS}" for j in range(sentences * (i + 1)))
 
 
-def longbench_v2(path: pathlib.Path, number: int = 3) -> pathlib.Path:
-  """data.json of so many documents, the first with two questions."""
+DOMAINS = ("Single-Document QA", "Code Repository Understanding")
+
+
+def longbench_v2(path: pathlib.Path, number: int = 3, domains=DOMAINS) -> pathlib.Path:
+  """data.json of so many documents in turn of these domains, the first with two questions."""
   rows = [
     {
       "_id": f"66{i:022x}",
-      "domain": ("Single-Document QA", "Code Repository Understanding")[i % 2],
+      "domain": domains[i % len(domains)],
       "sub_domain": "Literary",
       "difficulty": ("easy", "hard")[i % 2],
       "length": ("short", "medium", "long")[i % 3],
@@ -44,7 +47,8 @@ def longbench_v2(path: pathlib.Path, number: int = 3) -> pathlib.Path:
     }
     for i in range(number)
   ]
-  rows.append({**rows[0], "_id": "second", "question": "And where?", "answer": "D"})
+  second = {"_id": "second", "question": "And where?", "answer": "D", "difficulty": "hard"}
+  rows.append({**rows[0], **second})
   path.write_text(json.dumps(rows), encoding="utf-8")
   return path
 

@@ -28,7 +28,6 @@ def main(model: str, folder: pathlib.Path, strategies: tuple[str, ...]) -> None:
     config = flags.load_config(f"configs/{name}.py")
     config.data = str(data_of(name, folder / "data"))
     config.models, config.smoke = (model,), True
-    config.contexts = (1,) if strategies or name != "longbench_v2" else config.contexts
     if strategies:
       config.strategies, config.tasks, config.lengths = strategies, config.tasks[-1:], (256,)
     done = run(config, folder / name)

@@ -206,6 +206,22 @@ def test_it_answers_a_question_about_a_log(log):
   assert "FLOPs" in done.stdout
 
 
+@pytest.mark.slow
+def test_on_a_mesh_it_answers_the_same_and_takes_up_what_was_saved(log, tmp_path):
+  path, question, answer = log
+  devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+  mesh = "--mesh=tensor=2,context=2"
+  first = ask(
+    mesh, f"--context={path}", f"--save={tmp_path}", "--save_cache", env=os.environ | devices
+  )
+  assert first.returncode == 0, first.stderr
+  for arguments in ([mesh], []):
+    env = os.environ | (devices if arguments else {"XLA_FLAGS": ""})
+    done = ask(*arguments, f"--load={tmp_path}", f"--question={question}", env=env)
+    assert done.returncode == 0, done.stderr
+    assert answer in done.stdout
+
+
 def test_it_finds_a_needle_in_a_text(tmp_path):
   smollm2.skip_without()
   path = tmp_path / "notes.txt"
@@ -236,6 +252,9 @@ def test_it_finds_a_needle_in_a_text(tmp_path):
     (["--load=/nowhere", "--question=a"], "/nowhere/context.json"),
     (["--context=LICENSE"], "--question is missing"),
     (["--context=LICENSE", "--question=a", "--max_new_tokens=0"], "--max_new_tokens=0"),
+    (["--context=LICENSE", "--question=a", "--mesh=heads=2"], "--mesh=heads=2: give each of data"),
+    (["--context=LICENSE", "--question=a", "--mesh=tensor=3"], "--mesh: mesh {'data': 1"),
+    (["--context=LICENSE", "--question=a", "--yarn=4"], "--yarn: original must be"),
   ],
 )
 def test_a_mistake_is_one_line(arguments, words):
@@ -292,6 +311,38 @@ def test_questions_are_asked_one_by_one_and_ctrl_c_stops_an_answer_only(log):
     assert screen.process.wait(60) == 0
   finally:
     screen.process.kill()
+
+
+_MANY_INTERRUPTS = """
+import os, signal, time
+from tttjax import interrupts
+from tttjax.ask import terminal
+interrupts.install(lambda: "ask")
+for _ in range(300):
+  try:
+    with terminal._plain_interrupts():
+      os.kill(os.getpid(), signal.SIGINT)
+      time.sleep(1)
+  except KeyboardInterrupt:
+    pass
+  growing = terminal.Growing(None)
+  with terminal.stopping(growing):
+    os.kill(os.getpid(), signal.SIGINT)
+    while not growing.stopped:
+      time.sleep(0.001)
+print("alive", flush=True)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(10)
+"""
+
+
+def test_what_ctrl_c_meant_is_settled_before_it_ends_the_program_again():
+  """The thread that ends the program may read of a signal after the block that it was for."""
+  done = subprocess.run(
+    [sys.executable, "-c", _MANY_INTERRUPTS], cwd=ROOT, capture_output=True, text=True, check=False
+  )
+  assert (done.stdout, done.returncode) == ("alive\n", 130), done.stderr
+  assert done.stderr == "ask: interrupted\n"
 
 
 def test_the_first_ctrl_c_ends_the_answer_and_gives_the_signal_back():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pathlib
 
 import pytest
 
@@ -150,6 +151,44 @@ def test_every_form_of_the_file_has_the_same_questions(data, tmp_path):
   for path in (lines, tmp_path / "rows.parquet"):
     found = LongBenchV2().open(path).documents
     assert [(d.text, d.questions) for d in found] == [(d.text, d.questions) for d in expected]
+
+
+def test_a_data_set_is_fetched_by_its_name(data, monkeypatch):
+  import datasets
+
+  rows = json.loads(data.read_text(encoding="utf-8"))
+  asked = []
+
+  def load_dataset(name, split):
+    asked.append((name, split))
+    return datasets.Dataset.from_list(rows)
+
+  monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+  found = LongBenchV2().open(pathlib.Path("hub:THUDM/LongBench-v2"))
+  expected = LongBenchV2().open(data)
+  assert asked == [("THUDM/LongBench-v2", "train")]
+  assert [(d.text, d.questions) for d in found.documents] == [
+    (d.text, d.questions) for d in expected.documents
+  ]
+  assert list(found.files) == ["LongBench-v2"]
+  before = found.files["LongBench-v2"]
+  rows[0]["answer"] = "B"
+  changed = LongBenchV2().open(pathlib.Path("hub:THUDM/LongBench-v2"))
+  assert changed.files["LongBench-v2"] != before
+  del rows[1]["question"]
+  with user_error("hub:THUDM/LongBench-v2: row 2", "question"):
+    LongBenchV2().open(pathlib.Path("hub:THUDM/LongBench-v2"))
+
+
+def test_a_data_set_that_cannot_be_fetched_is_one_line(monkeypatch):
+  import datasets
+
+  def load_dataset(name, split):
+    raise datasets.exceptions.DatasetNotFoundError("no such data set\nor no network")
+
+  monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+  with user_error("hub:a/b: cannot be fetched (no such data set); give a file"):
+    LongBenchV2().open(pathlib.Path("hub:a/b"))
 
 
 # ZeroSCROLLS. -------------------------------------------------------------------------------------

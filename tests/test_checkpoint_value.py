@@ -118,6 +118,40 @@ def test_yarn_extends_the_positions(tmp_path, stored, expected):
   assert config.max_positions == expected
 
 
+def test_yarn_that_is_asked_for_is_that_of_the_files(tmp_path):
+  plain = open_checkpoint(hf.make_checkpoint(tmp_path / "plain", rope=dict(rope_theta=1e4)))
+  asked = plain.extended(4, 400)
+  written = open_checkpoint(hf.make_checkpoint(tmp_path / "yarn", rope=YARN))
+  assert asked.config == written.config and asked.trained_length == written.trained_length
+  prints = {one.fingerprint for one in (plain, asked, plain.extended(2.0, 400))}
+  assert len(prints) == 3
+  tokens = np.arange(30, dtype=np.int32)[None] % 50
+  ours, theirs = (tt.prefill(*from_pretrained(one), tokens)[1] for one in (asked, written))
+  np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    ((0.5, 400), "factor must be at least 1, not 0.5"),
+    ((4.0, 513), "original must be at most 512, not 513"),
+    ((4.0, 0), "original must be at least 1, not 0"),
+    ((1e9, 400), "factor=1000000000.0 extends 400"),
+    ((1.25, 400), "512 positions, and YaRN of factor=1.25 over original=400 gives it no more"),
+    ((float("nan"), 400), "factor must be"),
+  ],
+)
+def test_yarn_out_of_range_is_refused(tmp_path, arguments, words):
+  checkpoint = open_checkpoint(hf.make_checkpoint(tmp_path))
+  with user_error(words):
+    checkpoint.extended(*arguments)
+
+
+def test_a_context_is_not_extended_twice(tmp_path):
+  with user_error(tmp_path, "1600 positions already"):
+    open_checkpoint(hf.make_checkpoint(tmp_path, rope=YARN)).extended(2.0, 512)
+
+
 def test_context_within_yarns_range_is_read(tmp_path):
   hf.make_checkpoint(tmp_path, rope=YARN | {"original_max_position_embeddings": 16, "factor": 2.0})
   hf.edit_config(tmp_path, max_position_embeddings=20)

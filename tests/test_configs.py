@@ -10,28 +10,53 @@ import sys
 from absl import flags as absl_flags
 import pytest
 
-from tests import smollm2
+from tests import benchmark_files, smollm2
 from tttjax import flags
 from tttjax import main as job
 from tttjax.checkpoint import open_checkpoint
 from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
-from tttjax.experiment import default_config, run_fields, run_size
+from tttjax.experiment import default_config, paper, run_fields, run_size
 from tttjax.models.decoder_config import DecoderConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PAPER = sorted(path.name for path in (ROOT / "configs" / "paper").glob("*.py"))
+# Those that read a benchmark's files: config -> (the text after its name, benchmark).
+DOCUMENTS = {
+  "table4_longbench_v2.py": [("", "longbench_v2")],
+  "table5_zero_scrolls.py": [("", "zero_scrolls")],
+  "tables6_7_32b.py": [(":longbench_v2", "longbench_v2"), (":zero_scrolls", "zero_scrolls")],
+  "matched_samples.py": [(":longbench_v2", "longbench_v2"), (":zero_scrolls", "zero_scrolls")],
+}
+ON_DOCUMENTS = [
+  (f"{n}{size}", benchmark) for n, sizes in DOCUMENTS.items() for size, benchmark in sizes
+]
+EVERY = sorted(path.name for path in (ROOT / "configs" / "paper").glob("*.py"))
+PAPER = [name for name in EVERY if not name.startswith("table")]
 OTHERS = ("quickstart.py", "sandbox.py", "honest.py", "embedded_scores.py")
 REAL = tuple(f"smollm2.py{part}" for part in ("", ":rates", ":thinking", ":shortest"))
 
 
-def smoke(monkeypatch, name, workdir):
+def made_data(benchmark, folder):
+  """Small files with documents for every task of a benchmark."""
+  if benchmark == "zero_scrolls":
+    return benchmark_files.zero_scrolls(folder / "zips")
+  domains = [task.split("'")[1] for task in paper.BENCHMARKS[benchmark]]
+  return benchmark_files.longbench_v2(folder / "data.json", 2 * len(domains), domains)
+
+
+def smoke(monkeypatch, name, workdir, data=""):
   """Rows of the config's smoke run."""
   monkeypatch.setattr(
     sys,
     "argv",
-    ["main.py", f"--config=configs/{name}", "--config.smoke=true", f"--workdir={workdir}"],
+    [
+      "main.py",
+      f"--config=configs/{name}",
+      "--config.smoke=true",
+      f"--config.data={data}",
+      f"--workdir={workdir}",
+    ],
   )
   absl_flags.FLAGS.unparse_flags()
   for flag in ("workdir", "retry_failed"):
@@ -49,8 +74,10 @@ def written(workdir):
   return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def check_rows(name, rows):
-  plan = run_config.check(flags.load_config(f"configs/{name}"))
+def check_rows(name, rows, data=""):
+  config = flags.load_config(f"configs/{name}")
+  config.smoke, config.data = True, str(data)
+  plan = run_config.check(config)
   cells = {(row["task"], row["strategy"], row["length"]) for row in rows}
   lengths = [min(plan.config.lengths)]
   assert cells == {
@@ -67,13 +94,21 @@ def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
   check_rows(f"paper/{name}", smoke(monkeypatch, f"paper/{name}", tmp_path / "run"))
 
 
+@pytest.mark.slow  # a minute each
+@pytest.mark.parametrize("name, benchmark", ON_DOCUMENTS)
+def test_paper_config_runs_on_made_documents(monkeypatch, tmp_path, name, benchmark):
+  data = made_data(benchmark, tmp_path)
+  rows = smoke(monkeypatch, f"paper/{name}", tmp_path / "run", data)
+  check_rows(f"paper/{name}", rows, data)
+
+
 @pytest.mark.parametrize(
   "steps, budget, smaller",
   [
-    (32, "matched", (4, 512)),
-    ("matched", 8192, (4, 512)),
-    (32, "paper", (4, 512)),
-    (2, 100, (2, 100)),
+    (32, "matched", (4, 64)),
+    ("matched", 8192, (4, 64)),
+    (32, "paper", (4, 64)),
+    (2, 60, (2, 60)),
   ],
 )
 def test_smoke_takes_few_steps_and_short_thoughts(steps, budget, smaller):
@@ -81,6 +116,17 @@ def test_smoke_takes_few_steps_and_short_thoughts(steps, budget, smaller):
   config.smoke, config.ttt.steps, config.thinking.budget = True, steps, budget
   checked = run_config.check(config).config
   assert (checked.ttt.steps, checked.thinking.budget) == smaller
+
+
+def test_smoke_leaves_room_for_a_forced_stop_in_every_sample():
+  config = default_config()
+  config.smoke = True
+  config.strategies = ("thinking", "beam", "self_consistency(n=32, temperature=0.6)")
+  assert run_config.check(config).config.thinking.budget == 512
+  for wrong in ("beam(n=", "beam(n=two)", "beam)", "bean(n=3)"):
+    config.strategies = (wrong,)
+    with pytest.raises(UserError, match=r"config\.strategies"):
+      run_config.check(config)
 
 
 @pytest.mark.slow  # five minutes, most of it compilation
@@ -153,7 +199,30 @@ def test_papers_own_size_passes_its_checks(name, monkeypatch):
     run_size.estimate(run_config.check(config))  # no room for question and answer
 
 
-@pytest.mark.parametrize("name", PAPER + [f"../{name}" for name in OTHERS])
+@pytest.mark.parametrize("name, benchmark", ON_DOCUMENTS)
+def test_papers_size_on_documents_passes_its_checks(name, benchmark, tmp_path, monkeypatch):
+  """All but weights, devices and the benchmark's own files: stock Qwen3-4B, which YaRN extends."""
+  stock = dataclasses.replace(open_checkpoint(EMBEDDED), config=_QWEN3_4B)
+  monkeypatch.setattr(run_config, "open_checkpoint", lambda name: stock)
+  config = flags.load_config(f"configs/paper/{name}")
+  config.data, config.mesh.tensor = str(made_data(benchmark, tmp_path)), 1
+  plan = run_config.check(config)
+  assert {one.config.max_positions for one in plan.models.values()} == {131_072}
+  assert {type(task).name for task in plan.tasks.values()} == {benchmark}
+  assert len(plan.tasks) == {"longbench_v2": 6, "zero_scrolls": 8}[benchmark]
+  assert run_size.estimate(plan).flops > 1e15
+  config.yarn.factor = 0.0
+  config.lengths = (120_000,)
+  cut = run_config.check(config)  # documents are cut to what there is
+  assert {one.config.max_positions for one in cut.models.values()} == {40_960}
+
+
+def test_a_benchmark_that_is_not_the_papers_is_refused():
+  with pytest.raises(UserError, match="benchmark 'own': choose one of longbench_v2, zero_scrolls"):
+    flags.load_config("configs/paper/tables6_7_32b.py:own")
+
+
+@pytest.mark.parametrize("name", EVERY + [f"../{name}" for name in OTHERS])
 def test_docstring_gives_the_command(name):
   text = (ROOT / "configs" / "paper" / name).read_text(encoding="utf-8")
   path = (ROOT / "configs" / "paper" / name).resolve().relative_to(ROOT)

@@ -109,6 +109,25 @@ def test_a_grown_run_has_the_rows_of_one_that_was_that_large_from_the_start(
   assert run(tiny_run.config(checkpoint, **large), tmp_path / "grown").rows == added.rows
 
 
+def test_yarn_makes_other_rows_and_is_written_down(checkpoint, tmp_path):
+  small = dict(strategies=("in_context",), contexts=(1,), questions=1, mechanism=False)
+  extended = small | {"yarn__factor": 2.0, "yarn__original": 1024}
+  plain = run(tiny_run.config(checkpoint, **small), tmp_path / "plain")
+  long = run(tiny_run.config(checkpoint, **extended, lengths=(1100,)), tmp_path / "long")
+  settings = [
+    json.loads((one.workdir / "config.json").read_text(encoding="utf-8")) for one in (plain, long)
+  ]
+  assert not any(name.startswith("yarn") for name in settings[0])  # as before there was YaRN
+  assert settings[1]["yarn.factor"] == 2.0 and settings[1]["yarn.original"] == 1024
+  assert settings[0]["checkpoint_sha256"] != settings[1]["checkpoint_sha256"]
+  with user_error("yarn.factor: (absent) there, 2.0 now"):
+    run(tiny_run.config(checkpoint, **extended), tmp_path / "plain")
+  with user_error("1024 positions", "config.yarn.factor"):
+    run(tiny_run.config(checkpoint, **small, lengths=(1100,)), tmp_path / "none")
+  with user_error("config.yarn: factor must be at least 1"):
+    run(tiny_run.config(checkpoint, **(extended | {"yarn__factor": 0.5})), tmp_path / "none")
+
+
 def test_examples_are_made_as_they_are_needed(checkpoint, tmp_path, monkeypatch):
   class Made(Exception):
     pass

@@ -60,6 +60,8 @@ def test_a_text_of_one_token_has_no_context():
     ({"steps": 4}, ["steps=4", "strategy=qttt"]),
     ({"context_split": 0}, ["context_split"]),
     ({"max_length": 1 << 20}, ["max_length", "16384 positions"]),
+    ({"yarn": 0.5, "yarn_original": 384}, ["yarn: factor must be at least 1"]),
+    ({"yarn": 4.0}, ["yarn: original must be"]),
     ({"max_gen_toks": 0}, ["max_gen_toks"]),
     ({"tensor": 0}, ["tensor"]),
     ({"tensor": 3}, ["needs 3 devices"]),

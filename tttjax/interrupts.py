@@ -29,6 +29,10 @@ def _nothing() -> str:
 
 
 _remark: Callable[[], str] = _nothing
+_SETTLE = 0  # in the pipe of signals' numbers: not one of them
+_SETTLE_SECONDS = 5
+_pipe: int | None = None  # its end that is written to; None before `install`
+_settled = threading.Event()
 
 
 def install(name: Callable[[], str]) -> None:
@@ -40,13 +44,27 @@ def install(name: Callable[[], str]) -> None:
   Args:
     name: the program's, which begins the line.
   """
+  global _pipe
   read_end, write_end = os.pipe()
+  _pipe = write_end
   os.set_blocking(write_end, False)
   signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
   threading.Thread(target=_watch, args=(read_end, name), name="interrupts", daemon=True).start()
   for number in EXIT_CODES:
     if signal.getsignal(number) == _DEFAULTS[number]:
       signal.signal(number, _heard)
+
+
+def settle() -> None:
+  """Waits until the thread has seen the signals that came so far.
+
+  To be called before a handler that did not end the program makes way for the one that does: the
+  thread asks for the handler when it reads of a signal, which may be later.
+  """
+  if _pipe is not None:
+    _settled.clear()
+    os.write(_pipe, bytes([_SETTLE]))
+    _settled.wait(_SETTLE_SECONDS)
 
 
 def uninstall() -> None:
@@ -59,6 +77,8 @@ def uninstall() -> None:
 def _watch(read_end: int, name: Callable[[], str]) -> None:
   while True:
     for number in os.read(read_end, 64):
+      if number == _SETTLE:
+        _settled.set()
       if number in EXIT_CODES and signal.getsignal(number) == _heard:
         _leave(number, name)
 

@@ -11,6 +11,7 @@ reading and one adaptation. --save keeps what was adapted, --load answers with i
 import sys
 
 from absl import flags
+import jax
 import numpy as np
 
 from tttjax import devices, spec
@@ -19,9 +20,10 @@ from tttjax.ask import saved_context, terminal
 from tttjax.ask.conversation import Conversation, Settings, context_tokens
 from tttjax.ask.document_text import context_of
 from tttjax.ask.streaming_session import StreamingSession
-from tttjax.checkpoint import Checkpoint, open_checkpoint
+from tttjax.checkpoint import QWEN_TRAINED, Checkpoint, open_checkpoint
 from tttjax.errors import UserError
 from tttjax.files import user_path
+from tttjax.sharding import AXES, make_mesh
 from tttjax.strategies import STRATEGIES, Strategy
 from tttjax.ttt.hyperparameters import TTTConfig
 
@@ -46,6 +48,15 @@ _TOP_K = flags.DEFINE_integer("top_k", 20, "likeliest tokens kept; 0 keeps all")
 _TOP_P = flags.DEFINE_float("top_p", 0.95, "probability mass kept; 1 keeps all")
 _SEED = flags.DEFINE_integer("seed", 0, "of spans and sampling")
 _CUT = flags.DEFINE_enum("cut", "none", ["none", "middle", "end"], "of a context that is too long")
+_YARN = flags.DEFINE_float(
+  "yarn", None, "factor of YaRN for a model whose files ask for none, such as 4.0"
+)
+_YARN_ORIGINAL = flags.DEFINE_integer(
+  "yarn_original", QWEN_TRAINED, "tokens that the model was trained on, for --yarn"
+)
+_MESH = flags.DEFINE_list(
+  "mesh", [], f"devices by axis ({', '.join(AXES)}), such as tensor=4,context=2"
+)
 _SAVE = flags.DEFINE_string("save", None, "directory for the fast weights of this context")
 _SAVE_CACHE = flags.DEFINE_bool("save_cache", False, "with --save: its keys and values too")
 _LOAD = flags.DEFINE_string("load", None, "directory of --save: answers without adapting")
@@ -62,12 +73,13 @@ def main() -> int:
     raise UserError("--save_cache needs --save=DIR")
   if not _CONTEXT.value and not _LOAD.value:
     raise UserError("--context is missing: give a text file, or - for standard input")
-  checkpoint = open_checkpoint(_MODEL.value)
+  mesh = _mesh()
+  checkpoint = _checkpoint()
   ids, saved = _context(checkpoint, settings)
   interactive = not _QUESTION.value and not _SAVE.value
   if interactive and not sys.stdin.isatty():
     raise UserError("--question is missing, and no one can be asked: standard input is no terminal")
-  session = StreamingSession.open(checkpoint)
+  session = StreamingSession.open(checkpoint, mesh)
   conversation = Conversation(checkpoint, session, ids, settings)
   if saved:
     saved.put_into(session, conversation.capacity)
@@ -80,6 +92,32 @@ def main() -> int:
     for question in terminal.questions():
       _answer(conversation, strategies, question)
   return 0
+
+
+def _checkpoint() -> Checkpoint:
+  checkpoint = open_checkpoint(_MODEL.value)
+  if _YARN.value is None:
+    return checkpoint
+  try:
+    return checkpoint.extended(_YARN.value, _YARN_ORIGINAL.value)
+  except UserError as error:
+    raise UserError(f"--yarn: {error}") from None
+
+
+def _mesh() -> jax.sharding.Mesh | None:
+  sizes = {}
+  for item in _MESH.value:
+    name, _, size = item.partition("=")
+    if name not in AXES or name in sizes or not size.isdecimal():
+      raise UserError(
+        f"--mesh={','.join(_MESH.value)}: give each of {', '.join(AXES)} once at most, such as"
+        " tensor=4,context=2"
+      )
+    sizes[name] = int(size)
+  try:
+    return make_mesh(**sizes) if sizes else None
+  except UserError as error:
+    raise UserError(f"--mesh: {error}") from None
 
 
 def _settings() -> Settings:

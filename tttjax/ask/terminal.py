@@ -8,6 +8,7 @@ import sys
 import textwrap
 from typing import TextIO
 
+from tttjax import interrupts
 from tttjax.session import Cost
 
 _PHASES = {"prefill": "read", "adapt": "adapted", "generate": "answered"}
@@ -40,12 +41,14 @@ def stopping(growing: Growing) -> Iterator[None]:
 
   def stop(number, frame) -> None:
     growing.stopped = True
+    interrupts.settle()
     signal.signal(signal.SIGINT, before)
 
   before = signal.signal(signal.SIGINT, stop)
   try:
     yield
   finally:
+    interrupts.settle()
     signal.signal(signal.SIGINT, before)
 
 
@@ -98,4 +101,5 @@ def _plain_interrupts() -> Iterator[None]:
   try:
     yield
   finally:
+    interrupts.settle()
     signal.signal(signal.SIGINT, before)

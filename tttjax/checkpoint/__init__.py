@@ -1,6 +1,6 @@
 """Checkpoints: Hugging Face's layout, GGUF files, fast weights and optimizer state with Orbax."""
 
-from tttjax.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from tttjax.checkpoint.checkpoint import QWEN_TRAINED, Checkpoint, open_checkpoint
 from tttjax.checkpoint.config_json import read_config, write_config
 from tttjax.checkpoint.hf_export import export
 from tttjax.checkpoint.loading import from_pretrained

@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from tttjax.checkpoint.config_json import read_config
-from tttjax.checkpoint.fields import Fields, read_json, shown
+from tttjax.checkpoint.fields import MOST, Fields, read_json, shown
 from tttjax.checkpoint.gguf_config import read_gguf_config
 from tttjax.checkpoint.gguf_header import read_header
 from tttjax.checkpoint.gguf_index import index_gguf
@@ -17,10 +17,12 @@ from tttjax.checkpoint.paths import GGUF_SUFFIX, checkpoint_path
 from tttjax.checkpoint.safetensors_index import index_tensors
 from tttjax.checkpoint.stored_tensor import StoredTensor
 from tttjax.checkpoint.tokenizers import load_tokenizer
+from tttjax.checks import check_number
 from tttjax.embedded import EMBEDDED, TRAINED_CONTEXT
 from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig, YarnConfig
 
+QWEN_TRAINED = 32_768  # tokens, of the recipe that Qwen publishes
 # Enough of a file's head and tail to notice that weights were replaced.
 _FINGERPRINT_BYTES = 1 << 16
 _FINGERPRINTED = (".json", ".safetensors", GGUF_SUFFIX)
@@ -37,12 +39,14 @@ class Checkpoint:
       needs.
     declared_stop_ids: the eos_token_id of generation_config.json and of config.json, or the ends
       of sequence, turn and message of a GGUF file.
+    extension: YaRN that was asked for beside the files; None is as they say.
   """
 
   path: pathlib.Path
   config: DecoderConfig
   tensors: Mapping[str, StoredTensor]
   declared_stop_ids: frozenset[int]
+  extension: YarnConfig | None = None
 
   @functools.cached_property
   def tokenizer(self) -> Any:
@@ -70,8 +74,11 @@ class Checkpoint:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """Hash over names, sizes, heads and tails of the JSON and weight files, 16 hex digits."""
-    digest = hashlib.sha256()
+    """Hash over names, sizes, heads and tails of the JSON and weight files, 16 hex digits.
+
+    The extension changes what the model computes, and is hashed too.
+    """
+    digest = hashlib.sha256(repr(self.extension).encode() if self.extension else b"")
     try:
       inside = self.path.iterdir() if self.path.is_dir() else (self.path,)
       for path in sorted(p for p in inside if p.suffix in _FINGERPRINTED):
@@ -94,6 +101,38 @@ class Checkpoint:
     if isinstance(self.config.rope_scaling, YarnConfig):
       return self.config.rope_scaling.original_max_position_embeddings
     return self.config.max_position_embeddings
+
+  def extended(self, factor: float, original: int = QWEN_TRAINED) -> "Checkpoint":
+    """The same checkpoint with YaRN, which its files do not ask for.
+
+    Args:
+      factor: positions become factor x original, such as 4.0.
+      original: tokens that the model was trained on. Qwen3 and Qwen2.5: 32,768, fewer than their
+        max_position_embeddings.
+
+    Raises:
+      UserError: an argument is out of range, or the files extend the context already.
+    """
+    factor = check_number("factor", factor, 1)
+    most = self.config.max_position_embeddings
+    original = check_number("original", original, 1, most, whole=True)
+    if self.config.rope_scaling is not None:
+      raise UserError(
+        f"{self.path}: its files extend the context to {self.config.max_positions} positions"
+        " already; leave YaRN out, or change it there"
+      )
+    if factor * original <= most:
+      raise UserError(
+        f"{self.path}: has {most} positions, and YaRN of factor={factor} over original={original}"
+        " gives it no more; leave YaRN out"
+      )
+    if factor * original > MOST:
+      raise UserError(
+        f"factor={factor} extends {original} positions beyond the {MOST} there are; lower it"
+      )
+    yarn = YarnConfig(float(factor), original)
+    config = dataclasses.replace(self.config, rope_scaling=yarn)
+    return dataclasses.replace(self, config=config, extension=yarn)
 
 
 def open_checkpoint(path) -> Checkpoint:

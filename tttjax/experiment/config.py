@@ -115,14 +115,14 @@ def check(config: config_dict.ConfigDict) -> Plan:
           f"config.strategies: {name} trains on another context, and {task} has one; leave it out,"
           " or give more documents"
         )
-  models = {name: _checkpoint(name, config.models) for name in config.models}
+  models = {name: _checkpoint(name, config) for name in config.models}
   for name, checkpoint in models.items():
     limit = checkpoint.config.max_positions
     made = not all(map(reads_documents, tasks.values()))  # documents are cut
     if made and config.unit == "tokens" and max(config.lengths) > limit:
       raise UserError(
         f"config.lengths: {max(config.lengths)} tokens exceed the model's {limit} positions"
-        f" (config.json of {name}); use shorter contexts, or configure YaRN there"
+        f" (config.json of {name}); use shorter contexts, or give config.yarn.factor"
       )
   sizes = config.mesh.to_dict()
   try:
@@ -132,7 +132,17 @@ def check(config: config_dict.ConfigDict) -> Plan:
   return Plan(config, models, tasks, contexts, strategies, mesh)
 
 
-def _checkpoint(name: str, names: Sequence[str]) -> Checkpoint:
+def _checkpoint(name: str, config: config_dict.ConfigDict) -> Checkpoint:
+  checkpoint = _opened(name, config.models)
+  if not config.yarn.factor:
+    return checkpoint
+  try:
+    return checkpoint.extended(config.yarn.factor, config.yarn.original)
+  except UserError as error:
+    raise UserError(f"config.yarn: {error}") from None
+
+
+def _opened(name: str, names: Sequence[str]) -> Checkpoint:
   try:
     return open_checkpoint(name)
   except UserError as error:

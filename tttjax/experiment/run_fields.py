@@ -4,7 +4,7 @@ import difflib
 
 from ml_collections import config_dict
 
-from tttjax.checkpoint import NAMED_MODELS
+from tttjax.checkpoint import NAMED_MODELS, QWEN_TRAINED
 from tttjax.errors import UserError
 from tttjax.flags import fields
 from tttjax.strategies import STRATEGIES
@@ -77,6 +77,12 @@ _FIELDS = {
   "sampling.temperature": (0.0, "of answers without thinking; 0 is greedy"),
   "sampling.top_k": (0, "likeliest tokens kept; 0 keeps all"),
   "sampling.top_p": (1.0, "probability mass kept; 1 keeps all"),
+  "yarn.factor": (
+    0.0,
+    "YaRN for models whose files ask for none: their positions become factor x original, 4.0 for"
+    " 131,072 of a stock Qwen3; 0: as the files say",
+  ),
+  "yarn.original": (QWEN_TRAINED, "tokens that the model was trained on, for yarn.factor"),
   "mechanism": (True, "measure what the attention does to the evidence"),
   "share_programs": (
     False,
@@ -90,7 +96,7 @@ _FIELDS = {
   "tensorboard": (False, "write metrics for TensorBoard too (pip install 'tttjax[tensorboard]')"),
   "smoke": (
     False,
-    "check that it runs: the embedded model in place of files, the shortest length, two contexts,"
+    "check that it runs: the embedded model in place of files, the shortest length, one context,"
     " few steps, short thoughts",
   ),
   "workdir": ("runs/quickstart", "where samples, results, figures and report go"),

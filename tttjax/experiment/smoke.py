@@ -1,16 +1,20 @@
 """A run made small: it shows that everything runs, and proves nothing."""
 
+from collections.abc import Sequence
+
 from ml_collections import config_dict
 
 from tttjax import spec
 from tttjax.checkpoint import NAMED_MODELS
 from tttjax.experiment.run_fields import EMBEDDED
+from tttjax.strategies import STRATEGIES
 from tttjax.tasks import TASKS
 from tttjax.tasks.protocol import reads_documents
 
-_CONTEXTS, _QUESTIONS, _STEPS = 2, 2, 4
+_QUESTIONS, _STEPS = 2, 4
 _DOCUMENT_TOKENS, _ANSWER_TOKENS = 1024, 32
-_THINKING_TOKENS = 512  # of all samples together: each has room for a forced stop
+_THINKING_TOKENS = 16  # of each sample: room for a forced stop
+_FEWEST_THINKING_TOKENS = 64
 
 
 def sized(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
@@ -22,17 +26,29 @@ def sized(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   reduced.workdir = f"{config.workdir}-smoke"
   named = [name for name in config.models if name in NAMED_MODELS]
   reduced.models = tuple(named) or (EMBEDDED,)
+  if not named:
+    reduced.yarn.factor = 0.0  # of the models that are not read
   shortest = min(config.lengths)
   if any(reads_documents(TASKS.get(spec.taken_apart(task)[0])) for task in config.tasks):
     shortest = min(shortest, _DOCUMENT_TOKENS)  # there it is a limit
     reduced.sampling.max_new_tokens = _ANSWER_TOKENS  # benchmarks allow a thousand
   reduced.lengths = (shortest,)
-  reduced.contexts = (min(*config.contexts, _CONTEXTS),)
+  reduced.contexts = (1,)
   reduced.questions = min(config.questions, _QUESTIONS)
   reduced.seeds = config.seeds[:1]
   reduced.share_programs = True
   at_most = lambda value, most: min(value, most) if type(value) is int else most
   with reduced.ignore_type():  # either may be a word
     reduced.ttt.steps = at_most(config.ttt.steps, _STEPS)
-    reduced.thinking.budget = at_most(config.thinking.budget, _THINKING_TOKENS)
+    reduced.thinking.budget = at_most(config.thinking.budget, _thinking_tokens(config.strategies))
   return reduced
+
+
+def _thinking_tokens(strategies: Sequence[str]) -> int:
+  """Enough for the strategy of the most samples, which share a budget."""
+  samples = [1]
+  for text in strategies:
+    name, options = spec.taken_apart(text)
+    samples.append(options.get("n", getattr(STRATEGIES.get(name), "n", 1)))
+  numbers = [int(n) for n in samples if str(n).isdecimal()]  # others are refused later
+  return max(_THINKING_TOKENS * max(numbers), _FEWEST_THINKING_TOKENS)

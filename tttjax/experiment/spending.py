@@ -79,7 +79,7 @@ def _check_positions(plan: Plan, lengths: Lengths, name: str, allowed: Allowance
     raise UserError(
       f"config.lengths: {context} tokens of context and {after} of question and answer exceed"
       f" the model's {limit} positions (config.json of the model); use shorter contexts, or"
-      " configure YaRN there"
+      " give config.yarn.factor"
     )
   thought = allowed.thinking_tokens or 0
   if context + after + thought > limit:

@@ -8,7 +8,7 @@ import math
 import jax
 
 from tttjax import spec
-from tttjax.checkpoint import Checkpoint, open_checkpoint
+from tttjax.checkpoint import QWEN_TRAINED, Checkpoint, open_checkpoint
 from tttjax.checks import check_flag, check_number
 from tttjax.errors import UserError
 from tttjax.lm_eval.context_split import WHOLE, ContextSplit
@@ -83,6 +83,8 @@ def parsed(
   tensor: int = 1,
   context: int = 1,
   dtype: str | None = None,
+  yarn: float | None = None,
+  yarn_original: int = QWEN_TRAINED,
   seed: int = 0,
   enable_thinking: bool | None = None,
   think_end_token: str | int | None = None,
@@ -133,12 +135,17 @@ def parsed(
     thinking_budget = check_number("thinking_budget", thinking_budget, 1, whole=True)
 
   checkpoint = open_checkpoint(str(pretrained))
+  if yarn is not None:
+    try:
+      checkpoint = checkpoint.extended(yarn, yarn_original)
+    except UserError as error:
+      raise UserError(f"yarn: {error}") from None
   most = checkpoint.config.max_positions
   max_length = most if max_length is None else check_number("max_length", max_length, 2, whole=True)
   if max_length > most:
     raise UserError(
       f"max_length={max_length} must be at most the {most} positions that the checkpoint's"
-      " config.json gives the model; lower it, or configure YaRN there"
+      " config.json gives the model; lower it, or give yarn"
     )
   if prefix_token_id is not None:
     last = checkpoint.config.vocab_size - 1

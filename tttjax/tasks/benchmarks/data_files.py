@@ -1,4 +1,7 @@
-"""Records of data files: lines of JSONL, items of a JSON list, rows of Parquet, members of zips."""
+"""Records of data files: lines of JSONL, items of a JSON list, rows of Parquet, members of zips.
+
+And of data sets on Hugging Face's hub.
+"""
 
 from collections.abc import Iterable, Iterator
 import dataclasses
@@ -15,6 +18,7 @@ from tttjax.files import read_regular
 from tttjax.json_fields import Check
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
+HUB = "hub:"  # in front of a data set's name, which is no path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,7 @@ class DataFile:
   Attributes:
     name: path, of a member with that of its zip.
     records: in the order of the file.
-    sha256: of its bytes, hexadecimal.
+    sha256: of its bytes, or of the JSON of its records where there is no file, hexadecimal.
   """
 
   name: str
@@ -76,6 +80,41 @@ def read_member(path: pathlib.Path, member: str, check: Check) -> DataFile | Non
   except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
     raise UserError(f"{path}: cannot be read as a zip ({error}); fetch it again") from None
   return parse_data(f"{path}!{names[0]}", data, check)
+
+
+def read_hub(name: str, split: str, check: Check) -> DataFile:
+  """Fetches a data set of Hugging Face's hub, or takes it from the cache of the package datasets.
+
+  Args:
+    name: owner/name.
+    split: of the data set.
+    check: of each record.
+
+  Raises:
+    UserError: the package is not installed, the data set cannot be had, or names the first row
+      and field that is wrong.
+  """
+  place = f"{HUB}{name}"
+  try:
+    import datasets  # an extra
+  except ImportError:
+    raise UserError(
+      f"{place}: fetched with the package datasets, which is not installed; run"
+      " pip install 'tttjax[benchmarks]', or give a file"
+    ) from None
+  try:
+    rows = datasets.load_dataset(name, split=split)
+  except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    raise UserError(f"{place}: cannot be fetched ({reason}); give a file") from None
+  numbered = ((f"{place}: row {number}", dict(row)) for number, row in enumerate(rows, 1))
+  records = tuple(_checked(numbered, check))
+  if not records:
+    raise UserError(f"{place}: holds no records")
+  digest = hashlib.sha256()
+  for record in records:
+    digest.update(json.dumps(record.values, sort_keys=True, default=str).encode())
+  return DataFile(place, records, digest.hexdigest())
 
 
 def parse_data(name: str, data: bytes, check: Check, within: str = "") -> DataFile:

@@ -16,7 +16,7 @@ from tttjax.errors import UserError
 from tttjax.json_fields import TEXT, fields, must_be, one_of
 from tttjax.spec import option
 from tttjax.tasks.benchmarks.cutting import cut_middle
-from tttjax.tasks.benchmarks.data_files import SUFFIXES, DataFile, read_data
+from tttjax.tasks.benchmarks.data_files import HUB, SUFFIXES, DataFile, read_data, read_hub
 from tttjax.tasks.benchmarks.documents import Asked, Document, DocumentSet, grouped
 from tttjax.tasks.benchmarks.prompt_files import read_prompt
 from tttjax.tasks.example import Question, SecondCall
@@ -89,8 +89,8 @@ class LongBenchV2:
     " wrong. A guess is right one time in four."
   )
   data: ClassVar[str] = (
-    "its data.json (or .jsonl, .parquet), or a folder that holds it and, for prompts=official, the"
-    " benchmark's folder prompts"
+    "its data.json (or .jsonl, .parquet), a folder that holds it and, for prompts=official, the"
+    " benchmark's folder prompts, or hub:THUDM/LongBench-v2, which is fetched"
   )
 
   def __post_init__(self):
@@ -111,7 +111,8 @@ class LongBenchV2:
     Raises:
       UserError: names file, record and field of what is wrong; or nothing is kept.
     """
-    file = read_data(_data_path(path), _RECORD)
+    hub = str(path).removeprefix(HUB) if str(path).startswith(HUB) else None
+    file = read_hub(hub, "train", _RECORD) if hub else read_data(_data_path(path), _RECORD)
     templates = self._templates(path)
     records = [record for record in file.records if self._keeps(record.values)]
     if not records:
