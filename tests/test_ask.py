@@ -1,6 +1,7 @@
 """Questions about documents from the shell, on a tiny model and on the embedded one."""
 
 import io
+import json
 import os
 import pathlib
 import pty
@@ -241,25 +242,65 @@ def test_it_finds_a_needle_in_a_text(tmp_path):
   assert re.search(r"read in .* adapted in .* answered in ", done.stderr)
 
 
-@pytest.mark.parametrize(
-  "arguments, words",
-  [
-    ([], "--context is missing"),
-    (["--context=/nowhere/a.txt", "--question=a"], "/nowhere/a.txt"),
-    (["--context=README.md", "--question=a", "--model=/nowhere"], "/nowhere"),
-    (["--context=README.md", "--question=a", "--strategy=magic"], "--strategy: unknown 'magic'"),
-    (["--context=README.md", "--question=a", "--save_cache"], "--save_cache needs --save"),
-    (["--load=/nowhere", "--question=a"], "/nowhere/context.json"),
-    (["--context=LICENSE"], "--question is missing"),
-    (["--context=LICENSE", "--question=a", "--max_new_tokens=0"], "--max_new_tokens=0"),
-    (["--context=LICENSE", "--question=a", "--mesh=heads=2"], "--mesh=heads=2: give each of data"),
-    (["--context=LICENSE", "--question=a", "--mesh=tensor=3"], "--mesh: mesh {'data': 1"),
-    (["--context=LICENSE", "--question=a", "--yarn=4"], "--yarn: original must be"),
-  ],
-)
-def test_a_mistake_is_one_line(arguments, words):
-  done = ask(*arguments, stdin=subprocess.DEVNULL)
-  assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+MISTAKES = [
+  ([], "--context is missing"),
+  (["--context=/nowhere/a.txt", "--question=a"], "/nowhere/a.txt"),
+  (["--context=README.md", "--question=a", "--model=/nowhere"], "/nowhere"),
+  (["--context=README.md", "--question=a", "--strategy=magic"], "--strategy: unknown 'magic'"),
+  (["--context=README.md", "--question=a", "--save_cache"], "--save_cache needs --save"),
+  (["--load=/nowhere", "--question=a"], "/nowhere/context.json"),
+  (["--context=LICENSE"], "--question is missing"),
+  (["--context=LICENSE", "--question=a", "--max_new_tokens=0"], "--max_new_tokens=0"),
+  (["--context=LICENSE", "--question=a", "--mesh=heads=2"], "--mesh=heads=2: give each of data"),
+  (["--context=LICENSE", "--question=a", "--mesh=tensor=3"], "--mesh: mesh {'data': 1"),
+  (["--context=LICENSE", "--question=a", "--yarn=4"], "--yarn: original must be"),
+]
+# The imports, which take seconds, once: then a process for each command.
+_FORKS = """
+import json, os, sys
+from tttjax import flags
+from tttjax.ask import __main__ as ask
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+  child = os.fork()
+  if child == 0:
+    for stream in (1, 2):
+      os.dup2(os.open(f"{sys.argv[2]}/{number}.{stream}", os.O_CREAT | os.O_WRONLY), stream)
+    sys.argv = [ask.__file__, *arguments]
+    flags.run(ask.main)
+  code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+  print(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+  """(exit code, standard output, standard error) of every mistake, by its words."""
+  folder = tmp_path_factory.mktemp("outcomes")
+  commands = json.dumps([arguments for arguments, _ in MISTAKES])
+  done = subprocess.run(
+    [sys.executable, "-c", _FORKS, commands, str(folder)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+    stdin=subprocess.DEVNULL,
+  )
+  read = lambda number, stream: (folder / f"{number}.{stream}").read_text(encoding="utf-8")
+  return {
+    words: (int(code), read(number, 1), read(number, 2))
+    for number, ((_, words), code) in enumerate(zip(MISTAKES, done.stdout.split(), strict=True))
+  }
+
+
+@pytest.mark.parametrize("words", [words for _, words in MISTAKES])
+def test_a_mistake_is_one_line(outcomes, words):
+  code, out, err = outcomes[words]
+  assert code == 2 and words in err and err.count("\n") == 1 and not out
+
+
+def test_the_program_itself_ends_so():
+  done = ask("--context=/nowhere/a.txt", "--question=a")
+  assert done.returncode == 2 and "/nowhere/a.txt" in done.stderr and done.stderr.count("\n") == 1
 
 
 class Terminal:
