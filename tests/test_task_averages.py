@@ -50,6 +50,9 @@ def test_families_that_name_one_benchmark_are_averaged_by_length():
     (("needles", "common_words"), {("run", "RULER", 2)}),
     (("needles", "bank_log", "code_bugs"), set()),
     (("bank_log", "bank_log(kind=amount)", "common_words"), {("run", "bank_log", 2)}),
+    ((*NEEDLES, "needles(absent=on)"), {("run", "needles", 2)}),  # the control does not count
+    (("needles", "needles(absent=on)"), set()),
+    (("needles(kind=single, absent=on)", "needles", "common_words"), {("run", "RULER", 2)}),
   ],
 )
 def test_what_is_averaged_follows_from_the_families_of_a_run(tasks, named_so):

@@ -2,12 +2,14 @@
 
 Tasks of one family are those of a benchmark. Several families are where they name the same one
 (`benchmark` of their classes, see tasks.protocol): RULER's, of which any is in a run with another.
+A task whose options make it a control (`control` there) is not counted.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import math
 
+from tttjax import spec
 from tttjax.report.cell import Cell
 from tttjax.report.statistics import Estimate
 from tttjax.tasks import TASKS
@@ -37,6 +39,7 @@ class Average:
 
 def averages(cells: Sequence[Cell]) -> list[Average]:
   """Of every benchmark with two tasks or more, in the order of the cells."""
+  cells = [cell for cell in cells if not _is_control(cell)]
   families: dict[tuple, set[str]] = {}
   for cell in cells:
     families.setdefault((_named(cell), cell.model, cell.run), set()).add(cell.task_family)
@@ -72,6 +75,11 @@ def averages(cells: Sequence[Cell]) -> list[Average]:
 def _named(cell: Cell) -> str:
   """The benchmark that the task's class names, else its family."""
   return getattr(TASKS.get(cell.task_family), "benchmark", cell.task_family)
+
+
+def _is_control(cell: Cell) -> bool:
+  control = getattr(TASKS.get(cell.task_family), "control", None)
+  return control in spec.taken_apart(cell.task)[1]
 
 
 def _mean(estimates: Sequence[Estimate]) -> Estimate:

@@ -19,7 +19,8 @@ class Task(Protocol):
     description: what is asked and how far a guess gets, in sentences, for the report.
 
   A class may have `benchmark`, the name of what several families of tasks make up: then those of
-  a run are averaged together.
+  a run are averaged together. And `control`, the name of an option that makes a control of the
+  task, which no average counts.
   """
 
   name: ClassVar[str]

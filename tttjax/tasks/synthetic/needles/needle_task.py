@@ -92,6 +92,7 @@ class Needles:
   )
   unit: ClassVar[str] = "sentences"
   benchmark: ClassVar[str] = "RULER"
+  control: ClassVar[str] = "absent"
 
   def __post_init__(self):
     for field, choices in (
