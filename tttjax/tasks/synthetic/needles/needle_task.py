@@ -163,14 +163,14 @@ class Needles:
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     return (
-      f"length={length} {'tokens' if in_tokens else self.unit} do not hold the needles of"
+      f"length={fitting.in_units(self, length, in_tokens)} do not hold the needles of"
       f" needles(kind={self.kind}); raise it to {fewest} or more, or ask for fewer"
     )
 
   def _too_long(self, length: int, in_tokens: bool, size: int) -> str:
     remedy = "name a larger source, or haystack=noise" if self._in_prose else "shorten it"
     return (
-      f"length={length} {'tokens' if in_tokens else self.unit}: the haystack of"
+      f"length={fitting.in_units(self, length, in_tokens)}: the haystack of"
       f" needles(haystack={self.haystack}, source={self.source}) has only {size} different"
       f" sentences; {remedy}"
     )
@@ -249,14 +249,7 @@ class Needles:
       ),
       num_tokens=len(offsets),
       line_starts=tuple(fitting.token_span(offsets, start, start + 1)[0] for start in starts[:-1]),
-      key="/".join(
-        (
-          self.name,
-          *(f"{field}={value}" for field, value in spec.options_of(self).items()),
-          f"{length} {'tokens' if in_tokens else self.unit}",
-          str(seed),
-        )
-      ),
+      key=fitting.example_key(self, length, in_tokens, seed),
       header=header,
     )
 

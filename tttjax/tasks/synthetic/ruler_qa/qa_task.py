@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from tttjax import spec
 from tttjax.errors import UserError
 from tttjax.spec import option
 from tttjax.tasks import prompt
@@ -88,13 +87,13 @@ class RulerQA:
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     return (
-      f"length={length} {'tokens' if in_tokens else self.unit} do not hold the paragraphs that"
+      f"length={fitting.in_units(self, length, in_tokens)} do not hold the paragraphs that"
       f" questions of ruler_qa(dataset={self.dataset}) are about; raise it to {fewest} or more"
     )
 
   def _too_long(self, length: int, in_tokens: bool) -> str:
     return (
-      f"length={length} {'tokens' if in_tokens else self.unit}: {self.source} has only"
+      f"length={fitting.in_units(self, length, in_tokens)}: {self.source} has only"
       f" {len(self._data.paragraphs)} different paragraphs; shorten it"
     )
 
@@ -165,14 +164,7 @@ class RulerQA:
       ),
       num_tokens=len(offsets),
       line_starts=tuple(fitting.token_span(offsets, start, start + 1)[0] for start in starts),
-      key="/".join(
-        (
-          self.name,
-          *(f"{field}={value}" for field, value in spec.options_of(self).items()),
-          f"{length} {'tokens' if in_tokens else self.unit}",
-          str(seed),
-        )
-      ),
+      key=fitting.example_key(self, length, in_tokens, seed),
       header=header,
     )
 

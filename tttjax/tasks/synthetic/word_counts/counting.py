@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from tttjax import spec
 from tttjax.errors import UserError
 from tttjax.tasks import prompt
 from tttjax.tasks.cleaned_output import clean
@@ -87,7 +86,7 @@ class WordCount:
       raise UserError(self._too_short(length, in_tokens, fewest))
     if self._different(length, in_tokens) > MOST_WORDS:
       raise UserError(
-        f"length={length} {'tokens' if in_tokens else self.unit}: {self.name} has only"
+        f"length={fitting.in_units(self, length, in_tokens)}: {self.name} has only"
         f" {MOST_WORDS} different words; shorten it"
       )
 
@@ -97,7 +96,7 @@ class WordCount:
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     return (
-      f"length={length} {'tokens' if in_tokens else self.unit} do not hold the words of"
+      f"length={fitting.in_units(self, length, in_tokens)} do not hold the words of"
       f" {self.name}; raise it to {fewest} or more, or ask for fewer or rarer words"
     )
 
@@ -155,14 +154,7 @@ class WordCount:
       ),
       num_tokens=len(offsets),
       line_starts=tuple(fitting.token_span(offsets, start, start + 1)[0] for start in starts),
-      key="/".join(
-        (
-          self.name,
-          *(f"{field}={value}" for field, value in spec.options_of(self).items()),
-          f"{length} {'tokens' if in_tokens else self.unit}",
-          str(seed),
-        )
-      ),
+      key=fitting.example_key(self, length, in_tokens, seed),
       header=header,
     )
 
