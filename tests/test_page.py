@@ -243,3 +243,23 @@ def test_what_is_shown_of_a_config_is_json_in_words(tmp_path):
   path = built(tmp_path, [synthetic_rows.row()], seeds=[1, 2], smoke=False)
   assert "1, 2" in read(path).cells
   assert json.loads((tmp_path / "config.json").read_text())["seeds"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+  "lengths, contexts, words",
+  [
+    (
+      (256,),
+      1,
+      "model embedded; length 256 tokens; 1 context per length and strategy; 1 prediction;",
+    ),
+    (
+      (256, 512),
+      2,
+      "model embedded; lengths 256, 512 tokens; 2 contexts per length and strategy; 4",
+    ),
+  ],
+)
+def test_the_head_counts_in_words(tmp_path, lengths, contexts, words):
+  rows = synthetic_rows.rows(("in_context",), lengths, contexts=contexts, questions=1)
+  assert words in " ".join(read(built(tmp_path, rows)).text.split())
