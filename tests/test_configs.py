@@ -89,7 +89,14 @@ def check_rows(name, rows, data=""):
   assert [row["error"] for row in rows if row["error"]] == []
 
 
-@pytest.mark.parametrize("name", PAPER)
+# Two of them by default; all with -m 'slow or not slow'.
+_QUICK = ("attention_mass.py", "latency.py")
+
+
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in PAPER],
+)
 def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
   check_rows(f"paper/{name}", smoke(monkeypatch, f"paper/{name}", tmp_path / "run"))
 

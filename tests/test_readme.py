@@ -19,7 +19,9 @@ def execute(block, names):
   exec(compile(block, str(README), "exec"), names)
 
 
-@pytest.fixture(scope="module", params=["embedded", "smollm2"])
+@pytest.fixture(
+  scope="module", params=["embedded", pytest.param("smollm2", marks=pytest.mark.slow)]
+)
 def names(request, tmp_path_factory):
   """What the first block defines, executed in an empty directory with either named model."""
   if request.param == "smollm2":
@@ -42,9 +44,6 @@ def test_the_api_in_twenty_lines_runs(names):
   assert names["logprobs"].shape == names["question"].shape
 
 
-@pytest.mark.parametrize(
-  "names", ["embedded", pytest.param("smollm2", marks=pytest.mark.slow)], indirect=True
-)
 def test_a_session_answers_as_the_functions_do(names):
   execute(with_model(SESSION, names["MODEL"]), names)
   assert names["outputs"][0][0].answer == names["answer"]

@@ -267,7 +267,7 @@ def test_of_a_mean_it_is_the_sign_flip_test(clustered, rng):
   assert ours.p_value == theirs.p_value and ours.gain.clusters == 40
 
 
-@pytest.mark.parametrize("contexts", [5, 8, 12])
+@pytest.mark.parametrize("contexts", [5, 8, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_corpus_difference_is_found_no_more_often_than_its_level_says(contexts, rng):
   p = [
     corpus_difference(geometric, *rng.uniform(size=(2, contexts, 3)), range(contexts), 2).p_value
