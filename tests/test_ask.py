@@ -268,7 +268,7 @@ for number, arguments in enumerate(json.loads(sys.argv[1])):
     sys.argv = [ask.__file__, *arguments]
     flags.run(ask.main)
   code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-  print(code)
+  print(code, flush=True)
 """
 
 

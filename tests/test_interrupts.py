@@ -70,13 +70,15 @@ def ended(process, number):
   return error
 
 
-# As a module that Python imports before all others: says which modules are being imported.
+# As a module that Python imports before all others: says which modules are being imported, and
+# waits there, for what is left may be done before the signal comes.
 _SAYS_IMPORTS = """
-import os, sys
+import os, sys, time
 class Finder:
   def find_spec(self, name, path=None, target=None):
     if name == os.environ["NAME"]:
       open(os.environ["SEEN"], "w").close()
+      time.sleep(0.5)
 sys.meta_path.insert(0, Finder())
 """
 
