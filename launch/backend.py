@@ -1,15 +1,24 @@
 """What the launcher asks of a place where cells run."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import pathlib
 from typing import Any, Protocol
 
+RUNNING, QUEUED = "running", "queued"
 
-class Backend(Protocol):
-  """Starts and watches jobs; a handle is opaque to the launcher.
 
-  `launch.local.Local` runs them as processes of this machine. A scheduler's backend
-  needs a file system that it shares with the launcher, for logs and work directories.
+class Watched(Protocol):
+  """Any place: it knows which jobs are under way, whoever started them."""
+
+  def under_way(self, log: pathlib.Path) -> str | None:
+    """RUNNING or QUEUED for the job with this log, None where there is none (any more)."""
+
+
+class Backend(Watched, Protocol):
+  """Starts jobs and watches them to their ends; a handle is opaque to the launcher.
+
+  `launch.local.Local` runs them as processes of this machine.
   """
 
   def submit(
@@ -23,5 +32,37 @@ class Backend(Protocol):
   def cancel(self, handles: Sequence[Any]) -> None:
     """Asks these jobs to stop as Ctrl-C would, and returns when they have ended."""
 
-  def alive(self, log: pathlib.Path) -> bool:
-    """Whether a job with this log runs, started by this or by an earlier launcher."""
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What a scheduler is to run for one cell.
+
+  Attributes:
+    slug: the cell's.
+    command: its command line, from the repository's root.
+    log: where stdout and stderr go, and how it ended as `launch.state.record_end` writes it.
+  """
+
+  slug: str
+  command: tuple[str, ...]
+  log: pathlib.Path
+
+
+class Scheduler(Watched, Protocol):
+  """Takes jobs that run later, without a launcher that waits for them.
+
+  It needs a file system that it shares with the launcher, for logs and work directories.
+  """
+
+  def script(self, jobs: Sequence[Job]) -> str:
+    """What `submit` would hand over, as a person reads it; writes and starts nothing."""
+
+  def submit(self, jobs: Sequence[Job]) -> str:
+    """Hands the jobs over; returns where to look, in words.
+
+    Raises:
+      UserError: the scheduler is not there, or refuses.
+    """
+
+  def cancel(self) -> int:
+    """Ends every job of this sweep that waits or runs, as Ctrl-C would; returns how many."""

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import time
 
+from launch.backend import RUNNING
+
 # A signal is lost between a process's start and its own handler, or while a device hangs.
 _INTERRUPTS, _SECONDS_BETWEEN = 6, 10.0
 
@@ -62,15 +64,15 @@ class Local:
     for handle in handles:
       handle.wait()
 
-  def alive(self, log: pathlib.Path) -> bool:
+  def under_way(self, log: pathlib.Path) -> str | None:
     try:
       with open(log, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
-      return False
+      return None
     except BlockingIOError:
-      return True
-    return False
+      return RUNNING
+    return None
 
 
 @contextlib.contextmanager

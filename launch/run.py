@@ -19,6 +19,13 @@ def command(cell: Cell, workdir: pathlib.Path) -> list[str]:
   return [sys.executable, "-m", "tttjax.main", *cell.arguments, f"--workdir={workdir}"]
 
 
+def compiled_programs(directory: pathlib.Path) -> dict[str, str]:
+  """Variables with which a compiled program serves every cell, and the next start of one."""
+  if os.environ.get("TTTJAX_CACHE"):
+    return {}
+  return {"JAX_COMPILATION_CACHE_DIR": str((directory / ".cache").resolve())}
+
+
 def run(
   cells: Sequence[Cell],
   directory: pathlib.Path,
@@ -36,12 +43,7 @@ def run(
     KeyboardInterrupt: Ctrl-C or SIGTERM, after the running cells have been stopped.
     Exception: of make_command or the backend, likewise.
   """
-  # A compiled program serves every cell, and the next start of an interrupted one.
-  cache = (
-    {}
-    if os.environ.get("TTTJAX_CACHE")
-    else {"JAX_COMPILATION_CACHE_DIR": str((directory / ".cache").resolve())}
-  )
+  cache = compiled_programs(directory)
   waiting, running, interrupts = list(cells), {}, []
   names, said = labels(cells), time.monotonic()
   # Not by exception: that could strike between a process's start and its entry in `running`.

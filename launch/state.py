@@ -16,14 +16,14 @@ import re
 import signal
 from typing import Any
 
-from launch.backend import Backend
+from launch.backend import Watched
 from launch.cells import Cell
 from tttjax.errors import UserError
 from tttjax.files import read_json, write_json
 
-DONE, PARTIAL, RUNNING, FAILED = "done", "partial", "running", "failed"
+DONE, PARTIAL, FAILED = "done", "partial", "failed"
 NOT_STARTED = "not started"
-_ENDED = "launcher: ended with "
+ENDED = "launcher: ended with "
 _SUCCESS = "exit code 0"
 _TAIL_BYTES = 1 << 14
 
@@ -33,7 +33,7 @@ class State:
   """How far a cell has come.
 
   Attributes:
-    status: one of the five above.
+    status: one of these four, or what a place says of a job that is under way.
     rows: rows of samples on disk.
   """
 
@@ -49,19 +49,19 @@ def log_file(directory: pathlib.Path, cell: Cell) -> pathlib.Path:
   return directory / "logs" / f"{cell.slug}.log"
 
 
-def read(directory: pathlib.Path, cell: Cell, backend: Backend) -> State:
-  """The state of a cell, from its files and from the backend."""
+def read(directory: pathlib.Path, cell: Cell, place: Watched) -> State:
+  """The state of a cell, from its files and from the place where it runs."""
   samples = list(workdir(directory, cell).glob("samples_*.jsonl"))
   results = list(workdir(directory, cell).glob("results_*.json"))
   rows = sum(path.read_bytes().count(b"\n") for path in samples)
   log = log_file(directory, cell)
   last = "".join(_last_lines(log)[-1:])
-  ended = last.removeprefix(_ENDED) if last.startswith(_ENDED) else None
+  ended = last.removeprefix(ENDED) if last.startswith(ENDED) else None
   # Results come last, so older ones do not belong to the samples beside them. New ones may be
   # those of a report that somebody made half-way; and a complete run may have less than cell.rows.
   fresh = bool(samples and results) and _newest(results) >= _newest(samples)
-  if backend.alive(log):
-    status = RUNNING
+  if under_way := place.under_way(log):
+    status = under_way
   elif fresh and (rows >= cell.rows or ended == _SUCCESS):
     status = DONE
   elif ended not in (None, _SUCCESS):
@@ -75,13 +75,13 @@ def record_end(directory: pathlib.Path, cell: Cell, code: int) -> str:
   """Writes how a cell's process ended into its log, and returns it; see Backend.poll for `code`."""
   how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
   with open(log_file(directory, cell), "a", encoding="utf-8") as file:
-    file.write(f"\n{_ENDED}{how}\n")
+    file.write(f"\n{ENDED}{how}\n")
   return how
 
 
 def last_words(directory: pathlib.Path, cell: Cell) -> str:
   """The last line that the cell's process printed."""
-  lines = [line for line in _last_lines(log_file(directory, cell)) if not line.startswith(_ENDED)]
+  lines = [line for line in _last_lines(log_file(directory, cell)) if not line.startswith(ENDED)]
   return lines[-1] if lines else "(empty log)"
 
 

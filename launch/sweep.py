@@ -2,6 +2,7 @@
 
   python -m launch.sweep --config=configs/sandbox.py --sweep=configs/sweeps/steps_vs_thinking.py \\
       --name=NAME [--config.FIELD=VALUE ...] [--jobs=2] [--dry_run | --status | --collect]
+  python -m launch.sweep ... --backend=slurm --sbatch=--partition=gpu --sbatch=--gpus=8 [--cancel]
 
 Cells go to runs/NAME/CELL, their output to runs/NAME/logs. Cells that are done are left
 alone and interrupted ones continue, so the same command runs only what is missing.
@@ -21,9 +22,10 @@ import ml_collections
 
 from launch import cells as planning
 from launch import run, state
-from launch.backend import Backend
+from launch.backend import QUEUED, RUNNING, Job, Scheduler, Watched
 from launch.cells import Cell
 from launch.local import Local
+from launch.slurm import Slurm
 from tttjax import flags as command_line
 from tttjax import interrupts
 from tttjax.errors import UserError
@@ -32,12 +34,21 @@ from tttjax.experiment import run_fields
 _DEFAULT_CONFIG = "configs/sandbox.py"
 _SWEEP = flags.DEFINE_string("sweep", None, "Python file with get_sweep()")
 _NAME = flags.DEFINE_string("name", None, "the sweep goes to runs/NAME")
+_BACKEND = flags.DEFINE_enum(
+  "backend", "local", ["local", "slurm"], "processes of this machine, or jobs of SLURM"
+)
+_SBATCH = flags.DEFINE_multi_string(
+  "sbatch", [], "with slurm: an option of sbatch for every cell, e.g. --sbatch=--gpus=8; repeatable"
+)
 _JOBS = flags.DEFINE_integer(
-  "jobs", 1, "cells at a time; more than one share the cores or the accelerator"
+  "jobs",
+  None,
+  "cells at a time; local: 1, more share the cores or the accelerator; slurm: what the queue gives",
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the plan and the commands, start nothing")
 _STATUS = flags.DEFINE_bool("status", False, "print how far every cell is, start nothing")
 _COLLECT = flags.DEFINE_bool("collect", False, "write runs/NAME/report, start nothing")
+_CANCEL = flags.DEFINE_bool("cancel", False, "with slurm: end the cells that wait or run")
 
 
 def main(config: ml_collections.ConfigDict) -> int:
@@ -54,6 +65,8 @@ def main(config: ml_collections.ConfigDict) -> int:
     1, mp_context=multiprocessing.get_context("spawn")
   ) as apart:
     cells = apart.submit(planning.plan, config_file, base, sweep).result()
+  if _BACKEND.value == "slurm":
+    return scheduled(directory, cells, _slurm(directory), config_file, settings)
   backend = Local()
   if _COLLECT.value:
     return collect(directory, cells, backend)
@@ -76,20 +89,56 @@ def main(config: ml_collections.ConfigDict) -> int:
   with state.only_launcher(directory):
     state.write_manifest(directory, config_file, settings, _SWEEP.value, cells)
     print(table(directory, cells, backend), flush=True)
-    run.run(missing(directory, cells, backend), directory, backend, _JOBS.value, command)
+    run.run(missing(directory, cells, backend), directory, backend, _JOBS.value or 1, command)
     return finish(directory, cells, backend)
 
 
-def missing(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> list[Cell]:
-  """The cells to run: neither done nor running."""
-  return [
-    cell
-    for cell in cells
-    if state.read(directory, cell, backend).status not in (state.DONE, state.RUNNING)
+def scheduled(
+  directory: pathlib.Path,
+  cells: Sequence[Cell],
+  place: Scheduler,
+  config_file: str,
+  settings: dict[str, Any],
+) -> int:
+  """Shows, collects, cancels, or hands the missing cells over; returns the exit code."""
+  if _COLLECT.value:
+    return collect(directory, cells, place)
+  if _CANCEL.value:
+    print(f"{place.cancel()} jobs are told to end; those that run save their rows first")
+    return 0
+  left = missing(directory, cells, place)
+  jobs = [
+    Job(
+      cell.slug,
+      tuple(run.command(cell, state.workdir(directory, cell))),
+      state.log_file(directory, cell),
+    )
+    for cell in left
   ]
+  if _STATUS.value or _DRY_RUN.value or not jobs:
+    print(table(directory, cells, place))
+    if _DRY_RUN.value and jobs:
+      print(place.script(jobs), end="")
+    return 0
+  with state.only_launcher(directory):
+    state.write_manifest(directory, config_file, settings, _SWEEP.value, cells)
+    print(table(directory, cells, place), flush=True)
+    print(f"{place.submit(jobs)}; --status shows how far they are, --collect writes the report")
+  return 0
 
 
-def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> str:
+def _slurm(directory: pathlib.Path) -> Slurm:
+  cache = run.compiled_programs(directory)
+  return Slurm(directory, _SBATCH.value, _JOBS.value or 0, cache)
+
+
+def missing(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) -> list[Cell]:
+  """The cells to run: neither done nor under way."""
+  settled = (state.DONE, QUEUED, RUNNING)
+  return [c for c in cells if state.read(directory, c, backend).status not in settled]
+
+
+def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) -> str:
   """State, rows and estimated model FLOPs of every cell, with totals."""
   names = planning.labels(cells)
   lines = [f"{'state':<12}{'rows':>14}{'est. FLOPs':>12}  cell"]
@@ -113,7 +162,7 @@ def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> s
   return "\n".join(lines)
 
 
-def finish(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> int:
+def finish(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) -> int:
   """After a run: says what failed and why, or how to go on; returns the exit code."""
   failed, names = missing(directory, cells, backend), planning.labels(cells)
   if not failed:
@@ -134,7 +183,7 @@ def finish(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> 
   return 1
 
 
-def collect(directory: pathlib.Path, cells: Sequence[Cell], backend: Backend) -> int:
+def collect(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) -> int:
   """Writes one report over every cell that has rows; cells not done are named in it.
 
   Raises:
@@ -175,10 +224,13 @@ def _checked_flags() -> str:
     raise UserError("--name is missing; the sweep goes to runs/NAME")
   if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", _NAME.value):
     raise UserError(f"--name={_NAME.value}: use letters, digits, dots, - and _ only")
-  if _JOBS.value < 1:
+  if _JOBS.value is not None and _JOBS.value < 1:
     raise UserError(f"--jobs={_JOBS.value} must be at least 1")
-  if _DRY_RUN.value + _STATUS.value + _COLLECT.value > 1:
-    raise UserError("--dry_run, --status and --collect exclude each other; give one")
+  if _DRY_RUN.value + _STATUS.value + _COLLECT.value + _CANCEL.value > 1:
+    raise UserError("--dry_run, --status, --collect and --cancel exclude each other; give one")
+  if _BACKEND.value == "local" and (_SBATCH.value or _CANCEL.value):
+    name = "--cancel" if _CANCEL.value else "--sbatch"
+    raise UserError(f"{name} is for --backend=slurm; a local launcher is ended by Ctrl-C")
   return _NAME.value
 
 

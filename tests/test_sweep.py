@@ -18,6 +18,7 @@ import pytest
 from launch import algebra, local, run, state
 from launch import cells as planning
 from launch import sweep as launcher
+from launch.backend import RUNNING
 from launch.cells import Cell
 from launch.local import Local
 from tests import tiny_run, xla_flags
@@ -389,7 +390,7 @@ def test_error_of_the_launcher_stops_the_running_cells(stub, tmp_path):
   with pytest.raises(RuntimeError):
     run.run(make_cells("a", "b"), tmp_path, Local(), 2, make, 0.01)
   assert (tmp_path / "a" / "flushed").exists()
-  assert not Local().alive(tmp_path / "logs" / "a.log")
+  assert Local().under_way(tmp_path / "logs" / "a.log") is None
 
 
 def start_launcher(tmp_path, seconds):
@@ -471,9 +472,9 @@ def test_cells_of_a_killed_launcher_are_seen_running_and_left_alone(tmp_path):
   process.kill()
   process.communicate()
   cells = make_cells("a", "b", "c")
-  assert statuses(tmp_path, cells) == [state.RUNNING, state.RUNNING, state.NOT_STARTED]
+  assert statuses(tmp_path, cells) == [RUNNING, RUNNING, state.NOT_STARTED]
   assert launcher.missing(tmp_path, cells, Local()) == cells[2:]
-  wait_for(lambda: state.RUNNING not in statuses(tmp_path, cells))
+  wait_for(lambda: RUNNING not in statuses(tmp_path, cells))
   assert statuses(tmp_path, cells) == [state.DONE, state.DONE, state.NOT_STARTED]
 
 
