@@ -101,8 +101,10 @@ def test_paper_config_runs_in_smoke_size(monkeypatch, tmp_path, name):
   check_rows(f"paper/{name}", smoke(monkeypatch, f"paper/{name}", tmp_path / "run"))
 
 
-@pytest.mark.slow  # a minute each
-@pytest.mark.parametrize("name, benchmark", ON_DOCUMENTS)
+@pytest.mark.slow  # a minute or two each
+@pytest.mark.parametrize(
+  "name, benchmark", [one for one in ON_DOCUMENTS if "matched" not in one[0]]
+)
 def test_paper_config_runs_on_made_documents(monkeypatch, tmp_path, name, benchmark):
   data = made_data(benchmark, tmp_path)
   rows = smoke(monkeypatch, f"paper/{name}", tmp_path / "run", data)
@@ -123,6 +125,20 @@ def test_smoke_takes_few_steps_and_short_thoughts(steps, budget, smaller):
   config.smoke, config.ttt.steps, config.thinking.budget = True, steps, budget
   checked = run_config.check(config).config
   assert (checked.ttt.steps, checked.thinking.budget) == smaller
+
+
+def test_smoke_needs_neither_the_devices_nor_the_positions_of_models_that_are_not_read():
+  config = default_config()
+  config.smoke, config.models = True, ("/data/Qwen3-32B",)
+  config.mesh.tensor, config.mesh.context, config.yarn.factor = 2, 5, 4.0
+  plan = run_config.check(config)
+  assert plan.mesh is None and list(plan.models) == ["embedded"]
+  config.models = ("embedded",)  # by its name: as it is asked for
+  with pytest.raises(UserError, match="config.yarn"):
+    run_config.check(config)
+  config.yarn.factor = 0.0
+  with pytest.raises(UserError, match="config.mesh"):
+    run_config.check(config)
 
 
 def test_smoke_leaves_room_for_a_forced_stop_in_every_sample():

@@ -10,6 +10,7 @@ from tttjax.attention.caches import round_capacity
 from tttjax.checkpoint import Checkpoint
 from tttjax.errors import UserError
 from tttjax.session import Cost, Room
+from tttjax.sharding import axis_size
 from tttjax.strategies.adapting import Adapting
 from tttjax.strategies.budget import Budget, Lengths
 from tttjax.strategies.case import Case
@@ -75,7 +76,7 @@ class Conversation:
   @property
   def capacity(self) -> int:
     """Slots of the context's cache."""
-    return round_capacity(len(self.context))
+    return round_capacity(len(self.context), axis_size(self.session.model.mesh, "context"))
 
   @property
   def _key(self) -> jax.Array:

@@ -28,6 +28,8 @@ def sized(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   reduced.models = tuple(named) or (EMBEDDED,)
   if not named:
     reduced.yarn.factor = 0.0  # of the models that are not read
+    for axis in reduced.mesh:
+      reduced.mesh[axis] = 1  # and the devices that these need
   shortest = min(config.lengths)
   if any(reads_documents(TASKS.get(spec.taken_apart(task)[0])) for task in config.tasks):
     shortest = min(shortest, _DOCUMENT_TOKENS)  # there it is a limit
