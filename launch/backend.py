@@ -38,12 +38,10 @@ class Job:
   """What a scheduler is to run for one cell.
 
   Attributes:
-    slug: the cell's.
-    command: its command line, from the repository's root.
+    command: the cell's command line.
     log: where stdout and stderr go, and how it ended as `launch.state.record_end` writes it.
   """
 
-  slug: str
   command: tuple[str, ...]
   log: pathlib.Path
 

@@ -1,14 +1,15 @@
 """Cells as the tasks of SLURM job arrays.
 
 Every submission is one script, runs/NAME/slurm/STAMP.sh, whose array task i runs the i-th of its
-cells; STAMP.json names them, and is written before the script is handed over. The jobs are called
-tttjax-STAMP, so that the queue alone says which cells are under way: nothing has to be remembered
-of what sbatch answered, and no file is polled.
+cells; STAMP.json names their logs, and is written before the script is handed over. The jobs are
+called tttjax-STAMP, so that the queue alone says which cells are under way: nothing has to be
+remembered of what sbatch answered (one that was refused is in no queue), and no file is polled.
 """
 
 from collections.abc import Mapping, Sequence
 import datetime
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from tttjax import interrupts
 from tttjax.errors import UserError
 from tttjax.files import read_json, replacing, write_json
 
-# Exit code of a run that was terminated and is to be started again (tttjax/interrupts.py).
+# Exit code of a run that was terminated and is to be started again.
 _AGAIN = interrupts.EXIT_CODES[signal.SIGTERM]
 _PREFIX = "tttjax-"
 _OWN = ("array", "chdir", "job-name", "open-mode", "output", "error", "requeue", "no-requeue")
@@ -69,11 +70,7 @@ class Slurm:
     write_json(self._folder / f"{stamp}.json", {"logs": [str(job.log.resolve()) for job in jobs]})
     with replacing(path) as temporary:
       temporary.write_text(self._script(jobs, stamp), encoding="utf-8")
-    try:
-      answer = _command("sbatch", "--parsable", str(path))
-    except UserError:
-      (self._folder / f"{stamp}.json").unlink()
-      raise
+    answer = _command("sbatch", "--parsable", str(path))
     self._queue = None
     return f"{len(jobs)} cells are array job {answer.strip()}, script {path}"
 
@@ -91,8 +88,8 @@ class Slurm:
     options = [
       f"--job-name={_PREFIX}{stamp}",
       f"--array=0-{len(jobs) - 1}{throttle}",
-      f"--chdir={pathlib.Path.cwd()}",
-      f"--output={self._folder / stamp}_%a.out",
+      f'--chdir="{pathlib.Path.cwd()}"',
+      f'--output="{self._folder / stamp}_%a.out"',
       "--open-mode=append",
       "--requeue",
       *self._options,
@@ -111,7 +108,8 @@ class Slurm:
     lines += [
       "esac",
       """printf '$ %s\\n' "$*" >> "$log" """.rstrip(),
-      'srun --open-mode=append --output="$log" "$@"',
+      # One process, whatever else the options ask for: two would write the same rows.
+      'srun --nodes=1 --ntasks=1 --open-mode=append --output="$log" "$@"',
       "code=$?",
       f"""printf '\\n{ENDED}exit code %s\\n' "$code" >> "$log" """.rstrip(),
       f"""case "$code" in {_AGAIN}) scontrol requeue "$SLURM_JOB_ID" ;; esac""",
@@ -137,7 +135,7 @@ class Slurm:
 
 
 def _checked(option: str) -> str:
-  name = option.lstrip("-").partition("=")[0]
+  name = re.split("[= ]", option.lstrip("-"))[0]
   letter = option[1:2] if option.startswith("-") and not option.startswith("--") else ""
   if not option.startswith("-") or "\n" in option:
     raise UserError(

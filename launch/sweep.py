@@ -109,7 +109,6 @@ def scheduled(
   left = missing(directory, cells, place)
   jobs = [
     Job(
-      cell.slug,
       tuple(run.command(cell, state.workdir(directory, cell))),
       state.log_file(directory, cell),
     )
@@ -119,6 +118,8 @@ def scheduled(
     print(table(directory, cells, place))
     if _DRY_RUN.value and jobs:
       print(place.script(jobs), end="")
+    elif not jobs and not _STATUS.value:
+      print("nothing to submit: every cell is done or under way")
     return 0
   with state.only_launcher(directory):
     state.write_manifest(directory, config_file, settings, _SWEEP.value, cells)

@@ -84,8 +84,7 @@ class Cluster:
 
   def start(self) -> None:
     folder = self._folder
-    names = {"key": "key", "socket": "socket", "pid": "pid", "log": "log", "seed": "seed"}
-    files = [f"--{n}-file={folder}/munge.{n}" for n in names if n != "socket"]
+    files = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
     self._run("munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files)
     self._wait(lambda: (folder / "munge.socket").exists())
     self._run("slurmctld", "-D")
@@ -93,12 +92,12 @@ class Cluster:
     self._wait(lambda: "idle" in self.ask("sinfo", "--noheader", "--format=%T", check=False))
 
   def _run(self, *command: str) -> None:
-    out = open(self._folder / f"{command[0]}.out", "wb")
-    self._processes.append(
-      subprocess.Popen(
-        command, env=self.environment, stdout=out, stderr=out, start_new_session=True
+    with open(self._folder / f"{command[0]}.out", "wb") as out:
+      self._processes.append(
+        subprocess.Popen(
+          command, env=self.environment, stdout=out, stderr=out, start_new_session=True
+        )
       )
-    )
 
   def _wait(self, condition) -> None:
     deadline = time.monotonic() + _SECONDS
@@ -118,6 +117,10 @@ class Cluster:
     return done.stdout
 
   def stop(self) -> None:
+    """Ends what still runs, which would outlive the daemons, then them."""
+    self.ask("scancel", "--me", "--full", "--signal=KILL", check=False)
+    with contextlib.suppress(AssertionError):
+      self._wait(lambda: not self.ask("squeue", "--me", "--noheader", check=False))
     for process in reversed(self._processes):
       with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)

@@ -39,8 +39,8 @@ def slurm(cluster, monkeypatch, tmp_path):
   return lambda name="sweep", options=(), at_once=0: Slurm(tmp_path / name, options, at_once, {})
 
 
-def job(folder, slug, command):
-  return Job(slug, tuple(command), folder / "logs" / f"{slug}.log")
+def job(folder, name, command):
+  return Job(tuple(command), folder / "logs" / f"{name}.log")
 
 
 def wait_for(condition, seconds=_SECONDS):
@@ -134,7 +134,7 @@ def test_a_sweep_is_submitted_once_survives_a_requeue_and_is_collected(cluster, 
 
 
 def test_at_most_so_many_run_at_once(slurm, cluster, tmp_path):
-  jobs = [job(tmp_path, slug, ["sleep", "2"]) for slug in "abc"]
+  jobs = [job(tmp_path, name, ["sleep", "2"]) for name in "abc"]
   slurm(at_once=1).submit(jobs)
   wait_for(lambda: [slurm().under_way(one.log) for one in jobs].count(RUNNING) == 1)
   assert [slurm().under_way(one.log) for one in jobs].count(QUEUED) == 2
@@ -183,10 +183,29 @@ def test_cancelled_jobs_are_interrupted_and_say_so(slurm, tmp_path):
   assert slurm().cancel() == 0
 
 
-def test_what_sbatch_refuses_leaves_nothing_behind(slurm, tmp_path):
+def test_what_sbatch_refuses_is_not_under_way_and_is_submitted_later(slurm, tmp_path):
+  (one,) = jobs = [job(tmp_path, "a", ["true"])]
   with user_error("--backend=slurm: sbatch failed", "nowhere"):
-    slurm(options=("--partition=nowhere",)).submit([job(tmp_path, "a", ["true"])])
-  assert not list((tmp_path / "sweep" / "slurm").glob("*.json"))
+    slurm(options=("--partition=nowhere",)).submit(jobs)
+  assert slurm().under_way(one.log) is None
+  slurm().submit(jobs)
+  wait_for(lambda: one.log.exists() and "exit code 0" in one.log.read_text())
+
+
+def test_a_cell_is_one_process_whatever_the_options_ask_for(slurm, tmp_path):
+  (one,) = jobs = [job(tmp_path, "a", [sys.executable, "-c", "print('only' + ' one')"])]
+  slurm(options=("--ntasks=2",)).submit(jobs)
+  wait_for(lambda: one.log.exists() and "exit code 0" in one.log.read_text())
+  assert one.log.read_text().count("only one") == 1
+
+
+def test_directories_may_have_spaces(slurm, tmp_path, monkeypatch):
+  (tmp_path / "my runs").mkdir()
+  monkeypatch.chdir(tmp_path / "my runs")
+  (one,) = jobs = [job(tmp_path / "my runs", "a b", ["pwd"])]
+  slurm("my runs/sweep").submit(jobs)
+  wait_for(lambda: one.log.exists() and "exit code 0" in one.log.read_text())
+  assert str(tmp_path / "my runs") in one.log.read_text().splitlines()
 
 
 # Without any SLURM. -------------------------------------------------------------------------------
@@ -197,6 +216,7 @@ def test_what_sbatch_refuses_leaves_nothing_behind(slurm, tmp_path):
   [
     ("--array=1-2", "the launcher sets array itself"),
     ("-J x", "the launcher sets job-name itself"),
+    ("--array 1-2", "the launcher sets array itself"),
     ("--output=x", "the launcher sets output itself"),
     ("gpus=8", "give an option of sbatch"),
     ("--time=1\nrm -rf /", "give an option of sbatch"),
@@ -211,4 +231,16 @@ def test_without_slurm_one_line_says_so(tmp_path, monkeypatch):
   monkeypatch.setenv("PATH", str(tmp_path))
   with user_error("--backend=slurm: there is no command sbatch here"):
     Slurm(tmp_path / "x", [], 0, {}).submit([job(tmp_path, "a", ["true"])])
-  assert not os.listdir(tmp_path / "x" / "slurm") or not list(tmp_path.glob("x/slurm/*.json"))
+
+
+def test_options_of_slurm_are_refused_without_it(tmp_path):
+  for option, words in (("--sbatch=--gpus=1", "--sbatch is for"), ("--cancel", "--cancel is for")):
+    done = subprocess.run(
+      [sys.executable, "-m", "launch.sweep", "--sweep=x.py", "--name=x", option],
+      cwd=tmp_path,
+      env=os.environ | {"PYTHONPATH": str(ROOT)},
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1

@@ -20,7 +20,8 @@ table4_longbench_v2.py says of a replication holds here too.
 
 A minute on two idle cores, the embedded model. Expected: no strategy better than in_context by more
 than noise. The benchmarks, from counts and not measured, with assumptions as in
-table4_longbench_v2.py: 14 and 3 hours on one H200, 25 and 5 on one v5p chip.
+table4_longbench_v2.py and n samples that share every read of weights and cache: 13 and 2 hours on
+one H200, 23 and 4 on one v5p chip.
 """
 
 from tttjax.experiment.paper import BENCHMARKS, benchmark_config, sandbox_config

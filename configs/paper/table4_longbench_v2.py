@@ -17,8 +17,8 @@ not each question. The paper, accuracy in % in context / thinking / qTTT:
   Average                   25.4 26.5 35.1    27.0 33.5 39.6    32.3 42.3 48.8
 
 With 33 to 175 questions in a subset one standard error is 4 to 8 points. An independent group finds
-far less: qTTT half a point above in-context on average, with Qwen3-4B-Thinking-2507 (S-TTT, arXiv
-2607.09415: 46.7 against 44.7 below 64k tokens, 30.7 against 34.0 up to 128k). The control that
+far less, half a point for qTTT on average: with Qwen3-4B-Thinking-2507 44.7 after 46.7 in context
+below 64k tokens, and 34.0 after 30.7 from 64k to 128k (S-TTT, arXiv 2607.09415). The control that
 trains on another document is not the paper's. Not yet run by us.
 
 Expected from counts, not measured: 31 hours on one H200, 56 on one v5p chip, 25 and 42 of them

@@ -20,7 +20,7 @@ def settings(plan: run_config.Plan) -> dict[str, Any]:
     for name, value in command_line.fields(plan.config)
     if name not in ("workdir", "tensorboard", "data")  # of the data what is in it
   }
-  if not plan.config.yarn.factor:
+  if not plan.config.yarn.factor:  # rows do not depend on them, older versions did not have them
     del values["yarn.factor"], values["yarn.original"]
   values["checkpoint_sha256"] = {
     name: checkpoint.fingerprint for name, checkpoint in plan.models.items()

@@ -1,10 +1,8 @@
-"""Where a text's tokens are, how much of a text fits into a number of them, and its name."""
+"""Where a text's tokens are, how much of a text fits into a number of them."""
 
 from collections.abc import Callable
 
 import numpy as np
-
-from tttjax import spec
 
 
 def token_span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
@@ -38,14 +36,3 @@ def longest(count: Callable[[int], int], limit: int) -> int:
     sizes[m] = count(m)
     low, high = (m, high) if sizes[m] <= limit else (low, m)
   return low
-
-
-def in_units(task, length: int, in_tokens: bool) -> str:
-  """A length in words: '512 tokens', or in the unit of the task."""
-  return f"{length} {'tokens' if in_tokens else task.unit}"
-
-
-def example_key(task, length: int, in_tokens: bool, seed: int) -> str:
-  """The name of an example: its task, the options that are not defaults, length and seed."""
-  options = (f"{field}={value}" for field, value in spec.options_of(task).items())
-  return "/".join((task.name, *options, in_units(task, length, in_tokens), str(seed)))

@@ -19,7 +19,7 @@ from tttjax.tasks import prompt
 from tttjax.tasks.cleaned_output import clean
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.prompt_tokens import encode_context
-from tttjax.tasks.synthetic import fitting, listed_values
+from tttjax.tasks.synthetic import fitting, listed_values, naming
 from tttjax.tasks.synthetic.listed_values import SEPARATOR
 from tttjax.tasks.synthetic.needles.haystacks import HAYSTACKS, Haystack, haystack_of
 from tttjax.tasks.synthetic.needles.kinds import KINDS, SEVERAL, Form, Needle, form_of
@@ -163,14 +163,14 @@ class Needles:
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     return (
-      f"length={fitting.in_units(self, length, in_tokens)} do not hold the needles of"
+      f"length={naming.in_units(self, length, in_tokens)} do not hold the needles of"
       f" needles(kind={self.kind}); raise it to {fewest} or more, or ask for fewer"
     )
 
   def _too_long(self, length: int, in_tokens: bool, size: int) -> str:
     remedy = "name a larger source, or haystack=noise" if self._in_prose else "shorten it"
     return (
-      f"length={fitting.in_units(self, length, in_tokens)}: the haystack of"
+      f"length={naming.in_units(self, length, in_tokens)}: the haystack of"
       f" needles(haystack={self.haystack}, source={self.source}) has only {size} different"
       f" sentences; {remedy}"
     )
@@ -249,7 +249,7 @@ class Needles:
       ),
       num_tokens=len(offsets),
       line_starts=tuple(fitting.token_span(offsets, start, start + 1)[0] for start in starts[:-1]),
-      key=fitting.example_key(self, length, in_tokens, seed),
+      key=naming.example_key(self, length, in_tokens, seed),
       header=header,
     )
 

@@ -15,7 +15,7 @@ from tttjax.tasks import prompt
 from tttjax.tasks.cleaned_output import clean
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.prompt_tokens import encode_context
-from tttjax.tasks.synthetic import fitting
+from tttjax.tasks.synthetic import fitting, naming
 from tttjax.tasks.synthetic.ruler_qa.qa_files import DATASETS, Asked, Questions, read_questions
 
 _HEAD = (
@@ -87,13 +87,13 @@ class RulerQA:
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     return (
-      f"length={fitting.in_units(self, length, in_tokens)} do not hold the paragraphs that"
+      f"length={naming.in_units(self, length, in_tokens)} do not hold the paragraphs that"
       f" questions of ruler_qa(dataset={self.dataset}) are about; raise it to {fewest} or more"
     )
 
   def _too_long(self, length: int, in_tokens: bool) -> str:
     return (
-      f"length={fitting.in_units(self, length, in_tokens)}: {self.source} has only"
+      f"length={naming.in_units(self, length, in_tokens)}: {self.source} has only"
       f" {len(self._data.paragraphs)} different paragraphs; shorten it"
     )
 
@@ -164,7 +164,7 @@ class RulerQA:
       ),
       num_tokens=len(offsets),
       line_starts=tuple(fitting.token_span(offsets, start, start + 1)[0] for start in starts),
-      key=fitting.example_key(self, length, in_tokens, seed),
+      key=naming.example_key(self, length, in_tokens, seed),
       header=header,
     )
 

@@ -16,7 +16,7 @@ from tttjax.tasks import prompt
 from tttjax.tasks.cleaned_output import clean
 from tttjax.tasks.example import Example, Question
 from tttjax.tasks.prompt_tokens import encode_context
-from tttjax.tasks.synthetic import fitting, listed_values
+from tttjax.tasks.synthetic import fitting, listed_values, naming
 from tttjax.tasks.synthetic.listed_values import SEPARATOR
 from tttjax.tasks.synthetic.word_counts.first_words import share_of_first
 from tttjax.tasks.synthetic.word_counts.syllables import (
@@ -86,7 +86,7 @@ class WordCount:
       raise UserError(self._too_short(length, in_tokens, fewest))
     if self._different(length, in_tokens) > MOST_WORDS:
       raise UserError(
-        f"length={fitting.in_units(self, length, in_tokens)}: {self.name} has only"
+        f"length={naming.in_units(self, length, in_tokens)}: {self.name} has only"
         f" {MOST_WORDS} different words; shorten it"
       )
 
@@ -96,7 +96,7 @@ class WordCount:
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     return (
-      f"length={fitting.in_units(self, length, in_tokens)} do not hold the words of"
+      f"length={naming.in_units(self, length, in_tokens)} do not hold the words of"
       f" {self.name}; raise it to {fewest} or more, or ask for fewer or rarer words"
     )
 
@@ -154,7 +154,7 @@ class WordCount:
       ),
       num_tokens=len(offsets),
       line_starts=tuple(fitting.token_span(offsets, start, start + 1)[0] for start in starts),
-      key=fitting.example_key(self, length, in_tokens, seed),
+      key=naming.example_key(self, length, in_tokens, seed),
       header=header,
     )
 
