@@ -155,7 +155,7 @@ def test_smoke_leaves_room_for_a_forced_stop_in_every_sample():
       run_config.check(config)
 
 
-@pytest.mark.slow  # five minutes, most of it compilation
+@pytest.mark.slow  # two minutes, most of it compilation
 def test_sandbox_runs_every_task_and_strategy_in_smoke_size(monkeypatch, tmp_path):
   check_rows("sandbox.py", smoke(monkeypatch, "sandbox.py", tmp_path / "run"))
 
