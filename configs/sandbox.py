@@ -5,8 +5,8 @@ python -m tttjax.main --config=configs/sandbox.py --config.smoke=True        # t
 
 The embedded model, which runs unless --config.models says otherwise, can look up balances and
 amounts; it has not learned the anomaly and has never seen prose logs or code, so its rows there
-show the machinery, not the method. In smoke size five minutes on two idle cores, most of it
-compilation; in full size not measured.
+show the machinery, not the method. In smoke size two and a half minutes on two idle cores, most of
+it compilation; in full size not measured.
 Expected on balances: .75 in context at 1,200 tokens, .63 at 2,400.
 """
 
