@@ -358,6 +358,7 @@ _MANY_INTERRUPTS = """
 import os, signal, time
 from tttjax import interrupts
 from tttjax.ask import terminal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 interrupts.install(lambda: "ask")
 for _ in range(300):
   try:

@@ -300,7 +300,7 @@ def test_workdir_that_is_a_file_is_refused(start, tmp_path, capfd):
 
 def test_second_run_at_the_same_time_is_refused(start, finished, capfd):
   workdir = finished[2]
-  first = samples_file.Samples(workdir)
+  first = samples_file.SamplesFile(workdir)
   try:
     assert start(f"--workdir={workdir}") == 2
     assert "another run is writing here" in capfd.readouterr().err

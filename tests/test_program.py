@@ -13,7 +13,7 @@ from tests import synthetic_rows
 from tests.errors import user_error
 from tttjax import program
 from tttjax.errors import UserError
-from tttjax.experiment.samples_file import Samples
+from tttjax.experiment.samples_file import SamplesFile
 from tttjax.files import write_json
 from tttjax.report import __main__ as report_command
 
@@ -151,7 +151,7 @@ def test_output_below_a_file_is_named(workdir, capsys, monkeypatch):
 def test_samples_that_are_no_file_are_named(tmp_path):
   os.mkfifo(tmp_path / "samples_x.jsonl")
   with user_error(tmp_path / "samples_x.jsonl", "not a regular file"):
-    Samples(tmp_path)
+    SamplesFile(tmp_path)
 
 
 def test_rows_of_before_are_read_and_not_continued(tmp_path):
@@ -159,12 +159,12 @@ def test_rows_of_before_are_read_and_not_continued(tmp_path):
   del row["doc"]["questions"], row["family"]
   synthetic_rows.write(tmp_path, [row])
   with user_error("rows of version 0.1", "another --workdir"):
-    Samples(tmp_path)
+    SamplesFile(tmp_path)
 
 
 def test_rows_before_the_disk_was_full_are_kept(tmp_path):
   rows = synthetic_rows.rows(("in_context",), (256,), contexts=4)
-  samples = Samples(tmp_path)
+  samples = SamplesFile(tmp_path)
   samples.append(rows[0])
   size = samples.path.stat().st_size
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -177,7 +177,7 @@ def test_rows_before_the_disk_was_full_are_kept(tmp_path):
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
   assert error.value.filename == str(samples.path) and error.value.errno == errno.EFBIG
-  again = Samples(tmp_path)
+  again = SamplesFile(tmp_path)
   assert list(again.rows.values()) == rows[:1]
   again.append(rows[1])
   again.close()

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 
-from tttjax import files
+from tttjax import farewell, files
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _VERBS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -89,22 +89,28 @@ def _leave(number: int, name: Callable[[], str]) -> None:
     # Not through sys.stderr, whose lock the main thread may hold. A bar is left as it is.
     bar = "\n" if os.isatty(2) else ""
     os.write(2, f"{bar}{name()}: {_VERBS[number]}{_remark()}\n".encode())
+    farewell.say(_VERBS[number], EXIT_CODES[number])
   finally:
     os._exit(EXIT_CODES[number])
 
 
+def remark() -> str:
+  """What the line of an interruption would add now."""
+  return _remark()
+
+
 @contextlib.contextmanager
-def remarking(remark: Callable[[], str]) -> Iterator[None]:
-  """Within the block the line is 'interrupted' (or 'terminated') and what `remark` returns.
+def remarking(text: Callable[[], str]) -> Iterator[None]:
+  """Within the block the line is 'interrupted' (or 'terminated') and what `text` returns.
 
   It is called in another thread, and also where Ctrl-C is a KeyboardInterrupt: in a program that
   did not call `install`, such as a notebook.
   """
   global _remark
-  before, _remark = _remark, remark
+  before, _remark = _remark, text
   try:
     yield
   except KeyboardInterrupt:
-    raise KeyboardInterrupt(_VERBS[signal.SIGINT] + remark()) from None
+    raise KeyboardInterrupt(_VERBS[signal.SIGINT] + text()) from None
   finally:
     _remark = before

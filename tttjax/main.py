@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from tttjax import devices, interrupts, report
+from tttjax import devices, hosts, interrupts, report
 from tttjax import flags as command_line
 from tttjax.experiment import quickstart, run_fields, running
 
@@ -20,13 +20,24 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "where outputs go, instead of co
 _RETRY_FAILED = flags.DEFINE_bool(
   "retry_failed", False, "compute the examples again whose rows have an error"
 )
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT where processes meet")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many; as the scheduler says")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 0")
+_HOST_TIMEOUT = flags.DEFINE_integer(
+  "host_timeout", hosts.SECONDS, "seconds that a process may be silent before the others stop"
+)
 
 
 def main(config) -> int:
   """Makes the missing rows, writes tables, figures and the report; 1 if every example failed."""
+  hosts.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _HOST_TIMEOUT.value)
   devices.check()
   devices.use_compilation_cache()
   run = running.run(config, _WORKDIR.value, _RETRY_FAILED.value)
+  writes = hosts.is_writer()
+  hosts.finish()
+  if not writes:
+    return 0
   with interrupts.remarking(lambda: "; the rows are complete, the same command writes the report"):
     report.build([run.workdir], run.workdir)
   if not run.failed:

@@ -14,8 +14,9 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 
-from tttjax import files, interrupts
+from tttjax import farewell, files, interrupts
 from tttjax.errors import UserError
 
 _MISTAKE, _INTERRUPTED, _NO_READER = 2, 130, 141
@@ -26,7 +27,22 @@ def run(function: Callable[[], int | str | None]) -> int | str:
   """Calls `function` and returns the exit code: its own, or that of the error it raised.
 
   UserError and OSError become one line on stderr; other errors are bugs and keep their traceback.
+  Where someone has to be told of the end (farewell.py) the process ends here.
   """
+  try:
+    code, reason = _result(function)
+  except BaseException as error:
+    if farewell.say(f"{type(error).__name__}: {error}", 1):
+      traceback.print_exc()
+      os._exit(1)
+    raise
+  if reason and farewell.say(reason, code):
+    os._exit(code)
+  return code
+
+
+def _result(function: Callable[[], int | str | None]) -> tuple[int | str, str]:
+  """The exit code, and in words why it is an error's; '' where it is the function's own."""
   if hasattr(sys.stdout, "reconfigure"):  # names that the terminal's encoding lacks are no error
     sys.stdout.reconfigure(errors="backslashreplace")
   try:
@@ -36,15 +52,15 @@ def run(function: Callable[[], int | str | None]) -> int | str:
       except SystemExit as exit_:  # after --help
         code = exit_.code or 0
       sys.stdout.flush()
-      return code
+      return code, ""
   except UserError as error:
     _complain(str(error))
-    return _MISTAKE
+    return _MISTAKE, str(error)
   except KeyboardInterrupt as interrupt:
     _complain(str(interrupt) or "interrupted", kind="")
-    return _INTERRUPTED
-  except BrokenPipeError:
-    return _NO_READER
+    return _INTERRUPTED, "interrupted"
+  except BrokenPipeError as error:
+    return _NO_READER, str(error)
   except OSError as error:
     reason = error.strerror or str(error)
     named = reason if error.filename is None else f"{error.filename}: {reason}"
@@ -53,7 +69,7 @@ def run(function: Callable[[], int | str | None]) -> int | str:
     elif error.filename is not None:
       named += "; use one that can be read and written"
     _complain(f"{named}; what was written is kept")
-    return _MISTAKE
+    return _MISTAKE, named
   finally:
     for stream in (sys.stdout, sys.stderr):
       _silence_if_broken(stream)

@@ -6,6 +6,7 @@ that its mesh axes do not divide is replicated instead of refused: KV heads
 fewer than the tensor axis, batch 1 on a data axis.
 """
 
+import functools
 import math
 
 import jax
@@ -96,3 +97,22 @@ def constrain(x: jax.Array, mesh: Mesh | None, *axes: str | None) -> jax.Array:
   if AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types:
     raise UserError("a model inside jax.shard_map must have no mesh: use model.clone(mesh=None)")
   return jax.lax.with_sharding_constraint(x, named_sharding(mesh, axes, x.shape))
+
+
+def to_host(tree):
+  """A tree of arrays as numpy's, whole on every process even where they are split over several.
+
+  Every process has to call it, with the same arrays.
+  """
+  return jax.tree.map(_whole, tree)
+
+
+def _whole(x) -> np.ndarray:
+  if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+    x = _gather(NamedSharding(x.sharding.mesh, PartitionSpec()))(x)
+  return np.asarray(x)
+
+
+@functools.lru_cache
+def _gather(everywhere: NamedSharding):
+  return jax.jit(lambda x: x, out_shardings=everywhere)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from tttjax import spec
+from tttjax import hosts, spec
 from tttjax.checkpoint import Checkpoint, open_checkpoint
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
@@ -125,6 +125,11 @@ def check(config: config_dict.ConfigDict) -> Plan:
         f" (config.json of {name}); use shorter contexts, or give config.yarn.factor"
       )
   sizes = config.mesh.to_dict()
+  if hosts.count() > 1 and math.prod(sizes.values()) == 1:
+    raise UserError(
+      f"config.mesh has one device for {hosts.count()} processes; give all {jax.device_count()},"
+      f" such as --config.mesh.data={jax.device_count()} (contexts side by side)"
+    )
   try:
     mesh = make_mesh(**sizes) if math.prod(sizes.values()) > 1 else None
   except UserError as error:

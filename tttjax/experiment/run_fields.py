@@ -89,7 +89,7 @@ _FIELDS = {
     f"lengths up to {SHARED_RANGE} times apart and questions of all tasks share compiled programs:"
     " sooner done where compiling dominates, but only the longest of them are timed",
   ),
-  "mesh.data": (1, "devices that split the batch of questions"),
+  "mesh.data": (1, "groups of devices, each with contexts of its own"),
   "mesh.fsdp": (1, "devices that split every weight, and the batch"),
   "mesh.tensor": (1, "devices that split heads, MLP and vocabulary"),
   "mesh.context": (1, "devices that split the context's keys and values"),

@@ -1,18 +1,23 @@
 """A run from Python: everything but the report, with the rows as its result."""
 
 import dataclasses
+import io
+import json
 import pathlib
 import sys
 from typing import Any, TextIO
 
 from ml_collections import config_dict
 
-from tttjax import interrupts
+from tttjax import hosts, interrupts, rows
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
-from tttjax.experiment import provenance, samples_file, tensorboard, unit_loop
+from tttjax.experiment import provenance, samples_file, side_by_side, tensorboard, unit_loop
+from tttjax.experiment.device_groups import groups_of
 from tttjax.experiment.progress import Progress
 from tttjax.experiment.run_directory import prepare_workdir
+from tttjax.experiment.samples import Samples
+from tttjax.experiment.unit_loop import Begun, Done, Started
 from tttjax.experiment.work_units import Work
 from tttjax.files import user_path
 from tttjax.rows import Row
@@ -75,22 +80,46 @@ def run(
   if plan.config.tensorboard:
     tensorboard.check()
   first = {model: Work(plan, model).first_units() for model in plan.models}
-  prepare_workdir(directory, provenance.settings(plan))
-  samples = samples_file.Samples(directory, retry_failed)
+  settings = provenance.settings(plan)
+  hosts.together(json.dumps(settings, sort_keys=True), "their settings")
+  samples = _samples(directory, settings, retry_failed)
   for model, units in first.items():
     for unit in units:
       unit_loop.check_same(samples, model, unit)
-  board = tensorboard.TensorBoard(directory) if plan.config.tensorboard else None
-  progress = Progress(plan, samples, stream or sys.stderr)
-  finished = False
+  writes = hosts.is_writer()
+  board = tensorboard.TensorBoard(directory) if plan.config.tensorboard and writes else None
+  groups = groups_of(plan.mesh)
+  stream = (stream or sys.stderr) if writes else io.StringIO()
+  progress = Progress(plan, samples, stream, at_once=len(groups))
   kept = lambda: f" with {len(samples.rows)} rows in {samples.path}; the same command continues"
   try:
     with interrupts.remarking(kept):
-      unit_loop.run(plan, samples, progress, board.write if board else lambda rows: None)
-    finished = True
+      for event in side_by_side.run(plan, samples, groups):
+        match event:
+          case Begun():
+            progress.begin(event.model, event.place, event.missing)
+          case Started():
+            progress.start(event.place, event.strategy, event.compiles)
+          case Done():
+            for row in event.rows:
+              samples.append(row)
+            if board:
+              board.write(event.rows)
+            progress.finish(event.model, event.place, event.strategy, event.seconds)
   finally:
-    progress.close(finished)
+    progress.close()
     samples.close()
     if board:
       board.close()
   return Run(directory, list(samples.rows.values()))
+
+
+def _samples(directory: pathlib.Path, settings: dict[str, Any], retry_failed: bool) -> Samples:
+  """The rows that there are; of several processes one has the file open."""
+  if not hosts.is_writer():
+    path = directory / "samples_*.jsonl"
+    return Samples(path, rows.parse(path, hosts.from_writer("rows", None)))
+  prepare_workdir(directory, settings)
+  samples = samples_file.SamplesFile(directory, retry_failed)
+  hosts.from_writer("rows", samples.as_bytes())
+  return samples

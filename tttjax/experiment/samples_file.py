@@ -2,27 +2,18 @@
 
 import datetime
 import fcntl
-import json
 import pathlib
 
 from absl import logging
 
 from tttjax.errors import UserError
-from tttjax.experiment.work_units import Place
+from tttjax.experiment.samples import Samples, line
 from tttjax.files import naming, replacing
 from tttjax.rows import Key, Row, key_of, parse
 
 
-def _line(row: Row) -> bytes:
-  return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-
-
-class Samples:
-  """The rows of a run, in memory and in DIR/samples_<time>.jsonl.
-
-  Attributes:
-    rows: by key, those found in the file and those appended since.
-  """
+class SamplesFile(Samples):
+  """The rows of a run, in memory and in DIR/samples_<time>.jsonl."""
 
   def __init__(self, directory: pathlib.Path, retry_failed: bool = False):
     """Opens or creates the file, for this process alone.
@@ -44,16 +35,14 @@ class Samples:
     now = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
     self.path = found[0] if found else directory / f"samples_{now}.jsonl"
     self._open()
-    self.rows = self._read()
-    self._contexts: dict[tuple[str, Place], str | None] = {}
-    for row in self.rows.values():
-      self._remember(row)
-    failed = [key for key, row in self.rows.items() if row.get("error")] if retry_failed else []
+    rows = self._read()
+    failed = [key for key, row in rows.items() if row.get("error")] if retry_failed else []
+    for key in failed:
+      del rows[key]
+    super().__init__(self.path, rows)
     if failed:
-      for key in failed:
-        del self.rows[key]
       with replacing(self.path) as temporary:
-        temporary.write_bytes(b"".join(map(_line, self.rows.values())))
+        temporary.write_bytes(self.as_bytes())
       self._file.close()
       self._open()  # the new file
 
@@ -95,22 +84,12 @@ class Samples:
     Raises:
       ValueError: its key exists already.
     """
-    key = key_of(row)
-    if key in self.rows:
+    if (key := key_of(row)) in self.rows:
       raise ValueError(f"row {key} exists already")
     with naming(self.path):
-      self._file.write(_line(row))
+      self._file.write(line(row))
       self._file.flush()
-    self.rows[key] = row
-    self._remember(row)
-
-  def _remember(self, row: Row) -> None:
-    place = Place(row["task"], row["length"], row["seed"], row["context"])
-    self._contexts[row["model"], place] = row["doc"].get("context_sha256")
-
-  def context_sha256(self, model: str, place: Place) -> str | None:
-    """Hash of the context that rows of this place were made from; None without such rows."""
-    return self._contexts.get((model, place))
+    super().append(row)
 
   def close(self) -> None:
     with naming(self.path):

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+import jax
 from ml_collections import config_dict
 
-from tttjax import spec
+from tttjax import hosts, spec
 from tttjax.checkpoint import NAMED_MODELS
 from tttjax.experiment.run_fields import EMBEDDED
 from tttjax.strategies import STRATEGIES
@@ -30,6 +31,8 @@ def sized(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     reduced.yarn.factor = 0.0  # of the models that are not read
     for axis in reduced.mesh:
       reduced.mesh[axis] = 1  # and the devices that these need
+    if hosts.count() > 1:
+      reduced.mesh.data = jax.device_count()
   shortest = min(config.lengths)
   if any(reads_documents(TASKS.get(spec.taken_apart(task)[0])) for task in config.tasks):
     shortest = min(shortest, _DOCUMENT_TOKENS)  # there it is a limit

@@ -11,6 +11,7 @@ from tttjax.mechanism import attention_statistics, held_out_starts, span_losses
 from tttjax.models.decoder import Params
 from tttjax.session.batches import padded
 from tttjax.session.values import Adaptation, Mechanism, ReadContext, Room
+from tttjax.sharding import to_host
 
 # The narrowest batch of outputs that is measured, in tokens.
 _FEWEST_TOKENS = 128
@@ -55,8 +56,8 @@ def attention_on_evidence(
     for place in places:
       marks[row, slice(*place)] = True
   arguments = context.model, params, fast, context.cache, tokens, lengths
-  statistics = jax.tree.map(np.asarray, attention_statistics(*arguments, marks))
-  logprobs = np.asarray(score(*arguments)) if during == "reference" else None
+  statistics = to_host(attention_statistics(*arguments, marks))
+  logprobs = to_host(score(*arguments)) if during == "reference" else None
   measured = []
   for row, (prompt, output) in enumerate(zip(prompts, written)):
     first = len(prompt) - 1  # the prompt's last token predicts the output's first one
@@ -87,7 +88,7 @@ def held_out_losses(
     return None, None
   same_shape = np.resize(starts, _HELD_OUT_SPANS)
   losses = (
-    np.asarray(
+    to_host(
       span_losses(context.model, params, weights, context.cache, context.tokens, same_shape, span)
     )
     for weights in (None, fast)

@@ -39,7 +39,7 @@ from tttjax.session.values import (
   ReadContext,
   Room,
 )
-from tttjax.sharding import axis_size
+from tttjax.sharding import axis_size, to_host
 from tttjax.ttt.adaptation import adapt
 from tttjax.ttt.full_parameters import full_ttt
 from tttjax.ttt.hyperparameters import TTTConfig, check_config
@@ -198,7 +198,7 @@ class Session:
         context.model, self.params, context.cache, context.tokens, key, ttt, starts
       )
       jax.block_until_ready(fast)
-    history = jax.tree.map(np.asarray, history)
+    history = to_host(history)
     places = tuple(int(start) for start in history.start)
     work = flops.adapt(
       self.model.config, context.num_tokens, ttt.span, ttt.steps, places, ttt.span_kv
@@ -228,7 +228,7 @@ class Session:
         self.model, self.params, tokens, lengths, dataclasses.replace(ttt, span=1)
       )
       jax.block_until_ready(params)
-    history = jax.tree.map(np.asarray, history)
+    history = to_host(history)
     work = ttt.steps * flops.full_ttt_step(self.model.config, len(ids))
     fallback = _not_finite(history, params)
     adaptation = Adaptation(tuple(map(float, history.loss)), (0,) * ttt.steps, fallback)
@@ -296,7 +296,7 @@ class Session:
               break
         else:
           out = generate(*arguments, rows, key, sampling, **given)
-      out = jax.tree.map(np.asarray, out)
+      out = to_host(out)
     per_prompt = 1 if beams else samples
     outputs = tuple(
       tuple(self._output(out, i * per_prompt + j, sampling) for j in range(per_prompt))
@@ -316,11 +316,12 @@ class Session:
   def _stopped(self, out: Generation, rows: int, sampling: SamplingConfig, texts) -> bool:
     """Whether each of the first rows has ended, or has one of the texts in its answer."""
     ended = {*sampling.stop_ids, -1}  # -1: the logits were not finite
+    out = to_host(out)
     for row in range(rows):
-      ids = np.asarray(out.tokens[row])[: int(out.lengths[row])]
+      ids = out.tokens[row, : out.lengths[row]]
       if ids[-1] in ended:
         continue
-      answer = ids[int(out.thinking_lengths[row]) :]
+      answer = ids[out.thinking_lengths[row] :]
       answer = self.tokenizer.decode(answer, skip_special_tokens=True)
       if not any(text in answer for text in texts):
         return False
@@ -360,7 +361,7 @@ class Session:
     rows = self._rows("continuations", continuations)
     tokens, lengths = padded(rows)
     with timed() as clock:
-      scores = np.asarray(score(context.model, self.params, fast, context.cache, tokens, lengths))
+      scores = to_host(score(context.model, self.params, fast, context.cache, tokens, lengths))
     delta = has_delta(fast)
     work = [flops.decode(self.model.config, context.num_tokens, len(row), 0, delta) for row in rows]
     return tuple(s[: len(row)] for s, row in zip(scores, rows)), clock.phase("score", own=work)
@@ -389,7 +390,7 @@ class Session:
     wanted, _ = padded(self._rows("targets", targets), room)
     with timed() as clock:
       arguments = context.model, self.params, fast, context.cache, tokens, wanted, lengths
-      scores, likeliest = map(np.asarray, score_targets(*arguments))
+      scores, likeliest = to_host(score_targets(*arguments))
     delta = has_delta(fast)
     work = [flops.decode(self.model.config, context.num_tokens, len(row), 0, delta) for row in rows]
     scored = ((s[: len(row)], g[: len(row)]) for s, g, row in zip(scores, likeliest, rows))

@@ -1,0 +1,51 @@
+"""The mesh of a run in groups along its data axis: each works on contexts of its own."""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+
+from tttjax import hosts
+from tttjax.experiment.work_units import Place
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Devices that work on one context at a time.
+
+  Attributes:
+    number, of: which of how many groups.
+    mesh: its devices; None is the default one.
+    ranks: the processes that its devices belong to; the first of them reports its rows.
+  """
+
+  number: int
+  of: int
+  mesh: jax.sharding.Mesh | None
+  ranks: tuple[int, ...] = (0,)
+
+  def share(self, places: Iterable[Place]) -> Iterator[Place]:
+    """The places that are this group's, whatever has been done before."""
+    return itertools.islice(places, self.number, None, self.of)
+
+  def together(self, text: str, what: str) -> None:
+    """As hosts.together, among the processes of this group."""
+    hosts.together(text, what, self.ranks, f"group-{self.number}")
+
+
+def groups_of(mesh: jax.sharding.Mesh | None) -> tuple[Group, ...]:
+  """The groups of a mesh of `make_mesh`."""
+  if mesh is None:
+    return (Group(0, 1, None, tuple(range(hosts.count()))),)
+  parts = np.split(mesh.devices, mesh.shape["data"])
+  return tuple(
+    Group(
+      number,
+      len(parts),
+      jax.sharding.Mesh(part, mesh.axis_names, axis_types=mesh.axis_types),
+      tuple(sorted({device.process_index for device in part.flat})),
+    )
+    for number, part in enumerate(parts)
+  )
