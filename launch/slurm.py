@@ -4,6 +4,7 @@ Every submission is one script, runs/NAME/slurm/STAMP.sh, whose array task i run
 cells; STAMP.json names their logs, and is written before the script is handed over. The jobs are
 called tttjax-STAMP, so that the queue alone says which cells are under way: nothing has to be
 remembered of what sbatch answered (one that was refused is in no queue), and no file is polled.
+A cell is one process for each task that the options ask for (--nodes, --ntasks), which work as one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +12,17 @@ import datetime
 import pathlib
 import re
 import shlex
-import signal
 import subprocess
+import sys
 
 from launch.backend import QUEUED, RUNNING, Job
 from launch.state import ENDED
-from tttjax import interrupts
 from tttjax.errors import UserError
 from tttjax.files import read_json, replacing, write_json
+from tttjax.interrupts import RESTART
 
-# Exit code of a run that was terminated and is to be started again.
-_AGAIN = interrupts.EXIT_CODES[signal.SIGTERM]
+_MOST_RESTARTS = 50  # of a cell that asks for it again and again
+_FREE_PORT = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 _PREFIX = "tttjax-"
 _OWN = ("array", "chdir", "job-name", "open-mode", "output", "error", "requeue", "no-requeue")
 _OWN_LETTERS = {"a": "array", "D": "chdir", "J": "job-name", "o": "output", "e": "error"}
@@ -108,11 +109,17 @@ class Slurm:
     lines += [
       "esac",
       """printf '$ %s\\n' "$*" >> "$log" """.rstrip(),
-      # One process, whatever else the options ask for: two would write the same rows.
-      'srun --nodes=1 --ntasks=1 --open-mode=append --output="$log" "$@"',
+      # Where the processes of a cell of several tasks meet: its first node, a port that is free.
+      'node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+      f"port=$({shlex.join([sys.executable, '-c', _FREE_PORT])})",
+      'export JAX_COORDINATOR_ADDRESS="$node:$port"',
+      # Tasks that are left alone end by themselves, and say of whom they have not heard.
+      'srun --kill-on-bad-exit=0 --wait=0 --open-mode=append --output="$log" "$@"',
       "code=$?",
       f"""printf '\\n{ENDED}exit code %s\\n' "$code" >> "$log" """.rstrip(),
-      f"""case "$code" in {_AGAIN}) scontrol requeue "$SLURM_JOB_ID" ;; esac""",
+      f'if [ "$code" = {RESTART} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {_MOST_RESTARTS} ]; then',
+      '  scontrol requeue "$SLURM_JOB_ID"',
+      "fi",
       'exit "$code"',
       "",
     ]

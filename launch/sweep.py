@@ -9,8 +9,6 @@ alone and interrupted ones continue, so the same command runs only what is missi
 """
 
 from collections.abc import Sequence
-import concurrent.futures
-import multiprocessing
 import pathlib
 import re
 import shlex
@@ -60,11 +58,7 @@ def main(config: ml_collections.ConfigDict) -> int:
   sweep = planning.load_sweep(_SWEEP.value)
   settings = _settings(config)
   state.check(directory, settings)
-  # In a process of its own: a check may open the accelerator, which the cells need.
-  with concurrent.futures.ProcessPoolExecutor(
-    1, mp_context=multiprocessing.get_context("spawn")
-  ) as apart:
-    cells = apart.submit(planning.plan, config_file, base, sweep).result()
+  cells = planning.plan(config_file, base, sweep)
   if _BACKEND.value == "slurm":
     return scheduled(directory, cells, _slurm(directory), config_file, settings)
   backend = Local()

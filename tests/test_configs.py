@@ -18,6 +18,7 @@ from tttjax.embedded import EMBEDDED
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 from tttjax.experiment import default_config, paper, run_fields, run_size
+from tttjax.experiment.device_groups import groups_of
 from tttjax.models.decoder_config import DecoderConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -135,13 +136,14 @@ def test_smoke_needs_neither_the_devices_nor_the_positions_of_models_that_are_no
   config.smoke, config.models = True, ("/data/Qwen3-32B",)
   config.mesh.tensor, config.mesh.context, config.yarn.factor = 2, 5, 4.0
   plan = run_config.check(config)
-  assert plan.mesh is None and list(plan.models) == ["embedded"]
+  assert set(plan.config.mesh.values()) == {1} and list(plan.models) == ["embedded"]
   config.models = ("embedded",)  # by its name: as it is asked for
   with pytest.raises(UserError, match="config.yarn"):
     run_config.check(config)
   config.yarn.factor = 0.0
-  with pytest.raises(UserError, match="config.mesh"):
-    run_config.check(config)
+  sizes = run_config.check(config).config.mesh.to_dict()
+  with pytest.raises(UserError, match="config.mesh: mesh .* needs 10 devices"):
+    groups_of(sizes)
 
 
 def test_smoke_leaves_room_for_a_forced_stop_in_every_sample():

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from tests import tiny_run, xla_flags
-from tttjax import hosts
+from tttjax import hosts, interrupts
 from tttjax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -265,7 +265,9 @@ def wait_for_rows(workdir, number, workers):
     time.sleep(0.02)
 
 
-@pytest.mark.parametrize("axis, killed", [("data", 1), pytest.param("context", 0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  "axis, killed", [("data", 1), pytest.param("context", 0, marks=pytest.mark.slow)]
+)
 def test_when_a_process_is_killed_the_others_say_which_and_the_same_command_continues(
   checkpoint, cache, one, tmp_path, axis, killed
 ):
@@ -281,7 +283,7 @@ def test_when_a_process_is_killed_the_others_say_which_and_the_same_command_cont
   other = 1 - killed
   assert f"process {killed} of 2 (" in errors[other], errors[other]
   if killed:  # with the store of process 0 its own line may be late, and jax ends the other
-    assert codes[other] == hosts.RESTART
+    assert codes[other] == interrupts.RESTART
     assert "the same command continues" in errors[other]
   begun = rows(tmp_path)
   assert len(begun) >= 3

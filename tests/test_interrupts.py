@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM at any moment: one line, exit code 130 or 143, and rows that are kept."""
+"""SIGINT and SIGTERM at any moment: one line, exit code 130 or 42, and rows that are kept."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ import pytest
 from tests import synthetic_rows
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_CODES = {signal.SIGINT: 130, signal.SIGTERM: 42}
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def start(*command, prelude=None, **variables):
 def start_run(workdir):
   fields = {"lengths": 128, "contexts": 40, "strategies": "in_context", "mechanism": "false"}
   arguments = [f"--config.{name}={value}" for name, value in fields.items()]
-  return start("tttjax.main", f"--workdir={workdir}", *arguments)
+  return start("tttjax.main", f"--workdir={workdir}", "--grace=1", *arguments)
 
 
 def lines(workdir):
@@ -166,3 +166,34 @@ def test_import_by_another_program_leaves_its_signals_alone():
     "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL"
   )
   subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+_UNITS = """
+import signal, sys, time
+from tttjax import interrupts
+interrupts.install(lambda: "program")
+with interrupts.grace(float(sys.argv[1])):
+  for unit in range(1000):
+    print("begun", unit, flush=True)
+    time.sleep(float(sys.argv[2]))
+    print("done", unit, flush=True)
+    interrupts.pause()
+"""
+
+
+@pytest.mark.parametrize("grace, takes, done", [(20, 1, True), (1, 20, False), (0, 5, False)])
+def test_sigterm_leaves_time_to_finish_the_work_in_hand(grace, takes, done):
+  process = subprocess.Popen(
+    [sys.executable, "-c", _UNITS, str(grace), str(takes)],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == "begun 0\n"
+  process.send_signal(signal.SIGTERM)
+  began = time.monotonic()
+  out, error = process.communicate(timeout=30)
+  assert time.monotonic() - began < 5
+  assert (out, error) == ("done 0\n" if done else "", "program: terminated\n")
+  assert process.returncode == 42

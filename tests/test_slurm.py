@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ _CELLS, _CONTEXTS, _SECONDS = 6, 60, 300
 def cluster(tmp_path_factory):
   if reason := slurm_cluster.why_not():
     pytest.skip(f"NOT TESTED, no SLURM: {reason}")
-  one = slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm"), cpus=2)
+  one = slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm"), cpus=4)
   try:
     one.start()
     yield one
@@ -130,6 +131,32 @@ def test_a_sweep_is_submitted_once_survives_a_requeue_and_is_collected(cluster, 
   assert (sweep.folder / "report" / "report.html").is_file()
 
 
+def test_cells_of_two_tasks_run_side_by_side_and_each_is_one_run(cluster, sweep):
+  """Each task has one device: a mesh of two is that of both processes."""
+  (sweep.folder.parents[1] / "two.py").write_text(
+    "get_sweep = lambda: [{'seeds': (7,)}, {'seeds': (8,)}]"
+  )
+  options = "--name=two", "--sweep=two.py", "--sbatch=--ntasks=2", "--config.mesh.data=2"
+  submitted = sweep(*options)
+  assert submitted.returncode == 0, submitted.stderr
+  folder = sweep.folder.parent / "two"
+  wait_for(lambda: len(list(folder.glob("seeds=*/samples_*"))) == 2)
+  wait_for(lambda: not cluster.ask("squeue", "--me", "--noheader"))
+  for cell in (7, 8):
+    log = (folder / "logs" / f"seeds={cell}.log").read_text(encoding="utf-8")
+    assert log.rstrip().endswith("launcher: ended with exit code 0"), log
+    (path,) = (folder / f"seeds={cell}").glob("samples_*")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert sorted(row["context"] for row in lines) == list(range(_CONTEXTS))
+  jobs = cluster.ask("scontrol", "show", "job").split("\n\n")
+  pair = [job for job in jobs if "NumTasks=2" in job]
+  assert len(pair) == 2
+  starts, ends = (
+    [re.search(rf"{name}Time=(\S+)", job)[1] for job in pair] for name in ("Start", "End")
+  )
+  assert max(starts) < min(ends)  # at the same time, each at a port of its own
+
+
 # The scheduler by itself, with commands that do nothing. ------------------------------------------
 
 
@@ -158,13 +185,13 @@ def test_a_failure_is_in_its_log_and_the_others_go_on(slurm, tmp_path):
 def test_what_is_terminated_is_started_again(slurm, tmp_path):
   """As by a time limit: the program saves, says so by its exit code, and is queued once more."""
   program = "import os, pathlib, sys; p = pathlib.Path('seen'); n = p.exists(); p.touch();"
-  command = [sys.executable, "-c", f"{program} print('again', n); sys.exit(0 if n else 143)"]
+  command = [sys.executable, "-c", f"{program} print('again', n); sys.exit(0 if n else 42)"]
   (one,) = jobs = [job(tmp_path, "a", command)]
   slurm().submit(jobs)
   ended = lambda: one.log.exists() and "code 0" in one.log.read_text()
   wait_for(ended)
   text = one.log.read_text()
-  assert text.index("again False") < text.index("exit code 143") < text.index("again True")
+  assert text.index("again False") < text.index("exit code 42") < text.index("again True")
 
 
 def test_cancelled_jobs_are_interrupted_and_say_so(slurm, tmp_path):
@@ -190,13 +217,6 @@ def test_what_sbatch_refuses_is_not_under_way_and_is_submitted_later(slurm, tmp_
   assert slurm().under_way(one.log) is None
   slurm().submit(jobs)
   wait_for(lambda: one.log.exists() and "exit code 0" in one.log.read_text())
-
-
-def test_a_cell_is_one_process_whatever_the_options_ask_for(slurm, tmp_path):
-  (one,) = jobs = [job(tmp_path, "a", [sys.executable, "-c", "print('only' + ' one')"])]
-  slurm(options=("--ntasks=2",)).submit(jobs)
-  wait_for(lambda: one.log.exists() and "exit code 0" in one.log.read_text())
-  assert one.log.read_text().count("only one") == 1
 
 
 def test_directories_may_have_spaces(slurm, tmp_path, monkeypatch):

@@ -664,12 +664,12 @@ def test_dry_run_prints_the_commands_and_writes_nothing(sweep):
   assert files() == before
 
 
-def test_dry_run_needs_devices_for_a_mesh_alone(sweep, monkeypatch):
+def test_a_plan_needs_no_devices_whatever_the_mesh(sweep, monkeypatch):
+  """It is made where a scheduler takes jobs, not where they run."""
   monkeypatch.setenv("JAX_PLATFORMS", "rocket")
   assert sweep("--dry_run", "--name=dry")[0] == 0
-  code, _, err = sweep("--dry_run", "--name=dry", "--config.mesh.data=2")
-  assert (code, err.count("\n")) == (2, 1)
-  assert err.startswith("sweep.py: error: JAX_PLATFORMS=rocket: no such device")
+  code, out, err = sweep("--dry_run", "--name=dry", "--config.mesh.data=256")
+  assert (code, err) == (0, "") and "--config.mesh.data=256" in out
 
 
 def test_sweep_runs_every_cell(swept):

@@ -25,7 +25,6 @@ from tttjax import farewell, interrupts, program
 from tttjax.errors import UserError
 
 SECONDS = 60  # that a process may be silent, by default
-RESTART = 42  # exit code: ended by something else than itself, start it again
 _START_SECONDS = 300
 _FAREWELL_SECONDS = 5
 _PREFIX = "tttjax/"
@@ -97,7 +96,7 @@ class _Peers:
   def lost(self, ranks: list[int], seconds: float) -> None:
     """Ends all processes that are still there, because of those that are not."""
     names = " and ".join(map(self.named, ranks))
-    self.end(f"{names}: not heard of for {seconds:.0f} seconds", RESTART)
+    self.end(f"{names}: not heard of for {seconds:.0f} seconds", interrupts.RESTART)
 
   def end(self, reason: str, code: int) -> None:
     """Says why to the others, and ends this process."""
@@ -144,7 +143,7 @@ class _Peers:
         if self.ended.is_set() or "DEADLINE_EXCEEDED" in str(error):
           continue
         _line(f"{self.named(0)} is gone")
-        os._exit(RESTART)
+        os._exit(interrupts.RESTART)
       if self.ended.is_set():
         return  # this one's own
       with contextlib.suppress(jax.errors.JaxRuntimeError):

@@ -1,10 +1,13 @@
-"""Ctrl-C and SIGTERM end a program with one line and exit code 130 or 143, at any moment.
+"""Ctrl-C and SIGTERM end a program with one line and exit code 130 or 42, at any moment.
 
 Python gives a signal to the main thread, between two of its steps: not before a compilation has
 ended, and perhaps to a callback of the garbage collector or of an import, which loses it. And the
 interpreter's shutdown crashes where XLA's threads still compile. So a thread waits for the signal
 and ends the process itself. Files survive that as they survive SIGKILL: a half-written row is cut
 off by the next start, and other files appear complete or not at all.
+
+42 tells schedulers to start the program again: who sends SIGTERM takes the machine, not the task.
+Within `grace` the work in hand may be finished first.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +15,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 
 from tttjax import farewell, files
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+RESTART = 42
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: RESTART}
 _VERBS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
@@ -33,6 +38,8 @@ _SETTLE = 0  # in the pipe of signals' numbers: not one of them
 _SETTLE_SECONDS = 5
 _pipe: int | None = None  # its end that is written to; None before `install`
 _settled = threading.Event()
+_grace = 0.0  # seconds
+_asked, _paused = threading.Event(), threading.Event()
 
 
 def install(name: Callable[[], str]) -> None:
@@ -80,7 +87,16 @@ def _watch(read_end: int, name: Callable[[], str]) -> None:
       if number == _SETTLE:
         _settled.set()
       if number in EXIT_CODES and signal.getsignal(number) == _heard:
-        _leave(number, name)
+        if number == signal.SIGTERM and _grace:
+          threading.Thread(target=_leave_in_time, args=(name,), daemon=True).start()
+        else:
+          _leave(number, name)
+
+
+def _leave_in_time(name: Callable[[], str]) -> None:
+  _asked.set()
+  _paused.wait(_grace)
+  _leave(signal.SIGTERM, name)
 
 
 def _leave(number: int, name: Callable[[], str]) -> None:
@@ -92,6 +108,26 @@ def _leave(number: int, name: Callable[[], str]) -> None:
     farewell.say(_VERBS[number], EXIT_CODES[number])
   finally:
     os._exit(EXIT_CODES[number])
+
+
+@contextlib.contextmanager
+def grace(seconds: float) -> Iterator[None]:
+  """Within the block SIGTERM waits for the next `pause`, so many seconds at most."""
+  global _grace
+  before, _grace = _grace, seconds
+  try:
+    yield
+  finally:
+    pause()
+    _grace = before
+
+
+def pause() -> None:
+  """The work in hand is finished: where SIGTERM has been heard the program ends here."""
+  if _asked.is_set():
+    _paused.set()
+    while True:  # the other thread ends the process
+      time.sleep(1)
 
 
 def remark() -> str:

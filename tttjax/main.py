@@ -26,6 +26,9 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 
 _HOST_TIMEOUT = flags.DEFINE_integer(
   "host_timeout", hosts.SECONDS, "seconds that a process may be silent before the others stop"
 )
+_GRACE = flags.DEFINE_integer(
+  "grace", 20, "seconds after SIGTERM in which the answers under way may be finished"
+)
 
 
 def main(config) -> int:
@@ -33,7 +36,7 @@ def main(config) -> int:
   hosts.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _HOST_TIMEOUT.value)
   devices.check()
   devices.use_compilation_cache()
-  run = running.run(config, _WORKDIR.value, _RETRY_FAILED.value)
+  run = running.run(config, _WORKDIR.value, _RETRY_FAILED.value, grace=_GRACE.value)
   writes = hosts.is_writer()
   hosts.finish()
   if not writes:

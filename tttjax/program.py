@@ -1,7 +1,8 @@
 """How the package's programs begin and end: open standard streams, signals, exit codes.
 
 Exit codes: 0; 1 where a run has no result; 2 for what the user can mend, with one line on stderr;
-130 after Ctrl-C, 143 after SIGTERM, 141 where the reader of its output went away.
+130 after Ctrl-C, 42 after SIGTERM or where another of its processes is gone, 141 where the reader
+of its output went away.
 
 Imported before everything else: `python -m tttjax.NAME` (or launch.NAME) imports the package, which
 takes seconds, before NAME, and Ctrl-C must be heard by then.

@@ -1,14 +1,12 @@
-"""A run's config, checked as far as that needs no weights."""
+"""A run's config, checked as far as that needs neither weights nor devices."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import math
 from typing import Any
 
-import jax
 from ml_collections import config_dict
 
-from tttjax import hosts, spec
+from tttjax import spec
 from tttjax.checkpoint import Checkpoint, open_checkpoint
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
@@ -16,7 +14,7 @@ from tttjax.experiment import smoke
 from tttjax.experiment.contexts import MOST_CONTEXTS, Contexts, contexts_of
 from tttjax.experiment.run_fields import MATCHED, check_fields
 from tttjax.flags import fields
-from tttjax.sharding import AXES, make_mesh
+from tttjax.sharding import AXES
 from tttjax.strategies import STRATEGIES, Strategy
 from tttjax.tasks import TASKS
 from tttjax.tasks.protocol import Task, reads_documents
@@ -32,7 +30,6 @@ class Plan:
     models: checkpoints, opened and not loaded, by the name that config and rows use.
     tasks, strategies: by canonical spec.
     contexts: of each task.
-    mesh: config.mesh, or None where all of its sizes are 1.
   """
 
   config: config_dict.ConfigDict
@@ -40,7 +37,6 @@ class Plan:
   tasks: Mapping[str, Task]
   contexts: Mapping[str, Contexts]
   strategies: Mapping[str, Strategy]
-  mesh: jax.sharding.Mesh | None
 
   @property
   def in_tokens(self) -> bool:
@@ -124,17 +120,7 @@ def check(config: config_dict.ConfigDict) -> Plan:
         f"config.lengths: {max(config.lengths)} tokens exceed the model's {limit} positions"
         f" (config.json of {name}); use shorter contexts, or give config.yarn.factor"
       )
-  sizes = config.mesh.to_dict()
-  if hosts.count() > 1 and math.prod(sizes.values()) == 1:
-    raise UserError(
-      f"config.mesh has one device for {hosts.count()} processes; give all {jax.device_count()},"
-      f" such as --config.mesh.data={jax.device_count()} (contexts side by side)"
-    )
-  try:
-    mesh = make_mesh(**sizes) if math.prod(sizes.values()) > 1 else None
-  except UserError as error:
-    raise UserError(f"config.mesh: {error}") from None
-  return Plan(config, models, tasks, contexts, strategies, mesh)
+  return Plan(config, models, tasks, contexts, strategies)
 
 
 def _checkpoint(name: str, config: config_dict.ConfigDict) -> Checkpoint:

@@ -1,14 +1,17 @@
 """The mesh of a run in groups along its data axis: each works on contexts of its own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import itertools
+import math
 
 import jax
 import numpy as np
 
 from tttjax import hosts
+from tttjax.errors import UserError
 from tttjax.experiment.work_units import Place
+from tttjax.sharding import make_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +38,24 @@ class Group:
     hosts.together(text, what, self.ranks, f"group-{self.number}")
 
 
-def groups_of(mesh: jax.sharding.Mesh | None) -> tuple[Group, ...]:
-  """The groups of a mesh of `make_mesh`."""
-  if mesh is None:
-    return (Group(0, 1, None, tuple(range(hosts.count()))),)
+def groups_of(sizes: Mapping[str, int]) -> tuple[Group, ...]:
+  """The groups of config.mesh: devices by axis.
+
+  Raises:
+    UserError: it needs more or fewer devices than there are, or leaves some processes without one.
+  """
+  total = math.prod(sizes.values())
+  if total == 1 and hosts.count() > 1:
+    raise UserError(
+      f"config.mesh has one device for {hosts.count()} processes; give all {jax.device_count()},"
+      f" such as --config.mesh.data={jax.device_count()} (contexts side by side)"
+    )
+  if total == 1:
+    return (Group(0, 1, None),)
+  try:
+    mesh = make_mesh(**sizes)
+  except UserError as error:
+    raise UserError(f"config.mesh: {error}") from None
   parts = np.split(mesh.devices, mesh.shape["data"])
   return tuple(
     Group(

@@ -58,6 +58,7 @@ def run(
   workdir: str | pathlib.Path | None = None,
   retry_failed: bool = False,
   stream: TextIO | None = None,
+  grace: float = 0.0,
 ) -> Run:
   """Checks a config and makes the rows that its work directory does not hold yet.
 
@@ -66,6 +67,7 @@ def run(
     workdir: instead of config.workdir.
     retry_failed: compute the examples again whose rows have an error.
     stream: of the progress; None takes stderr.
+    grace: seconds that a program which hears SIGTERM may take to finish the unit of work in hand.
 
   Raises:
     UserError: names the first field that is wrong, before anything is loaded or written.
@@ -79,6 +81,7 @@ def run(
   )
   if plan.config.tensorboard:
     tensorboard.check()
+  groups = groups_of(plan.config.mesh.to_dict())
   first = {model: Work(plan, model).first_units() for model in plan.models}
   settings = provenance.settings(plan)
   hosts.together(json.dumps(settings, sort_keys=True), "their settings")
@@ -88,12 +91,11 @@ def run(
       unit_loop.check_same(samples, model, unit)
   writes = hosts.is_writer()
   board = tensorboard.TensorBoard(directory) if plan.config.tensorboard and writes else None
-  groups = groups_of(plan.mesh)
   stream = (stream or sys.stderr) if writes else io.StringIO()
   progress = Progress(plan, samples, stream, at_once=len(groups))
   kept = lambda: f" with {len(samples.rows)} rows in {samples.path}; the same command continues"
   try:
-    with interrupts.remarking(kept):
+    with interrupts.remarking(kept), interrupts.grace(grace):
       for event in side_by_side.run(plan, samples, groups):
         match event:
           case Begun():
@@ -106,6 +108,7 @@ def run(
             if board:
               board.write(event.rows)
             progress.finish(event.model, event.place, event.strategy, event.seconds)
+            interrupts.pause()
   finally:
     progress.close()
     samples.close()
