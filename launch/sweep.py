@@ -3,6 +3,8 @@
   python -m launch.sweep --config=configs/sandbox.py --sweep=configs/sweeps/steps_vs_thinking.py \\
       --name=NAME [--config.FIELD=VALUE ...] [--jobs=2] [--dry_run | --status | --collect]
   python -m launch.sweep ... --backend=slurm --sbatch=--partition=gpu --sbatch=--gpus=8 [--cancel]
+  python -m launch.sweep ... --backend=gke --xpk=--cluster=C --xpk=--tpu-type=v5litepod-16 ...
+  python -m launch.sweep ... --backend=jobset --pod=pod.yaml --nodes=4 [--queue=Q]
 
 Cells go to runs/NAME/CELL, their output to runs/NAME/logs. Cells that are done are left
 alone and interrupted ones continue, so the same command runs only what is missing.
@@ -19,11 +21,10 @@ from absl import flags
 import ml_collections
 
 from launch import cells as planning
-from launch import run, state
+from launch import run, schedulers, state
 from launch.backend import QUEUED, RUNNING, Job, Scheduler, Watched
 from launch.cells import Cell
 from launch.local import Local
-from launch.slurm import Slurm
 from tttjax import flags as command_line
 from tttjax import interrupts
 from tttjax.errors import UserError
@@ -32,35 +33,28 @@ from tttjax.experiment import run_fields
 _DEFAULT_CONFIG = "configs/sandbox.py"
 _SWEEP = flags.DEFINE_string("sweep", None, "Python file with get_sweep()")
 _NAME = flags.DEFINE_string("name", None, "the sweep goes to runs/NAME")
-_BACKEND = flags.DEFINE_enum(
-  "backend", "local", ["local", "slurm"], "processes of this machine, or jobs of SLURM"
-)
-_SBATCH = flags.DEFINE_multi_string(
-  "sbatch", [], "with slurm: an option of sbatch for every cell, e.g. --sbatch=--gpus=8; repeatable"
-)
-_JOBS = flags.DEFINE_integer(
-  "jobs",
-  None,
-  "cells at a time; local: 1, more share the cores or the accelerator; slurm: what the queue gives",
-)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the plan and the commands, start nothing")
 _STATUS = flags.DEFINE_bool("status", False, "print how far every cell is, start nothing")
 _COLLECT = flags.DEFINE_bool("collect", False, "write runs/NAME/report, start nothing")
-_CANCEL = flags.DEFINE_bool("cancel", False, "with slurm: end the cells that wait or run")
+_CANCEL = flags.DEFINE_bool("cancel", False, "with a scheduler: end the cells that wait or run")
 
 
 def main(config: ml_collections.ConfigDict) -> int:
   """Plans and checks all cells, then shows, runs or collects them."""
   interrupts.uninstall()  # it has processes to stop
   directory = pathlib.Path("runs") / _checked_flags()
+  at_once = schedulers.local_jobs()
+  if at_once and _CANCEL.value:
+    raise UserError("--cancel is for a scheduler; a local launcher is ended by Ctrl-C")
   config_file = _config_file(sys.argv)
   base = _differences(config, config_file)
   sweep = planning.load_sweep(_SWEEP.value)
   settings = _settings(config)
   state.check(directory, settings)
   cells = planning.plan(config_file, base, sweep)
-  if _BACKEND.value == "slurm":
-    return scheduled(directory, cells, _slurm(directory), config_file, settings)
+  if at_once is None:
+    place = schedulers.scheduler(directory, cells)
+    return scheduled(directory, cells, place, config_file, settings)
   backend = Local()
   if _COLLECT.value:
     return collect(directory, cells, backend)
@@ -83,7 +77,7 @@ def main(config: ml_collections.ConfigDict) -> int:
   with state.only_launcher(directory):
     state.write_manifest(directory, config_file, settings, _SWEEP.value, cells)
     print(table(directory, cells, backend), flush=True)
-    run.run(missing(directory, cells, backend), directory, backend, _JOBS.value or 1, command)
+    run.run(missing(directory, cells, backend), directory, backend, at_once, command)
     return finish(directory, cells, backend)
 
 
@@ -120,11 +114,6 @@ def scheduled(
     print(table(directory, cells, place), flush=True)
     print(f"{place.submit(jobs)}; --status shows how far they are, --collect writes the report")
   return 0
-
-
-def _slurm(directory: pathlib.Path) -> Slurm:
-  cache = run.compiled_programs(directory)
-  return Slurm(directory, _SBATCH.value, _JOBS.value or 0, cache)
 
 
 def missing(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) -> list[Cell]:
@@ -219,13 +208,8 @@ def _checked_flags() -> str:
     raise UserError("--name is missing; the sweep goes to runs/NAME")
   if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", _NAME.value):
     raise UserError(f"--name={_NAME.value}: use letters, digits, dots, - and _ only")
-  if _JOBS.value is not None and _JOBS.value < 1:
-    raise UserError(f"--jobs={_JOBS.value} must be at least 1")
   if _DRY_RUN.value + _STATUS.value + _COLLECT.value + _CANCEL.value > 1:
     raise UserError("--dry_run, --status, --collect and --cancel exclude each other; give one")
-  if _BACKEND.value == "local" and (_SBATCH.value or _CANCEL.value):
-    name = "--cancel" if _CANCEL.value else "--sbatch"
-    raise UserError(f"{name} is for --backend=slurm; a local launcher is ended by Ctrl-C")
   return _NAME.value
 
 

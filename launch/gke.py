@@ -1,0 +1,79 @@
+"""Cells on clusters of Google Kubernetes Engine that XPK made: one workload each."""
+
+from collections.abc import Mapping, Sequence
+import pathlib
+import shlex
+
+from launch.backend import Job
+from launch.kubernetes import GRACE_SECONDS, MOST_RESTARTS, JobSets, command, in_pods, name_of
+from tttjax.errors import UserError
+from tttjax.interrupts import RESTART
+
+_FLAG = "--backend=gke"
+_OWN = (
+  *("workload", "command", "restart-on-exit-codes", "max-restarts", "dry-run"),
+  *("termination-grace-period-seconds", "output-manifest-file"),
+)
+_NEEDED = ("cluster",), ("tpu-type", "device-type"), ("docker-image", "base-docker-image")
+
+
+class Gke:
+  """Implements `launch.backend.Scheduler`.
+
+  Args:
+    logs: of all cells of the sweep.
+    options: of `xpk workload create` for every cell, such as '--cluster=C', '--docker-image=I'.
+    environment: variables of every cell.
+
+  Raises:
+    UserError: an option is not XPK's to take, or one that it needs is missing.
+  """
+
+  def __init__(
+    self,
+    logs: Sequence[pathlib.Path],
+    options: Sequence[str],
+    environment: Mapping[str, str],
+  ):
+    names = {option.partition("=")[0].lstrip("-") for option in options}
+    for option in options:
+      if not option.startswith("--"):
+        raise UserError(f"--xpk={option}: give an option of xpk, such as --xpk=--cluster=C")
+      if (name := option.partition("=")[0].lstrip("-")) in _OWN:
+        raise UserError(f"--xpk={option}: the launcher sets {name} itself; leave it out")
+    for wanted in (
+      ("cluster",),
+      ("tpu-type", "device-type"),
+      ("docker-image", "base-docker-image"),
+    ):
+      if not names & set(wanted):
+        raise UserError(
+          f"{_FLAG} needs --xpk=--{wanted[0]}=...; xpk workload create --help lists all"
+        )
+    self._logs, self._options, self._environment = logs, tuple(options), environment
+    self._jobsets = JobSets(_FLAG)
+
+  def under_way(self, log: pathlib.Path) -> str | None:
+    return self._jobsets.under_way(log)
+
+  def script(self, jobs: Sequence[Job]) -> str:
+    return "".join(f"{shlex.join(self._create(job))}\n" for job in jobs)
+
+  def submit(self, jobs: Sequence[Job]) -> str:
+    for job in jobs:
+      command(_FLAG, *self._create(job))
+    self._jobsets.forget()
+    return f"{len(jobs)} cells are workloads of their own"
+
+  def cancel(self) -> int:
+    return self._jobsets.cancel(self._logs)
+
+  def _create(self, job: Job) -> list[str]:
+    return [
+      *("xpk", "workload", "create", f"--workload={name_of(job)}"),
+      f"--command={shlex.join(in_pods(job.command, self._environment))}",
+      f"--restart-on-exit-codes={RESTART}",
+      f"--max-restarts={MOST_RESTARTS}",
+      f"--termination-grace-period-seconds={GRACE_SECONDS}",
+      *self._options,
+    ]
