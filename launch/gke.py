@@ -14,6 +14,11 @@ _OWN = (
   *("workload", "command", "restart-on-exit-codes", "max-restarts", "dry-run"),
   *("termination-grace-period-seconds", "output-manifest-file"),
 )
+# Variables that XPK sets in pods of GPU nodes; without quotes, which would end YAML's of XPK.
+_NODES = (
+  " --coordinator=$JAX_COORDINATOR_ADDRESS:$JAX_COORDINATOR_PORT --num_processes=$NNODES"
+  " --process_id=$NODE_RANK"
+)
 _NEEDED = ("cluster",), ("tpu-type", "device-type"), ("docker-image", "base-docker-image")
 
 
@@ -71,9 +76,18 @@ class Gke:
   def _create(self, job: Job) -> list[str]:
     return [
       *("xpk", "workload", "create", f"--workload={name_of(job)}"),
-      f"--command={shlex.join(in_pods(job.command, self._environment))}",
+      f"--command={self._line(job)}",
       f"--restart-on-exit-codes={RESTART}",
       f"--max-restarts={MOST_RESTARTS}",
       f"--termination-grace-period-seconds={GRACE_SECONDS}",
       *self._options,
     ]
+
+  def _line(self, job: Job) -> str:
+    line = shlex.join(in_pods(job.command, self._environment))
+    nodes = [
+      option.partition("=")[2] for option in self._options if option.startswith("--num-nodes=")
+    ]
+    if nodes and nodes[-1] != "1":
+      line += _NODES  # of GPUs; TPU slices tell their processes by themselves
+    return line

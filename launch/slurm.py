@@ -117,7 +117,10 @@ class Slurm:
       'srun --kill-on-bad-exit=0 --wait=0 --open-mode=append --output="$log" "$@"',
       "code=$?",
       f"""printf '\\n{ENDED}exit code %s\\n' "$code" >> "$log" """.rstrip(),
-      f'if [ "$code" = {RESTART} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {_MOST_RESTARTS} ]; then',
+      f"again={RESTART}",
+      # Of several processes the highest code counts, that of one that was killed.
+      '[ "${SLURM_NTASKS:-1}" -gt 1 ] && [ "$code" = 137 ] && again=137',
+      f'if [ "$code" = "$again" ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {_MOST_RESTARTS} ]; then',
       '  scontrol requeue "$SLURM_JOB_ID"',
       "fi",
       'exit "$code"',

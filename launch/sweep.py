@@ -36,6 +36,10 @@ _NAME = flags.DEFINE_string("name", None, "the sweep goes to runs/NAME")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the plan and the commands, start nothing")
 _STATUS = flags.DEFINE_bool("status", False, "print how far every cell is, start nothing")
 _COLLECT = flags.DEFINE_bool("collect", False, "write runs/NAME/report, start nothing")
+_YES = flags.DEFINE_bool("yes", False, "hand cells to a scheduler without asking on a terminal")
+_RATE = flags.DEFINE_float(
+  "flops_per_second", None, "model FLOP/s that a cell sustains, such as 2e14: the plan shows hours"
+)
 _CANCEL = flags.DEFINE_bool("cancel", False, "with a scheduler: end the cells that wait or run")
 
 
@@ -112,8 +116,15 @@ def scheduled(
   with state.only_launcher(directory):
     state.write_manifest(directory, config_file, settings, _SWEEP.value, cells)
     print(table(directory, cells, place), flush=True)
+    if sys.stdin.isatty() and not _YES.value and not _confirmed(len(jobs)):
+      print("nothing is submitted")
+      return 0
     print(f"{place.submit(jobs)}; --status shows how far they are, --collect writes the report")
   return 0
+
+
+def _confirmed(number: int) -> bool:
+  return input(f"submit {number} cells? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def missing(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) -> list[Cell]:
@@ -123,7 +134,7 @@ def missing(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) ->
 
 
 def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) -> str:
-  """State, rows and estimated model FLOPs of every cell, with totals."""
+  """State, rows and estimated model FLOPs (and hours) of every cell, with totals."""
   names = planning.labels(cells)
   lines = [f"{'state':<12}{'rows':>14}{'est. FLOPs':>12}  cell"]
   rows = expected = done = left = 0
@@ -140,6 +151,12 @@ def table(directory: pathlib.Path, cells: Sequence[Cell], backend: Watched) -> s
   lines.append(f"{counts:<12}{shown:>14}{total:>12.1e}  {directory}")
   if 0 < done < len(cells):
     lines.append(f"{'':<26}{left:>12.1e}  of the cells that are not done")
+  if _RATE.value and left:
+    hours, longest = (x / _RATE.value / 3600 for x in (left, max(cell.flops for cell in cells)))
+    lines.append(
+      f"at {_RATE.value:.1e} model FLOP/s: {hours:.3g} hours of the cells that are not done,"
+      f" {longest:.3g} of the longest cell"
+    )
   known = (state.read_manifest(directory) or {"cells": {}})["cells"]
   if others := sorted(set(known) - {cell.slug for cell in cells}):
     lines.append(f"not in this sweep any more, left as they are: {', '.join(others)}")
@@ -208,6 +225,8 @@ def _checked_flags() -> str:
     raise UserError("--name is missing; the sweep goes to runs/NAME")
   if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", _NAME.value):
     raise UserError(f"--name={_NAME.value}: use letters, digits, dots, - and _ only")
+  if _RATE.value is not None and not 0 < _RATE.value < float("inf"):
+    raise UserError(f"--flops_per_second={_RATE.value} must be above 0 and finite")
   if _DRY_RUN.value + _STATUS.value + _COLLECT.value + _CANCEL.value > 1:
     raise UserError("--dry_run, --status, --collect and --cancel exclude each other; give one")
   return _NAME.value

@@ -108,10 +108,10 @@ def test_every_config_runs_on_a_pretrained_model(tmp_path):
   command = [sys.executable, "-m", "tests.benchmark_runs", "smollm2", str(tmp_path)]
   # A process with XLA's own flags: most of it is computing, which those of the tests slow down.
   environment = os.environ | {"XLA_FLAGS": ""}
-  subprocess.run([*command, "in_context", "qttt"], cwd=ROOT, env=environment, check=True)
+  subprocess.run([*command, "in_context"], cwd=ROOT, env=environment, check=True)
   for name in benchmark_runs.CONFIGS:
     assert {row["model"] for row in rows_of(tmp_path / name)} == {"smollm2"}
-  assert check_longbench(tmp_path / "longbench_v2", 2) == 2
+  assert check_longbench(tmp_path / "longbench_v2", 2) == 1
 
 
 # What a run does with documents, on a tiny model. -------------------------------------------------

@@ -92,8 +92,8 @@ def check_rows(name, rows, **fields):
   assert [row["error"] for row in rows if row["error"]] == []
 
 
-# Two of them by default; all with -m 'slow or not slow'.
-_QUICK = ("attention_mass.py", "latency.py")
+# One of them by default; all with -m 'slow or not slow'.
+_QUICK = ("latency.py",)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from tests import tiny_run
+from tests import tiny_run, xla_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _KILLS = 20
@@ -20,7 +21,7 @@ _STRATEGIES = "in_context,qttt,thinking,qttt_other_context"
 _NOT_RESULTS = ("seconds", "compiled")
 
 
-def command(checkpoint, workdir):
+def command(checkpoint, workdir, **fields):
   fields = {
     "models": checkpoint,
     "lengths": "128,192",
@@ -30,6 +31,7 @@ def command(checkpoint, workdir):
     "ttt.span": 8,
     "sampling.max_new_tokens": 4,
     "strategies": _STRATEGIES,
+    **{name.replace("__", "."): value for name, value in fields.items()},
   }
   return [
     sys.executable,
@@ -99,3 +101,87 @@ def test_rows_after_20_kills_equal_those_of_an_undisturbed_run(tmp_path):
   assert len({count for count in counts if count < len(rows(tmp_path / "plain"))}) > 5, counts
   assert repaired
   assert rows(killed) == rows(tmp_path / "plain")
+
+
+def starter(folder, **fields):
+  """A function that starts a run of these fields in a work directory."""
+  checkpoint = folder / "checkpoint"
+  tiny_run.write(checkpoint)
+  environment = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": xla_flags.text(devices=1),
+    "TTTJAX_CACHE": str(folder / "cache"),
+  }
+  return lambda workdir: subprocess.Popen(
+    command(checkpoint, workdir, **fields),
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+@pytest.mark.parametrize(
+  "minutes, pause, contexts",
+  [(0.75, (6, 14), 20), pytest.param(30, (20, 60), 4000, marks=pytest.mark.slow)],
+  ids=["short", "half_an_hour"],
+)
+def test_a_soak_of_random_signals_ends_with_the_undisturbed_rows(
+  tmp_path, minutes, pause, contexts
+):
+  """SIGTERM, as a scheduler's, or SIGKILL, at any moment; each time the same command again."""
+  start = starter(tmp_path, contexts=contexts)
+  chance, codes = random.Random(1), []
+  disturbed = tmp_path / "disturbed"
+  until = time.monotonic() + 60 * minutes
+  while time.monotonic() < until:
+    process = start(disturbed)
+    number = chance.choice([signal.SIGKILL, signal.SIGTERM])
+    try:
+      process.wait(chance.uniform(*pause))
+    except subprocess.TimeoutExpired:
+      process.send_signal(number)
+    error = process.communicate(timeout=60)[1]
+    codes.append(process.returncode)
+    assert codes[-1] in (0, -signal.SIGKILL, 42, -signal.SIGTERM), error
+    assert "Traceback" not in error
+  last = start(disturbed)
+  error = last.communicate()[1]
+  assert last.returncode == 0, error
+  assert {-signal.SIGKILL, 42} <= set(codes), codes
+  plain = start(tmp_path / "plain")
+  assert plain.wait() == 0, plain.stderr.read()
+  by_key = lambda found: sorted(map(json.dumps, found))
+  assert by_key(rows(disturbed)) == by_key(rows(tmp_path / "plain"))
+
+
+def test_an_adaptation_that_sigterm_interrupts_goes_on_where_it_was(tmp_path):
+  """Bit for bit: its losses, and what is answered."""
+  steps = 64
+  own = {
+    "ttt__steps": steps,
+    "thinking__budget": 0,
+    "questions": 1,
+    "strategies": "in_context,qttt",
+  }
+  start = starter(tmp_path, lengths=128, contexts=1, **own)
+  process = start(tmp_path / "interrupted")
+  while process.poll() is None and not lines(tmp_path / "interrupted"):
+    time.sleep(0.001)
+  process.send_signal(signal.SIGTERM)  # the next is an adaptation
+  error = process.communicate(timeout=60)[1]
+  assert process.returncode == 42, error
+  assert lines(tmp_path / "interrupted") == 1
+  (kept,) = (tmp_path / "interrupted" / "unfinished").glob("*/1/history.npz")
+  with np.load(kept) as history:
+    taken = len(history["loss"])
+  assert 0 < taken < steps and taken % 8 == 0
+  for name in ("interrupted", "plain"):
+    process = start(tmp_path / name)
+    error = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, error
+  assert not list((tmp_path / "interrupted" / "unfinished").iterdir())
+  assert rows(tmp_path / "interrupted") == rows(tmp_path / "plain")
+  assert len(rows(tmp_path / "plain")[1]["adaptation"]["loss"]) == steps

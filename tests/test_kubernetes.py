@@ -113,6 +113,14 @@ def test_a_cell_is_a_workload_that_is_started_again_on_42(jobs, tmp_path):
   ]
 
 
+def test_several_gpu_nodes_of_a_workload_find_each_other(jobs):
+  options = ["--cluster=c", "--device-type=h200-141gb-8", "--docker-image=i"]
+  alone, together = (gke(jobs, [*options, f"--num-nodes={n}"]).script(jobs) for n in (1, 2))
+  assert "coordinator" not in alone
+  command = next(w for w in shlex.split(together.splitlines()[0]) if w.startswith("--command="))
+  assert command.endswith(" --num_processes=$NNODES --process_id=$NODE_RANK")
+
+
 def test_several_pods_of_a_jobset_find_each_other(jobs, pod):
   documents = list(yaml.safe_load_all(jobset(jobs, pod, nodes=4, queue="q").script(jobs)))
   assert len(documents) == 2

@@ -33,6 +33,7 @@ def _nothing() -> str:
   return ""
 
 
+_name: Callable[[], str] = _nothing
 _remark: Callable[[], str] = _nothing
 _SETTLE = 0  # in the pipe of signals' numbers: not one of them
 _SETTLE_SECONDS = 5
@@ -40,6 +41,7 @@ _pipe: int | None = None  # its end that is written to; None before `install`
 _settled = threading.Event()
 _grace = 0.0  # seconds
 _asked, _paused = threading.Event(), threading.Event()
+_also_ask: Callable[[], None] | None = None
 
 
 def install(name: Callable[[], str]) -> None:
@@ -51,7 +53,8 @@ def install(name: Callable[[], str]) -> None:
   Args:
     name: the program's, which begins the line.
   """
-  global _pipe
+  global _pipe, _name
+  _name = name
   read_end, write_end = os.pipe()
   _pipe = write_end
   os.set_blocking(write_end, False)
@@ -88,24 +91,41 @@ def _watch(read_end: int, name: Callable[[], str]) -> None:
         _settled.set()
       if number in EXIT_CODES and signal.getsignal(number) == _heard:
         if number == signal.SIGTERM and _grace:
-          threading.Thread(target=_leave_in_time, args=(name,), daemon=True).start()
+          ask()
         else:
           _leave(number, name)
 
 
-def _leave_in_time(name: Callable[[], str]) -> None:
-  _asked.set()
+def ask() -> None:
+  """SIGTERM was heard, here or by a process that works with this one.
+
+  The program ends at the next `pause`, or when its grace is over.
+  """
+  if not _asked.is_set():
+    _asked.set()
+    threading.Thread(target=_leave_in_time, name="interrupts", daemon=True).start()
+
+
+def also_ask(function: Callable[[], None] | None) -> None:
+  """From here on `function`, or nothing, is called when SIGTERM was heard."""
+  global _also_ask
+  _also_ask = function
+
+
+def _leave_in_time() -> None:
+  if _also_ask:
+    _also_ask()
   _paused.wait(_grace)
-  _leave(signal.SIGTERM, name)
+  _leave(signal.SIGTERM, _name)
 
 
 def _leave(number: int, name: Callable[[], str]) -> None:
   try:
-    files.remove_unfinished()
     # Not through sys.stderr, whose lock the main thread may hold. A bar is left as it is.
     bar = "\n" if os.isatty(2) else ""
     os.write(2, f"{bar}{name()}: {_VERBS[number]}{_remark()}\n".encode())
     farewell.say(_VERBS[number], EXIT_CODES[number])
+    files.remove_unfinished()
   finally:
     os._exit(EXIT_CODES[number])
 
@@ -117,9 +137,14 @@ def grace(seconds: float) -> Iterator[None]:
   before, _grace = _grace, seconds
   try:
     yield
-  finally:
     pause()
+  finally:
     _grace = before
+
+
+def asked() -> bool:
+  """Whether SIGTERM has been heard, so that the next `pause` ends the program."""
+  return _asked.is_set()
 
 
 def pause() -> None:

@@ -24,10 +24,16 @@ _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT where process
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many; as the scheduler says")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 0")
 _HOST_TIMEOUT = flags.DEFINE_integer(
-  "host_timeout", hosts.SECONDS, "seconds that a process may be silent before the others stop"
+  "host_timeout",
+  hosts.SECONDS,
+  "seconds that a process may be silent before the others end",
+  lower_bound=1,
 )
 _GRACE = flags.DEFINE_integer(
-  "grace", 20, "seconds after SIGTERM in which the answers under way may be finished"
+  "grace",
+  20,
+  "seconds after SIGTERM in which the answers under way may be finished",
+  lower_bound=0,
 )
 
 

@@ -13,6 +13,8 @@ from tttjax.errors import UserError
 from tttjax.experiment.work_units import Place
 from tttjax.sharding import make_mesh
 
+_LATE_SECONDS = 600  # after which one of them is not slower, but stuck
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -29,13 +31,21 @@ class Group:
   mesh: jax.sharding.Mesh | None
   ranks: tuple[int, ...] = (0,)
 
+  @property
+  def alone(self) -> bool:
+    """Whether nothing else is to be waited for: one group, one process."""
+    return self.of == 1 and hosts.count() == 1
+
   def share(self, places: Iterable[Place]) -> Iterator[Place]:
     """The places that are this group's, whatever has been done before."""
     return itertools.islice(places, self.number, None, self.of)
 
-  def together(self, text: str, what: str) -> None:
-    """As hosts.together, among the processes of this group."""
-    hosts.together(text, what, self.ranks, f"group-{self.number}")
+  def agree(self, text: str, what: str) -> None:
+    """As hosts.together, among the processes of this group.
+
+    They compute the same at the same time: one that does not come waits for what never happens.
+    """
+    hosts.together(text, what, self.ranks, f"group-{self.number}", _LATE_SECONDS)
 
 
 def groups_of(sizes: Mapping[str, int]) -> tuple[Group, ...]:
@@ -44,6 +54,11 @@ def groups_of(sizes: Mapping[str, int]) -> tuple[Group, ...]:
   Raises:
     UserError: it needs more or fewer devices than there are, or leaves some processes without one.
   """
+  if jax.process_count() != hosts.count():
+    raise UserError(
+      f"this program has {jax.process_count()} processes that met without tttjax: call"
+      " tttjax.hosts.initialize() instead of jax.distributed.initialize()"
+    )
   total = math.prod(sizes.values())
   if total == 1 and hosts.count() > 1:
     raise UserError(

@@ -62,6 +62,9 @@ def run(
 ) -> Run:
   """Checks a config and makes the rows that its work directory does not hold yet.
 
+  Of several processes (tttjax.hosts.initialize) all call it; the first one writes, and the others'
+  Run has the rows that they made themselves.
+
   Args:
     config: of `tttjax.experiment.default_config`, or a config file's.
     workdir: instead of config.workdir.
@@ -93,7 +96,11 @@ def run(
   board = tensorboard.TensorBoard(directory) if plan.config.tensorboard and writes else None
   stream = (stream or sys.stderr) if writes else io.StringIO()
   progress = Progress(plan, samples, stream, at_once=len(groups))
-  kept = lambda: f" with {len(samples.rows)} rows in {samples.path}; the same command continues"
+
+  def kept() -> str:
+    rows_kept = f" with {len(samples.rows)} rows in {samples.path}; the same command continues"
+    return rows_kept if writes else ""
+
   try:
     with interrupts.remarking(kept), interrupts.grace(grace):
       for event in side_by_side.run(plan, samples, groups):
@@ -108,7 +115,7 @@ def run(
             if board:
               board.write(event.rows)
             progress.finish(event.model, event.place, event.strategy, event.seconds)
-            interrupts.pause()
+      hosts.together("", "", name="rows")  # process 0 has those of all
   finally:
     progress.close()
     samples.close()

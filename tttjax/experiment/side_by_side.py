@@ -35,26 +35,29 @@ def run(plan: Plan, samples: Samples, groups: Sequence[Group]) -> Iterator[Event
   ]
   for thread in threads:
     thread.start()
-  elsewhere = _Elsewhere([group for group in groups if group not in mine])
-  working = len(threads)
+  others = [group for group in groups if group not in mine] if hosts.is_writer() else []
+  elsewhere, working, failure = _Elsewhere(others), len(threads), None
   try:
-    while working or (hosts.is_writer() and elsewhere.working):
-      if hosts.is_writer():
-        yield from elsewhere.events()
+    while working or elsewhere.working and failure is None:
+      yield from elsewhere.events()
       try:
         event = events.get(timeout=_POLL_SECONDS)
       except queue.Empty:
         continue
-      if event is None:
+      if event is None or isinstance(event, BaseException):
         working -= 1
-      elif isinstance(event, BaseException):
-        raise event
+        if event is not None:
+          failure = failure or event
+          stop.set()
       else:
         yield event
-  finally:
+  except GeneratorExit:  # whoever takes the events has failed
     stop.set()
     for thread in threads:
       thread.join()
+    raise
+  if failure is not None:
+    raise failure
 
 
 def _work(plan: Plan, samples: Samples, group: Group, put: Callable, stop: threading.Event) -> None:

@@ -6,11 +6,13 @@ import time
 
 import jax
 
+from tttjax import interrupts
 from tttjax.errors import UserError
 from tttjax.experiment.config import Plan
 from tttjax.experiment.device_groups import Group
 from tttjax.experiment.row_of_prediction import row_of, sha256
 from tttjax.experiment.samples import Samples
+from tttjax.experiment.unfinished import UnfinishedAdaptations
 from tttjax.experiment.work_units import Place, Unit, Work
 from tttjax.rows import Row
 from tttjax.session import Session
@@ -58,7 +60,7 @@ def run(plan: Plan, samples: Samples, group: Group) -> Iterator[Event]:
 
   The random key of a context depends on seed, length and index alone: neither on the strategy
   nor on what a resumed run has left to do. A context is made, and a model loaded, only if it has
-  rows to make.
+  rows to make. After SIGTERM the unit in hand is the last.
 
   Raises:
     UserError: an example is no longer the one that rows of it were made from.
@@ -81,6 +83,10 @@ def run(plan: Plan, samples: Samples, group: Group) -> Iterator[Event]:
         began = time.monotonic()
         if session is None:
           session = Session.open(plan.models[model], group.mesh)
+        unfinished = None
+        if group.alone:
+          unfinished = UnfinishedAdaptations(samples.path.parent, model, place, strategy)
+        session.unfinished = unfinished
         result = _outcome(plan, session, unit, strategy, group)
         rows = tuple(
           row_of(plan, session, model, unit, strategy, question, result)
@@ -89,7 +95,11 @@ def run(plan: Plan, samples: Samples, group: Group) -> Iterator[Event]:
         )
         compiles |= any(row["compiled"] for row in rows)
         spent = time.monotonic() - began
+        if unfinished:
+          unfinished.remove()
         yield Done(model, place, strategy, rows, None if compiles else spent)
+        if interrupts.asked():
+          return
 
 
 def key(model: str, place: Place, strategy: str, question: int):
@@ -129,13 +139,13 @@ def _outcome(plan: Plan, session: Session, unit: Unit, strategy: str, group: Gro
     return unit.errors[strategy]
   try:
     result = plan.strategies[strategy](session, unit.case, unit.allowances[strategy], unit.key)
-    outputs = [[output.ids for output in p.outputs] for p in result.predictions]
-    group.together(sha256(repr(outputs)), f"what {strategy} answers about {unit.place}")
-    return result
   except Exception as error:
     # Where a process is gone the others' programs fail too, with errors of many kinds.
-    group.together("failed", f"whether {strategy} fails on {unit.place}")
+    group.agree("failed", f"whether {strategy} fails on {unit.place}")
     if not isinstance(error, _EXAMPLE_ERRORS):
       raise
     session.free()
     return " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_ERROR]
+  outputs = [[output.ids for output in p.outputs] for p in result.predictions]
+  group.agree(sha256(repr(outputs)), f"what {strategy} answers about {unit.place}")
+  return result

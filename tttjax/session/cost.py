@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+import functools
+import threading
 import time
 
 import jax
@@ -79,17 +81,35 @@ class Clock:
     return Cost((Phase(name, self.seconds, self.compiled, shared, tuple(own)),))
 
 
+class _Clocks(threading.local):
+  """The clocks that run in a thread: a program is compiled in the thread that calls it."""
+
+  def __init__(self):
+    self.running: list[Clock] = []
+
+
+_clocks = _Clocks()
+
+
+@functools.cache
+def _listen() -> None:
+  """Once in a process: jax's listeners cannot come and go while other threads compile."""
+
+  def hear(event: str, duration: float, **unused) -> None:
+    for clock in _clocks.running if event == _COMPILED else ():
+      clock.compiled = True
+
+  jax.monitoring.register_event_duration_secs_listener(hear)
+
+
 @contextlib.contextmanager
 def timed() -> Iterator[Clock]:
   """Times its block."""
+  _listen()
   clock, start = Clock(), time.perf_counter()
-
-  def listen(event: str, duration: float, **unused) -> None:
-    clock.compiled |= event == _COMPILED
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
+  _clocks.running.append(clock)
   try:
     yield clock
   finally:
     clock.seconds = time.perf_counter() - start
-    jax.monitoring.unregister_event_duration_listener(listen)
+    _clocks.running.pop()

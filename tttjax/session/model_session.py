@@ -30,6 +30,7 @@ from tttjax.rows import CLOSED, FORCED, LIMIT, OPEN, STOP
 from tttjax.session import measuring
 from tttjax.session.batches import padded
 from tttjax.session.cost import Cost, timed
+from tttjax.session.resuming import Unfinished, adapt_in_pieces
 from tttjax.session.values import (
   Adaptation,
   Ending,
@@ -56,6 +57,7 @@ class Session:
     tokenizer: transformers fast tokenizer.
     stop_ids: tokens that end an answer.
     trained_length: tokens of the longest context that the model was trained on.
+    unfinished: where `adapt` keeps what it has done when the program is to end; None: nowhere.
   """
 
   def __init__(self, model: Decoder, params: Params, tokenizer, stop_ids: Ids, trained_length: int):
@@ -64,6 +66,7 @@ class Session:
     self.tokenizer = tokenizer
     self.stop_ids = tuple(stop_ids)
     self.trained_length = trained_length
+    self.unfinished: Unfinished | None = None
     # The last prefill: strategies in turn read the same context, and each is charged for it.
     self._kept: tuple[tuple, ReadContext, Cost] | None = None
 
@@ -193,10 +196,12 @@ class Session:
     """
     _check_context(context)
     check_config(ttt)
+    arguments = context.model, self.params, context.cache, context.tokens, key, ttt, starts
     with timed() as clock:
-      fast, _, history = adapt(
-        context.model, self.params, context.cache, context.tokens, key, ttt, starts
-      )
+      if self.unfinished is not None and ttt.steps:
+        fast, history = adapt_in_pieces(*arguments, self.unfinished)
+      else:
+        fast, _, history = adapt(*arguments)
       jax.block_until_ready(fast)
     history = to_host(history)
     places = tuple(int(start) for start in history.start)
