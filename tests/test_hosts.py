@@ -298,6 +298,34 @@ def test_when_a_process_is_killed_the_others_say_which_and_the_same_command_cont
   assert begun.items() <= rows(tmp_path).items()
 
 
+@pytest.mark.slow
+def test_a_process_that_is_stuck_is_named(checkpoint, cache, tmp_path):
+  workers = start(checkpoint, tmp_path, cache, 2, timeout=10, mesh__data=2, contexts=200)
+  wait_for_rows(tmp_path, 3, workers)
+  workers[1].send_signal(signal.SIGSTOP)
+  error = workers[0].communicate(timeout=60)[1]
+  workers[1].kill()
+  workers[1].communicate()
+  assert workers[0].returncode == interrupts.RESTART
+  assert re.search(
+    r"process 1 of 2 \(.*\): not heard of for 10 seconds; ended with \d+ rows", error
+  )
+
+
+def test_sigterm_leaves_all_processes_time_for_their_units(checkpoint, cache, tmp_path):
+  """Also where one of them alone hears it; rows of both are kept, and both ask for a restart."""
+  workers = start(checkpoint, tmp_path, cache, 2, mesh__data=2, contexts=400)
+  wait_for_rows(tmp_path, 6, workers)
+  workers[1].send_signal(signal.SIGTERM)
+  codes, errors, _ = ended(workers)
+  assert codes == [interrupts.RESTART] * 2, errors
+  assert errors[0].rstrip().endswith("the same command continues") and "terminated" in errors[0]
+  found = rows(tmp_path)
+  for key, row in found.items():  # whole units
+    asked = range(min(2, row["doc"]["questions"]))
+    assert all((*key[:-1], question) in found for question in asked)
+
+
 def test_a_mistake_of_one_process_ends_all(checkpoint, cache, tmp_path):
   """Process 0 alone opens the work directory."""
   (tmp_path / "run").write_text("a file")
