@@ -29,6 +29,7 @@ class Gke:
     logs: of all cells of the sweep.
     options: of `xpk workload create` for every cell, such as '--cluster=C', '--docker-image=I'.
     environment: variables of every cell.
+    submitted: whether cells may be there already.
 
   Raises:
     UserError: an option is not XPK's to take, or one that it needs is missing.
@@ -39,6 +40,7 @@ class Gke:
     logs: Sequence[pathlib.Path],
     options: Sequence[str],
     environment: Mapping[str, str],
+    submitted: bool,
   ):
     names = {option.partition("=")[0].lstrip("-") for option in options}
     for option in options:
@@ -56,7 +58,7 @@ class Gke:
           f"{_FLAG} needs --xpk=--{wanted[0]}=...; xpk workload create --help lists all"
         )
     self._logs, self._options, self._environment = logs, tuple(options), environment
-    self._jobsets = JobSets(_FLAG)
+    self._jobsets = JobSets(_FLAG, submitted)
 
   def under_way(self, log: pathlib.Path) -> str | None:
     return self._jobsets.under_way(log)

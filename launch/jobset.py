@@ -32,6 +32,7 @@ class JobSet:
     nodes: pods of each cell, one process in each.
     queue: of Kueue; '' for none.
     environment: variables of every cell.
+    submitted: whether cells may be there already.
 
   Raises:
     UserError: the file is no such PodSpec.
@@ -44,9 +45,10 @@ class JobSet:
     nodes: int,
     queue: str,
     environment: Mapping[str, str],
+    submitted: bool,
   ):
     self._logs, self._nodes, self._queue, self._environment = logs, nodes, queue, environment
-    self._pod, self._jobsets = _read(pod), JobSets(_FLAG)
+    self._pod, self._jobsets = _read(pod), JobSets(_FLAG, submitted)
 
   def under_way(self, log: pathlib.Path) -> str | None:
     return self._jobsets.under_way(log)

@@ -26,11 +26,13 @@ class JobSets:
 
   Args:
     flag: of the launcher, which errors name.
+    submitted: whether cells of the sweep may be there; if not, the cluster is not asked.
   """
 
-  def __init__(self, flag: str):
+  def __init__(self, flag: str, submitted: bool):
     self._flag = flag
-    self._phases: dict[str, str] | None = None  # of those that have not ended, by name
+    # Of those that have not ended, by name.
+    self._phases: dict[str, str] | None = None if submitted else {}
 
   def under_way(self, log: pathlib.Path) -> str | None:
     """As launch.backend.Watched."""
@@ -67,8 +69,8 @@ def name_of(job: Job) -> str:
 def in_pods(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
   """A cell's command line for the pods: their Python, and files by their whole paths."""
   _, *rest = words
-  variables = (f"{name}={value}" for name, value in environment.items())
-  return ["env", *variables, "python", *map(_absolute, rest)]
+  variables = [f"{name}={value}" for name, value in environment.items()]
+  return [*(["env", *variables] if variables else ()), "python", *map(_absolute, rest)]
 
 
 def _absolute(word: str) -> str:

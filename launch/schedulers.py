@@ -70,6 +70,8 @@ def scheduler(directory: pathlib.Path, cells: Sequence[Cell]) -> Scheduler:
   logs = [state.log_file(directory, cell) for cell in cells]
   if _BACKEND.value == "slurm":
     return Slurm(directory, _SBATCH.value, _JOBS.value or 0, environment)
+  submitted = state.read_manifest(directory) is not None
   if _BACKEND.value == "gke":
-    return Gke(logs, _XPK.value, environment)
-  return JobSet(logs, user_path(_POD.value, "--pod"), _NODES.value, _QUEUE.value, environment)
+    return Gke(logs, _XPK.value, environment, submitted)
+  pod = user_path(_POD.value, "--pod")
+  return JobSet(logs, pod, _NODES.value, _QUEUE.value, environment, submitted)

@@ -52,11 +52,11 @@ def pod(tmp_path):
 
 
 def gke(jobs, options=_OPTIONS):
-  return Gke([job.log for job in jobs], options, {"CACHE": "/shared/cache"})
+  return Gke([job.log for job in jobs], options, {"CACHE": "/shared/cache"}, True)
 
 
 def jobset(jobs, pod, nodes=1, queue=""):
-  return JobSet([job.log for job in jobs], pod, nodes, queue, {})
+  return JobSet([job.log for job in jobs], pod, nodes, queue, {}, True)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_several_pods_of_a_jobset_find_each_other(jobs, pod):
   (container,) = job["template"]["spec"]["containers"]
   assert container["resources"] == _POD["containers"][0]["resources"]
   line = container["command"][2]
-  assert line.startswith("exec env python -m tttjax.main ")
+  assert line.startswith("exec python -m tttjax.main ")
   assert f"--coordinator={name}-{group['name']}-0-0.{name}:8476 --num_processes=4" in line
   assert line.endswith('--process_id="$JOB_COMPLETION_INDEX"')
   one = next(yaml.safe_load_all(jobset(jobs, pod).script(jobs)))
@@ -193,6 +193,30 @@ def test_what_the_cluster_refuses_is_said(jobs, pod, commands, monkeypatch):
   monkeypatch.setenv("PATH", "/nowhere")
   with user_error("--backend=jobset: there is no command kubectl here; install it"):
     jobset(jobs, pod).under_way(jobs[0].log)
+
+
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    (["--backend=gke", *(f"--xpk={option}" for option in _OPTIONS)], "xpk workload create"),
+    (["--backend=jobset", "--pod=pod.yaml", "--nodes=2"], "kind: JobSet"),
+  ],
+)
+def test_a_dry_run_needs_no_cluster_and_says_hours(pod, tmp_path, options, words):
+  (tmp_path / "sweep.py").write_text("get_sweep = lambda: [{'seeds': (0,)}, {'seeds': (1,)}]")
+  own = "--config=configs/quickstart.py", "--sweep=sweep.py", "--name=x", "--flops_per_second=1e12"
+  done = subprocess.run(
+    [sys.executable, "-m", "launch.sweep", *own, "--dry_run", *options],
+    cwd=tmp_path,
+    env={**os.environ, "PYTHONPATH": str(ROOT), "KUBECONFIG": "/nowhere"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stderr) == (0, "")
+  assert done.stdout.count(words) == 2 and "not started" in done.stdout
+  assert re.search(r"at 1.0e\+12 model FLOP/s: [\d.]+ hours", done.stdout)
+  assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
