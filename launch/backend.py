@@ -6,6 +6,7 @@ import pathlib
 from typing import Any, Protocol
 
 RUNNING, QUEUED = "running", "queued"
+MOST_RESTARTS = 50  # of a cell that asks for it again and again
 
 
 class Watched(Protocol):

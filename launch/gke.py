@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 import pathlib
 import shlex
 
-from launch.backend import Job
-from launch.kubernetes import GRACE_SECONDS, MOST_RESTARTS, JobSets, command, in_pods, name_of
+from launch.backend import MOST_RESTARTS, Job
+from launch.commands import output_of
+from launch.kubernetes import GRACE_SECONDS, JobSets, in_pods, name_of
 from tttjax.errors import UserError
 from tttjax.interrupts import RESTART
 
-_FLAG = "--backend=gke"
+_BACKEND = "gke"
 _OWN = (
   *("workload", "command", "restart-on-exit-codes", "max-restarts", "dry-run"),
   *("termination-grace-period-seconds", "output-manifest-file"),
@@ -48,17 +49,14 @@ class Gke:
         raise UserError(f"--xpk={option}: give an option of xpk, such as --xpk=--cluster=C")
       if (name := option.partition("=")[0].lstrip("-")) in _OWN:
         raise UserError(f"--xpk={option}: the launcher sets {name} itself; leave it out")
-    for wanted in (
-      ("cluster",),
-      ("tpu-type", "device-type"),
-      ("docker-image", "base-docker-image"),
-    ):
+    for wanted in _NEEDED:
       if not names & set(wanted):
         raise UserError(
-          f"{_FLAG} needs --xpk=--{wanted[0]}=...; xpk workload create --help lists all"
+          f"--backend={_BACKEND} needs --xpk=--{wanted[0]}=...; xpk workload create --help lists"
+          " all options"
         )
     self._logs, self._options, self._environment = logs, tuple(options), environment
-    self._jobsets = JobSets(_FLAG, submitted)
+    self._jobsets = JobSets(_BACKEND, submitted)
 
   def under_way(self, log: pathlib.Path) -> str | None:
     return self._jobsets.under_way(log)
@@ -68,7 +66,7 @@ class Gke:
 
   def submit(self, jobs: Sequence[Job]) -> str:
     for job in jobs:
-      command(_FLAG, *self._create(job))
+      output_of(_BACKEND, *self._create(job))
     self._jobsets.forget()
     return f"{len(jobs)} cells are workloads of their own"
 
@@ -87,9 +85,7 @@ class Gke:
 
   def _line(self, job: Job) -> str:
     line = shlex.join(in_pods(job.command, self._environment))
-    nodes = [
-      option.partition("=")[2] for option in self._options if option.startswith("--num-nodes=")
-    ]
-    if nodes and nodes[-1] != "1":
+    nodes = [option for option in self._options if option.startswith("--num-nodes=")]
+    if nodes and nodes[-1] != "--num-nodes=1":
       line += _NODES  # of GPUs; TPU slices tell their processes by themselves
     return line

@@ -12,11 +12,12 @@ from typing import Any
 
 import yaml
 
-from launch.backend import Job
-from launch.kubernetes import GRACE_SECONDS, MOST_RESTARTS, JobSets, command, in_pods, name_of
+from launch.backend import MOST_RESTARTS, Job
+from launch.commands import output_of
+from launch.kubernetes import GRACE_SECONDS, JobSets, in_pods, name_of
 from tttjax.errors import UserError
 
-_FLAG = "--backend=jobset"
+_BACKEND = "jobset"
 _PORT = 8476
 _GROUP = "cell"
 # What starting again does not mend: no result, a user's mistake, Ctrl-C.
@@ -48,7 +49,7 @@ class JobSet:
     submitted: bool,
   ):
     self._logs, self._nodes, self._queue, self._environment = logs, nodes, queue, environment
-    self._pod, self._jobsets = _read(pod), JobSets(_FLAG, submitted)
+    self._pod, self._jobsets = _read(pod), JobSets(_BACKEND, submitted)
 
   def under_way(self, log: pathlib.Path) -> str | None:
     return self._jobsets.under_way(log)
@@ -57,7 +58,7 @@ class JobSet:
     return yaml.safe_dump_all([self._manifest(job) for job in jobs], sort_keys=False)
 
   def submit(self, jobs: Sequence[Job]) -> str:
-    command(_FLAG, "kubectl", "apply", "--filename=-", given=self.script(jobs))
+    output_of(_BACKEND, "kubectl", "apply", "--filename=-", given=self.script(jobs))
     self._jobsets.forget()
     return f"{len(jobs)} cells are JobSets of their own"
 

@@ -11,26 +11,23 @@ import hashlib
 import json
 import pathlib
 import re
-import subprocess
 
 from launch.backend import QUEUED, RUNNING, Job
-from tttjax.errors import UserError
+from launch.commands import output_of
 
-MOST_RESTARTS = 50  # of a cell that asks for it again and again
 GRACE_SECONDS = 30  # from SIGTERM to SIGKILL
-_SECONDS = 300  # that a command may take
 
 
 class JobSets:
   """The JobSets of the current context of kubectl, asked for once.
 
   Args:
-    flag: of the launcher, which errors name.
+    backend: named in errors.
     submitted: whether cells of the sweep may be there; if not, the cluster is not asked.
   """
 
-  def __init__(self, flag: str, submitted: bool):
-    self._flag = flag
+  def __init__(self, backend: str, submitted: bool):
+    self._backend = backend
     # Of those that have not ended, by name.
     self._phases: dict[str, str] | None = None if submitted else {}
 
@@ -42,7 +39,7 @@ class JobSets:
     """Deletes those of these logs; their pods hear SIGTERM."""
     names = [name for name in self._all() if any(_is_of(name, log) for log in logs)]
     if names:
-      command(self._flag, "kubectl", "delete", "jobset", "--wait=false", *names)
+      output_of(self._backend, "kubectl", "delete", "jobset", "--wait=false", *names)
     self._phases = None
     return len(names)
 
@@ -52,7 +49,7 @@ class JobSets:
 
   def _all(self) -> dict[str, str]:
     if self._phases is None:
-      listed = json.loads(command(self._flag, "kubectl", "get", "jobsets", "--output=json"))
+      listed = json.loads(output_of(self._backend, "kubectl", "get", "jobsets", "--output=json"))
       self._phases = {
         item["metadata"]["name"]: QUEUED if item["spec"].get("suspend") else RUNNING
         for item in listed["items"]
@@ -80,27 +77,6 @@ def _absolute(word: str) -> str:
   if not match or match[1] == "--config" and not path.is_file():
     return word
   return f"{match[1]}={path}{match[3] or ''}"
-
-
-def command(flag: str, name: str, *arguments: str, given: str | None = None) -> str:
-  """What a command prints; `given` is its standard input."""
-  try:
-    done = subprocess.run(
-      [name, *arguments],
-      input=given,
-      capture_output=True,
-      text=True,
-      timeout=_SECONDS,
-      check=False,
-    )
-  except FileNotFoundError:
-    raise UserError(f"{flag}: there is no command {name} here; install it") from None
-  except subprocess.TimeoutExpired:
-    raise UserError(f"{flag}: {name} did not answer within {_SECONDS} s") from None
-  if done.returncode:
-    reason = " ".join((done.stderr or done.stdout).split())[-500:]
-    raise UserError(f"{flag}: {name} failed ({reason or f'exit code {done.returncode}'})")
-  return done.stdout
 
 
 def _prefix(log: pathlib.Path) -> str:

@@ -12,22 +12,20 @@ import datetime
 import pathlib
 import re
 import shlex
-import subprocess
 import sys
 
-from launch.backend import QUEUED, RUNNING, Job
+from launch.backend import MOST_RESTARTS, QUEUED, RUNNING, Job
+from launch.commands import output_of
 from launch.state import ENDED
 from tttjax.errors import UserError
 from tttjax.files import read_json, replacing, write_json
 from tttjax.interrupts import RESTART
 
-_MOST_RESTARTS = 50  # of a cell that asks for it again and again
 _FREE_PORT = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 _PREFIX = "tttjax-"
 _OWN = ("array", "chdir", "job-name", "open-mode", "output", "error", "requeue", "no-requeue")
 _OWN_LETTERS = {"a": "array", "D": "chdir", "J": "job-name", "o": "output", "e": "error"}
 _WAITS = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING")
-_SECONDS = 60  # that one of its commands may take
 
 
 class Slurm:
@@ -71,7 +69,7 @@ class Slurm:
     write_json(self._folder / f"{stamp}.json", {"logs": [str(job.log.resolve()) for job in jobs]})
     with replacing(path) as temporary:
       temporary.write_text(self._script(jobs, stamp), encoding="utf-8")
-    answer = _command("sbatch", "--parsable", str(path))
+    answer = output_of("slurm", "sbatch", "--parsable", str(path))
     self._queue = None
     return f"{len(jobs)} cells are array job {answer.strip()}, script {path}"
 
@@ -80,7 +78,7 @@ class Slurm:
     # To the program, and not to the shell of its script, which then says how it ended.
     for wanted, how in ((QUEUED, ()), (RUNNING, ("--signal=INT",))):
       if ids := [job for phase, job in jobs if phase == wanted]:
-        _command("scancel", "--quiet", *how, *ids)
+        output_of("slurm", "scancel", "--quiet", *how, *ids)
     self._queue = None
     return len(jobs)
 
@@ -120,7 +118,7 @@ class Slurm:
       f"again={RESTART}",
       # Of several processes the highest code counts, that of one that was killed.
       '[ "${SLURM_NTASKS:-1}" -gt 1 ] && [ "$code" = 137 ] && again=137',
-      f'if [ "$code" = "$again" ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {_MOST_RESTARTS} ]; then',
+      f'if [ "$code" = "$again" ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {MOST_RESTARTS} ]; then',
       '  scontrol requeue "$SLURM_JOB_ID"',
       "fi",
       'exit "$code"',
@@ -136,7 +134,7 @@ class Slurm:
       }
       self._queue = {}
       asked = ("--me", "--array", "--noheader", "--format=%j|%K|%T|%i")
-      for line in _command("squeue", *asked).splitlines() if logs else ():
+      for line in output_of("slurm", "squeue", *asked).splitlines() if logs else ():
         name, task, state, job = line.strip().split("|")
         if name in logs and task.isdecimal():
           phase = QUEUED if state in _WAITS else RUNNING
@@ -156,21 +154,3 @@ def _checked(option: str) -> str:
       f"--sbatch={option}: the launcher sets {_OWN_LETTERS.get(letter, name)} itself; leave it out"
     )
   return option
-
-
-def _command(name: str, *arguments: str) -> str:
-  """What one of SLURM's commands prints."""
-  try:
-    done = subprocess.run(
-      [name, *arguments], capture_output=True, text=True, timeout=_SECONDS, check=False
-    )
-  except FileNotFoundError:
-    raise UserError(
-      f"--backend=slurm: there is no command {name} here; run it where SLURM is installed"
-    ) from None
-  except subprocess.TimeoutExpired:
-    raise UserError(f"--backend=slurm: {name} did not answer within {_SECONDS} s") from None
-  if done.returncode:
-    reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-    raise UserError(f"--backend=slurm: {name} failed ({reason})")
-  return done.stdout
