@@ -8,10 +8,11 @@ import subprocess
 import sys
 
 from absl import flags as absl_flags
+import jax
 import pytest
 
 from tests import benchmark_files, smollm2
-from tttjax import flags
+from tttjax import flags, hosts
 from tttjax import main as job
 from tttjax.checkpoint import open_checkpoint
 from tttjax.embedded import EMBEDDED
@@ -144,6 +145,16 @@ def test_smoke_needs_neither_the_devices_nor_the_positions_of_models_that_are_no
   sizes = run_config.check(config).config.mesh.to_dict()
   with pytest.raises(UserError, match="config.mesh: mesh .* needs 10 devices"):
     groups_of(sizes)
+
+
+def test_smoke_on_several_processes_keeps_a_device_of_each(monkeypatch):
+  """The embedded model stands in for one that needed the mesh; all processes still take part."""
+  config = default_config()
+  config.smoke, config.models, config.mesh.tensor = True, ("/data/Qwen3-32B",), 8
+  assert set(run_config.check(config).config.mesh.values()) == {1}
+  monkeypatch.setattr(hosts, "count", lambda: 2)
+  sizes = run_config.check(config).config.mesh.to_dict()
+  assert sizes == {"data": jax.device_count(), "fsdp": 1, "tensor": 1, "context": 1}
 
 
 def test_smoke_leaves_room_for_a_forced_stop_in_every_sample():

@@ -20,6 +20,7 @@ _SETTINGS = {
   "seeds": [0],
   "strategies": ["in_context"],
   "ttt.steps": 4,
+  "mesh.data": 1,
   "checkpoint_sha256": {"a": "1"},
   "git_hash": "old",
 }
@@ -37,6 +38,7 @@ _SETTINGS = {
     {"lengths": [128, 256, 512], "contexts": [2, 2, 1]},
     {"questions": 6},
     {"models": ["a", "b"], "checkpoint_sha256": {"a": "1", "b": "2"}},
+    {"mesh.data": 4},
     {"git_hash": "new"},
   ],
 )

@@ -30,6 +30,7 @@ from tttjax.models.decoder import Decoder, Params
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.families import FAMILIES
 from tttjax.models.fast_weights import check_fast, has_delta
+from tttjax.sharding import to_host
 
 # The host holds the tensors of one file while it is written.
 MAX_SHARD_BYTES = 2_000_000_000
@@ -247,9 +248,9 @@ def _tensors(
     parameter = _leaf(params, kind.path)
     merges = fast is not None and kind.path == tensor_layout.QUERY
     for layer, name in enumerate(kind.names(config)):
-      value = _to_host(parameter[layer] if kind.stacked else parameter)
+      value = to_host(parameter[layer] if kind.stacked else parameter)
       if merges:
-        delta = _to_host(_delta(fast)[layer])
+        delta = to_host(_delta(fast)[layer])
         value = value.astype(np.float32) + delta
         moved += np.sum(np.square(delta, dtype=np.float64))
       value = value.transpose(kind.to_file)
@@ -269,10 +270,3 @@ def _tensors(
       f"export in {dtype} changes Delta by {error:.1%} (relative error after rounding)",
       file=sys.stderr,
     )
-
-
-def _to_host(x: jax.Array) -> np.ndarray:
-  """The whole of a possibly sharded array; collective where other processes hold parts of it."""
-  if getattr(x, "is_fully_addressable", True):
-    return np.asarray(x)
-  return np.asarray(multihost_utils.process_allgather(x, tiled=True))

@@ -20,7 +20,7 @@ class Progress:
   Call begin for every context, start and finish around every unit of work, and close at the end.
   """
 
-  def __init__(self, plan: Plan, samples: Samples, stream: TextIO, at_once: int = 1):
+  def __init__(self, plan: Plan, samples: Samples, stream: TextIO, at_once: int):
     """Of a run that works on so many units `at_once`."""
     self._plan, self._samples, self._stream, self._at_once = plan, samples, stream, at_once
     # A context's work grows with its length; what a unit of it takes is measured by strategy.

@@ -62,15 +62,15 @@ def run(plan: Plan, samples: Samples, groups: Sequence[Group]) -> Iterator[Event
 
 def _work(plan: Plan, samples: Samples, group: Group, put: Callable, stop: threading.Event) -> None:
   """A thread: the events of one group, and None at their end."""
-  sends = group.ranks[0] == hosts.rank() != 0
-  tells = group.ranks[0] == hosts.rank()
+  reports = group.ranks[0] == hosts.rank()  # of the processes that work on the same contexts
+  sends = reports and not hosts.is_writer()
   number = 0
   try:
     for event in unit_loop.run(plan, samples, group):
       if sends and not isinstance(event, unit_loop.Started):
         hosts.send(f"group-{group.number}/{number}", _packed(event))
         number += 1
-      if tells:
+      if reports:
         put(event)
       if stop.is_set():
         break

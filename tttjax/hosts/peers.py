@@ -31,9 +31,9 @@ from tttjax.errors import UserError
 _PREFIX = "tttjax/"
 _START_SECONDS = 300
 _FAREWELL_SECONDS = 5
-_HOUR = 3_600_000  # milliseconds
+_HOUR_MS = 3_600_000
 _PIECE = 1 << 20  # bytes of one message
-_Lost = jax.errors.JaxRuntimeError
+_StoreError = jax.errors.JaxRuntimeError
 
 
 class Peers:
@@ -70,16 +70,7 @@ class Peers:
   def meet(
     self, text: str, what: str, ranks: Sequence[int] | None, name: str, seconds: float
   ) -> None:
-    """Waits for processes, which have to say the same `text` of `what`.
-
-    Args:
-      ranks: of those that meet; None are all.
-      name: of the meetings of these.
-      seconds: how long to wait for one that lives and does not come.
-
-    Raises:
-      UserError: they differ.
-    """
+    """As `tttjax.hosts.together`."""
     ranks = list(range(self.count) if ranks is None else ranks)
     if len(ranks) == 1:
       return
@@ -91,7 +82,7 @@ class Peers:
       self._put(f"{name}/came/{self.rank}", str(number), again=True)
     try:
       self._client.wait_at_barrier(_PREFIX + name, int(seconds * 1000), ranks)
-    except _Lost as error:
+    except _StoreError as error:
       self._missed(error, name, number, ranks, seconds)
     with self._store():
       said = self._numbered(said_at)
@@ -126,7 +117,7 @@ class Peers:
     with self._store():
       try:
         number = int(self._client.key_value_try_get(f"{key}/pieces"))
-      except _Lost as error:
+      except _StoreError as error:
         if "NOT_FOUND" not in str(error):
           raise
         return None
@@ -141,10 +132,10 @@ class Peers:
     else:
       key = f"{_PREFIX}data/{name}"
       with self._store():
-        number = int(self._client.blocking_key_value_get(f"{key}/pieces", _HOUR))
+        number = int(self._client.blocking_key_value_get(f"{key}/pieces", _HOUR_MS))
         get = self._client.key_value_try_get_bytes
         data = zlib.decompress(b"".join(get(f"{key}/{i}") for i in range(number)))
-    self.meet("", "", None, "from_writer", _HOUR / 1000)
+    self.meet("", "", None, "from_writer", _HOUR_MS / 1000)
     if self.rank == 0:
       self._client.key_value_delete(f"{_PREFIX}data/{name}/")
     return data
@@ -152,22 +143,22 @@ class Peers:
   def finish(self) -> None:
     """Ends the threads; to be called after a meeting of all."""
     self._ended.set()
-    with contextlib.suppress(_Lost):  # those that the threads wait for; another may be first
+    with contextlib.suppress(_StoreError):  # those that the threads wait for; another may be first
       self._put("stop", "")
-    with contextlib.suppress(_Lost):
+    with contextlib.suppress(_StoreError):
       self._put("end", "")
     for thread in self._threads:
       thread.join(_FAREWELL_SECONDS)
 
   def stop(self) -> None:
     """Asks all processes to finish what they have in hand, and to end."""
-    with contextlib.suppress(_Lost):
+    with contextlib.suppress(_StoreError):
       self._put("stop", "asked")
 
   def announce(self, reason: str, code: int) -> None:
     """Tells the others that they are to end."""
     self._ended.set()
-    with contextlib.suppress(_Lost):  # another was first, or process 0 is gone
+    with contextlib.suppress(_StoreError):  # another was first, or process 0 is gone
       self._put("end", json.dumps({"reason": reason, "code": code}))
     self._leave_last()
 
@@ -183,7 +174,7 @@ class Peers:
 
   def _leave_last(self) -> None:
     """On process 0, which has the store, waits a little until the others have heard."""
-    with contextlib.suppress(_Lost):
+    with contextlib.suppress(_StoreError):
       self._put(f"ended/{self.rank}", "", again=True)
       until = time.monotonic() + _FAREWELL_SECONDS
       while self.rank == 0 and time.monotonic() < until:
@@ -198,7 +189,7 @@ class Peers:
       try:
         self._put(f"alive/{self.rank}", str(beat), again=True)
         found = self._numbered("alive") if self.rank == 0 else {}
-      except _Lost:
+      except _StoreError:
         return  # process 0 is gone: the thread that waits for an end says so
       now = time.monotonic()
       for rank, sign in found.items():
@@ -236,8 +227,8 @@ class Peers:
     """What is put at `key`, once it is; None where process 0 is gone, or this one has ended."""
     while not self._ended.is_set():
       try:
-        return self._client.blocking_key_value_get(_PREFIX + key, _HOUR)
-      except _Lost as error:
+        return self._client.blocking_key_value_get(_PREFIX + key, _HOUR_MS)
+      except _StoreError as error:
         if "DEADLINE_EXCEEDED" not in str(error):
           break
     return None
@@ -254,7 +245,7 @@ class Peers:
     """Within the block an error means that process 0 is gone, and with it the store."""
     try:
       yield
-    except _Lost as error:
+    except _StoreError as error:
       time.sleep(_FAREWELL_SECONDS)  # the thread that waits for an end says it better
       reason = " ".join(str(error).split())
       self._end(f"{self.named(0)} does not answer: {reason}", interrupts.RESTART)
