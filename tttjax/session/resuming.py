@@ -14,8 +14,8 @@ from tttjax.ttt.history import StepMetrics
 from tttjax.ttt.hyperparameters import TTTConfig
 from tttjax.ttt.weights import init_fast
 
-# Steps between two looks whether the program is to end. On two cores a look cost 3 to 13 ms: 2 to 7 %
-# of the embedded model's time with 8 steps between, nothing to be seen of a real one's.
+# Steps between two looks whether the program is to end. On two cores a look cost 3 to 13 ms: with 8
+# steps between 2 to 7 % of the embedded model's time, nothing to be seen of a real one's.
 _EVERY = 16
 
 
