@@ -21,6 +21,7 @@ _SETTINGS = {
   "strategies": ["in_context"],
   "ttt.steps": 4,
   "mesh.data": 1,
+  "batch_contexts": 1,
   "checkpoint_sha256": {"a": "1"},
   "git_hash": "old",
 }
@@ -39,6 +40,7 @@ _SETTINGS = {
     {"questions": 6},
     {"models": ["a", "b"], "checkpoint_sha256": {"a": "1", "b": "2"}},
     {"mesh.data": 4},
+    {"batch_contexts": 8},
     {"git_hash": "new"},
   ],
 )

@@ -9,6 +9,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from tttjax.attention.merging import MASKED
+from tttjax.vmapped_bounds import greatest, least
 
 # Scores held at once, rows x block of one (batch, KV head).
 _SCORES = 1 << 20
@@ -33,8 +34,9 @@ def visited(q, keys, first, limit):
     limit: int32 [B, R], one past the last visible slot of each row.
   """
   block = block_size(q.shape[2], keys.shape[3])
-  last = jnp.clip(limit.max(), 0, keys.shape[3])
-  return block, jnp.maximum(first.min(), 0) // block, (last + block - 1) // block
+  first, last = least(first.min()), greatest(limit.max())
+  last = jnp.clip(last, 0, keys.shape[3])
+  return block, jnp.maximum(first, 0) // block, (last + block - 1) // block
 
 
 def read(cache, layer, index, block):

@@ -1,7 +1,5 @@
 """Beam search after the frozen context: one jitted loop, every beam with its thinking budget."""
 
-import functools
-
 from flax import struct
 import jax
 from jax import lax
@@ -19,6 +17,8 @@ from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
 from tttjax.sharding import constrain
+from tttjax.together import program
+from tttjax.vmapped_bounds import anywhere
 
 
 @struct.dataclass
@@ -123,7 +123,7 @@ def beam_search(
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@program(static=3)
 def _beam_search(model, size, num_beams, params, fast, cache, prompt, lengths, penalty, sampling):
   rows, width = prompt.shape
   suffix = new_suffix(model, cache, lengths, width, size)
@@ -145,7 +145,7 @@ def _beam_search(model, size, num_beams, params, fast, cache, prompt, lengths, p
   # One hypothesis, the empty one: the first step's n beams all come from it.
   state = _start(suffix, rows, num_beams, size, sampling)
   state = _extend(log_probabilities(hidden[:, -1:]), state, penalty, sampling)
-  state = lax.while_loop(lambda state: state.open.any(), body, state)
+  state = lax.while_loop(lambda state: anywhere(state.open.any()), body, state)
   best = jax.tree.map(lambda x: x[:, 0], state.finished)
   scores = state.scores[:, 0]
   # A search whose logits are NaN finishes no hypothesis: one token -1, as in `generate`.

@@ -1,7 +1,6 @@
 """Decoding: one jitted loop, with the thinking budget inside it."""
 
 from collections.abc import Iterator
-import functools
 
 from flax import struct
 import jax
@@ -18,6 +17,8 @@ from tttjax.decode.sampling_config import Sampling, SamplingConfig, check_sampli
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
+from tttjax.together import program
+from tttjax.vmapped_bounds import anywhere
 
 
 @struct.dataclass
@@ -137,13 +138,13 @@ def _check(model, params, fast, cache, prompt, key, sampling, prompt_lengths):
   return checked
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@program(static=3)
 def _generate(model, size, before, params, fast, cache, prompt, lengths, key, sampling):
   state = _start(model, size, before, params, fast, cache, prompt, lengths, key, sampling)
   return _advance(model, params, fast, cache, state, key, sampling, size).out
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@program(static=3)
 def _start(model, size, before, params, fast, cache, prompt, lengths, key, sampling):
   """Encodes the prompt and emits the first token."""
   rows, width = prompt.shape
@@ -170,7 +171,7 @@ def _start(model, size, before, params, fast, cache, prompt, lengths, key, sampl
   return _emit(model, params, hidden[:, -1], state, key, sampling)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static=1)
 def _advance(model, params, fast, cache, state, key, sampling, until):
   """Decodes until `until` tokens are emitted or every row is done."""
 
@@ -178,7 +179,7 @@ def _advance(model, params, fast, cache, state, key, sampling, until):
     hidden, suffix, _ = encode(model, params, fast, cache, state.suffix, state.last[:, None])
     return _emit(model, params, hidden[:, 0], state.replace(suffix=suffix), key, sampling)
 
-  unfinished = lambda state: (state.step < until) & ~state.done.all()
+  unfinished = lambda state: (state.step < until) & anywhere(~state.done.all())
   return lax.while_loop(unfinished, body, state)
 
 

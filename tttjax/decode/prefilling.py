@@ -1,7 +1,5 @@
 """Prefill: read the context once, keep every layer's keys and values (paper, section 3, step 1)."""
 
-import functools
-
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -14,6 +12,8 @@ from tttjax.decode.arguments import check_model
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import axis_size, constrain
+from tttjax.together import program
+from tttjax.vmapped_bounds import greatest
 
 # Tokens encoded at once; the largest chunk up to this that divides the capacity is used. A context
 # pays for whole chunks, and each query for all slots up to its chunk's end.
@@ -88,7 +88,7 @@ def _check_positions(positions, lengths, shape: tuple[int, int]):
   return positions, int(max(row[-1] for row in rows))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static=1)
 def _prefill(model, params, tokens, lengths, positions):
   batch, capacity = tokens.shape
   chunk = next(c for c in range(min(_MAX_CHUNK, capacity), 0, -1) if capacity % c == 0)
@@ -113,7 +113,7 @@ def _prefill(model, params, tokens, lengths, positions):
     row = jnp.take_along_axis(hidden, jnp.clip(at, 0, chunk - 1)[:, None, None], axis=1)[:, 0]
     return keys, values, jnp.where(here[:, None], row, last_hidden)
 
-  chunks = (lengths.max() + chunk - 1) // chunk
+  chunks = (greatest(lengths.max()) + chunk - 1) // chunk
   keys, values, last_hidden = lax.fori_loop(
     jnp.int32(0), chunks, encode, (keys, values, last_hidden)
   )

@@ -1,7 +1,5 @@
 """Teacher-forced log-probabilities of given tokens after a context."""
 
-import functools
-
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -14,6 +12,7 @@ from tttjax.decode.suffix import align_left, align_right, check_suffix, encode, 
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
+from tttjax.together import program
 
 # Columns whose logits [R, columns, V] are held at once.
 _COLUMNS = 32
@@ -87,7 +86,7 @@ def score_targets(
   return crop(scores, tokens.shape[1]), crop(likeliest, tokens.shape[1])
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static=1)
 def _score(model, params, fast, cache, tokens, lengths):
   aligned = align_right(tokens, lengths)
   following = jnp.roll(aligned, -1, axis=1)
@@ -96,7 +95,7 @@ def _score(model, params, fast, cache, tokens, lengths):
   return scores.at[:, 0].set(0.0)  # column 0 has no score
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static=1)
 def _score_targets(model, params, fast, cache, tokens, targets, lengths):
   aligned = (align_right(x, lengths) for x in (tokens, targets))
   scored = _scored(model, params, fast, cache, *aligned, lengths)

@@ -73,7 +73,7 @@ def check(config: config_dict.ConfigDict) -> Plan:
       f"config.contexts has {len(config.contexts)} numbers for {len(config.lengths)} lengths;"
       " give one, or one per length"
     )
-  positive = ("contexts", "lengths", "questions")
+  positive = ("contexts", "lengths", "questions", "batch_contexts")
   for name in positive + tuple(f"mesh.{axis}" for axis in AXES):
     _at_least(config, name, 1)
   if max(config.contexts) > MOST_CONTEXTS:

@@ -81,3 +81,12 @@ def groups_of(sizes: Mapping[str, int]) -> tuple[Group, ...]:
     )
     for number, part in enumerate(parts)
   )
+
+
+def check_batch(groups: Iterable[Group], batch: int) -> None:
+  """Raises UserError where a group cannot work on `batch` contexts at a time."""
+  if batch > 1 and any(len(group.ranks) > 1 for group in groups):
+    raise UserError(  # their threads would not call programs in the same order everywhere
+      f"config.batch_contexts={batch}: the devices of a context belong to several processes, which"
+      " work on one at a time; give config.batch_contexts=1, or raise config.mesh.data"
+    )

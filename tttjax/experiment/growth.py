@@ -8,6 +8,8 @@ from typing import Any
 _LISTS = ("models", "tasks", "lengths", "seeds", "strategies")
 # Kept as they were when the run was begun, or made here.
 _HISTORY = ("git_hash", "grown")
+# How many contexts are worked on at a time, which changes the rows by rounding or not at all.
+_AT_ONCE = ("mesh.data", "batch_contexts")
 _ABSENT = "(absent)"
 
 Settings = Mapping[str, Any]
@@ -37,7 +39,7 @@ def grown(old: Settings, new: Settings) -> tuple[dict[str, Any], list[str]]:
     elif name == "contexts":
       problems += _fewer_contexts(old, new)
       added[name] = now
-    elif name == "mesh.data":  # more contexts at a time, each by itself: the rows are the same
+    elif name in _AT_ONCE:
       added[name] = now
     elif name == "questions" and _is_count(before) and _is_count(now) and now > before:
       added[name] = now

@@ -89,6 +89,11 @@ _FIELDS = {
     f"lengths up to {SHARED_RANGE} times apart and questions of all tasks share compiled programs:"
     " sooner done where compiling dominates, but only the longest of them are timed",
   ),
+  "batch_contexts": (
+    1,
+    "contexts that one program works on at a time, each with weights of its own: sooner done where"
+    " reading the weights is what takes long, in as many times the memory",
+  ),
   "mesh.data": (1, "groups of devices, each with contexts of its own"),
   "mesh.fsdp": (1, "devices that split every weight, and the batch"),
   "mesh.tensor": (1, "devices that split heads, MLP and vocabulary"),

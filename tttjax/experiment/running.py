@@ -13,7 +13,7 @@ from tttjax import hosts, interrupts, rows
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 from tttjax.experiment import provenance, samples_file, side_by_side, tensorboard, unit_loop
-from tttjax.experiment.device_groups import groups_of
+from tttjax.experiment.device_groups import check_batch, groups_of
 from tttjax.experiment.progress import Progress
 from tttjax.experiment.run_directory import prepare_workdir
 from tttjax.experiment.samples import Samples
@@ -85,6 +85,7 @@ def run(
   if plan.config.tensorboard:
     tensorboard.check()
   groups = groups_of(plan.config.mesh.to_dict())
+  check_batch(groups, plan.config.batch_contexts)
   first = {model: Work(plan, model).first_units() for model in plan.models}
   settings = provenance.settings(plan)
   hosts.together(json.dumps(settings, sort_keys=True), "their settings")

@@ -1,12 +1,14 @@
 """The loop over models, contexts and strategies; a unit of work is one strategy on one context."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import dataclasses
+import functools
+import itertools
 import time
 
 import jax
 
-from tttjax import interrupts
+from tttjax import interrupts, together
 from tttjax.errors import UserError
 from tttjax.experiment.config import Plan
 from tttjax.experiment.device_groups import Group
@@ -43,7 +45,10 @@ class Started:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-  """A unit of work and its rows; `seconds` is None where something was compiled in them."""
+  """A unit of work and its rows.
+
+  `seconds` is its share of those that a batch took; None where something was compiled in them.
+  """
 
   model: str
   place: Place
@@ -60,46 +65,60 @@ def run(plan: Plan, samples: Samples, group: Group) -> Iterator[Event]:
 
   The random key of a context depends on seed, length and index alone: neither on the strategy
   nor on what a resumed run has left to do. A context is made, and a model loaded, only if it has
-  rows to make. After SIGTERM the unit in hand is the last.
+  rows to make. After SIGTERM the units in hand are the last.
 
   Raises:
     UserError: an example is no longer the one that rows of it were made from.
   """
   programs = set()  # that ran before: what is new is compiled first
+  size = plan.config.batch_contexts
   for model in plan.models:
-    work, session = Work(plan, model), None
-    for place in group.share(work.places()):
-      missing = _missing(plan, samples, model, place)
-      yield Begun(model, place, missing)
-      if not missing:
-        continue
-      unit = work.unit(place)
-      check_same(samples, model, unit)
-      for strategy in missing:
-        program = model, strategy, unit.case.capacity
-        compiles = program not in programs
-        programs.add(program)
-        yield Started(place, strategy, compiles)
+    work, sessions = Work(plan, model), []
+    for places in _batches(group.share(work.places()), size):
+      missing = {place: _missing(plan, samples, model, place) for place in places}
+      for place in places:
+        yield Begun(model, place, missing[place])
+      units = [work.unit(place) for place in places if missing[place]]
+      for unit in units:
+        check_same(samples, model, unit)
+      for strategy in plan.strategies:
+        asked = [unit for unit in units if strategy in missing[unit.place]]
+        if not asked:
+          continue
+        new = {(model, strategy, unit.case.capacity, len(asked)) for unit in asked} - programs
+        programs |= new
+        yield Started(asked[0].place, strategy, bool(new))
         began = time.monotonic()
-        if session is None:
-          session = Session.open(plan.models[model], group.mesh)
+        if not sessions:
+          sessions = [Session.open(plan.models[model], group.mesh)]
+          sessions += [sessions[0].beside() for _ in range(size - 1)]
         unfinished = None
-        if group.alone:
-          unfinished = UnfinishedAdaptations(samples.path.parent, model, place, strategy)
-        session.unfinished = unfinished
-        result = _outcome(plan, session, unit, strategy, group)
-        rows = tuple(
-          row_of(plan, session, model, unit, strategy, question, result)
-          for question in range(unit.case.num_questions)
-          if key(model, place, strategy, question) not in samples.rows
-        )
-        compiles |= any(row["compiled"] for row in rows)
-        spent = time.monotonic() - began
+        if group.alone and size == 1:
+          unfinished = UnfinishedAdaptations(samples.path.parent, model, asked[0].place, strategy)
+        sessions[0].unfinished = unfinished
+        answers = [
+          functools.partial(_outcome, plan, session, unit, strategy, group)
+          for session, unit in zip(sessions, asked)
+        ]
+        rows = [
+          _rows(plan, samples, sessions[0], model, unit, strategy, outcome)
+          for unit, outcome in zip(asked, together.run(answers))
+        ]
+        compiles = bool(new) or any(row["compiled"] for own in rows for row in own)
+        spent = (time.monotonic() - began) / len(asked)
         if unfinished:
           unfinished.remove()
-        yield Done(model, place, strategy, rows, None if compiles else spent)
+        for unit, own in zip(asked, rows):
+          yield Done(model, unit.place, strategy, own, None if compiles else spent)
         if interrupts.asked():
           return
+
+
+def _batches(places: Iterable[Place], size: int) -> Iterator[list[Place]]:
+  """Up to `size` places that follow one another, of one task and length."""
+  for _, alike in itertools.groupby(places, lambda place: (place.task, place.length)):
+    while batch := list(itertools.islice(alike, size)):
+      yield batch
 
 
 def key(model: str, place: Place, strategy: str, question: int):
@@ -118,6 +137,23 @@ def _missing(plan: Plan, samples: Samples, model: str, place: Place) -> tuple[st
     if any(key(model, place, strategy, q) not in samples.rows for q in range(asked)):
       missing.append(strategy)
   return tuple(missing)
+
+
+def _rows(
+  plan: Plan,
+  samples: Samples,
+  session: Session,
+  model: str,
+  unit: Unit,
+  strategy: str,
+  outcome: Result | str,
+) -> tuple[Row, ...]:
+  """The rows of one strategy on one context that there are not yet."""
+  return tuple(
+    row_of(plan, session, model, unit, strategy, question, outcome)
+    for question in range(unit.case.num_questions)
+    if key(model, unit.place, strategy, question) not in samples.rows
+  )
 
 
 def check_same(samples: Samples, model: str, unit: Unit) -> None:

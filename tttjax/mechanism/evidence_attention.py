@@ -1,7 +1,5 @@
 """How much of their attention the suffix's queries give to the evidence, and by what lead."""
 
-import functools
-
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -14,6 +12,7 @@ from tttjax.decode.suffix import align_left, align_right, encode, new_suffix
 from tttjax.mechanism.probe import MarkedSuffix, check_rows, marks_by_prefix
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import check_fast
+from tttjax.together import program
 
 
 @struct.dataclass
@@ -101,7 +100,7 @@ def attention_mass(
   return attention_statistics(model, params, fast, cache, tokens, lengths, evidence).mass
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static=1)
 def _statistics(model, params, fast, cache, tokens, lengths, evidence):
   rows, width = tokens.shape
   shape = (cache.keys.shape[0], rows, width, model.config.num_attention_heads)

@@ -1,7 +1,5 @@
 """The next-token loss of spans that test-time training did not train on."""
 
-import functools
-
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -11,6 +9,7 @@ from tttjax.attention.caches import PrefixCache
 from tttjax.checks import crop, pad_to
 from tttjax.models.decoder import Decoder, Params
 from tttjax.models.fast_weights import check_fast
+from tttjax.together import program
 from tttjax.ttt.spans import check_context, check_starts
 from tttjax.ttt.step import span_loss
 
@@ -54,7 +53,7 @@ def span_losses(
   return crop(losses, count)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@program(static=2)
 def _span_losses(model, span, params, fast, cache, tokens, starts, count):
   def one(i, losses):
     loss = span_loss(model, params, fast, cache, tokens, starts[i], span)

@@ -3,13 +3,9 @@
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
-import functools
-import threading
 import time
 
-import jax
-
-_COMPILED = "/jax/core/compile/backend_compile_duration"
+from tttjax import compiling, together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,35 +77,13 @@ class Clock:
     return Cost((Phase(name, self.seconds, self.compiled, shared, tuple(own)),))
 
 
-class _Clocks(threading.local):
-  """The clocks that run in a thread: a program is compiled in the thread that calls it."""
-
-  def __init__(self):
-    self.running: list[Clock] = []
-
-
-_clocks = _Clocks()
-
-
-@functools.cache
-def _listen() -> None:
-  """Once in a process: jax's listeners cannot come and go while other threads compile."""
-
-  def hear(event: str, duration: float, **unused) -> None:
-    for clock in _clocks.running if event == _COMPILED else ():
-      clock.compiled = True
-
-  jax.monitoring.register_event_duration_secs_listener(hear)
-
-
 @contextlib.contextmanager
 def timed() -> Iterator[Clock]:
-  """Times its block."""
-  _listen()
+  """Times its block; of a program that serves several contexts, this context's share."""
   clock, start = Clock(), time.perf_counter()
-  _clocks.running.append(clock)
+  compiled, lent = compiling.count(), together.lent()
   try:
     yield clock
   finally:
-    clock.seconds = time.perf_counter() - start
-    _clocks.running.pop()
+    clock.seconds = time.perf_counter() - start - (together.lent() - lent)
+    clock.compiled = compiling.count() > compiled

@@ -79,6 +79,10 @@ class Session:
     model, params = from_pretrained(checkpoint, mesh, dtype)
     return cls(model, params, checkpoint.tokenizer, checkpoint.stop_ids, checkpoint.trained_length)
 
+  def beside(self) -> "Session":
+    """Another session of the same model, which reads contexts of its own."""
+    return Session(self.model, self.params, self.tokenizer, self.stop_ids, self.trained_length)
+
   def encode(self, text: str) -> tuple[int, ...]:
     """Token ids of a text that carries its own special tokens."""
     return encode(self.tokenizer, text)

@@ -1,7 +1,5 @@
 """The public functions of test-time training: one step, all steps, and params in, params out."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +11,7 @@ from tttjax.decode.arguments import check_model
 from tttjax.decode.prefilling import prefill
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params
+from tttjax.together import program
 from tttjax.ttt.adamw import init_optimizer
 from tttjax.ttt.history import StepMetrics, check_known, room_for, run_steps
 from tttjax.ttt.hyperparameters import TTTConfig, check_config
@@ -193,12 +192,12 @@ def _check_continuation(fast: Params | None, opt_state, first_step: int) -> None
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static=1)
 def _step(model, params, fast, opt_state, cache, tokens, start, cfg):
   return one_step(model, params, fast, opt_state, cache, tokens, start, cfg)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@program(static=2)
 def _adapt(model, room, params, fast, opt_state, cache, tokens, key, starts, first, steps, cfg):
   def step(i, fast, opt_state):
     draw = lambda: sample_start(key, first + i, cache.lengths[0], cfg.span)

@@ -21,6 +21,7 @@ from tttjax.decode.arguments import check_model
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.sharding import axis_size
+from tttjax.together import program
 from tttjax.ttt.adamw import guarded_update, optimizer
 from tttjax.ttt.history import StepMetrics, room_for, run_steps
 from tttjax.ttt.hyperparameters import TTTConfig, check_config
@@ -137,7 +138,7 @@ def _context_loss(
   return jnp.where(positions < length - 1, losses, 0.0).sum() / (length - 1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@program(static=2)
 def _full_ttt(model, room, params, tokens, length, steps, cfg):
   def step(i, params, opt_state):
     del i
