@@ -309,6 +309,8 @@ def test_ttt_config(rejects, fields, words):
     ({"stop_ids": 3}, "stop_ids must be a list of token ids, not 3"),
     ({"forced_stop_ids": "</think>"}, "forced_stop_ids must be a list of token ids"),
     ({"max_answer_tokens": 0}, "max_answer_tokens must be at least 1, not 0"),
+    ({"max_answer_tokens": (3, 0)}, "max_answer_tokens must be at least 1, not 0"),
+    ({"max_answer_tokens": ()}, "max_answer_tokens holds no number"),
   ],
   ids=str,
 )

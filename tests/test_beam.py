@@ -111,6 +111,16 @@ def test_what_is_returned_beside_the_tokens(small, case, stops):
     assert result.scores[i] == pytest.approx(logprobs.mean(), abs=1e-4)
 
 
+def test_each_row_ends_at_its_own_limit(small, case):
+  limits = (3, 9, 5, _NEW)
+  result = _search(small, case, 4, max_answer_tokens=limits)
+  for row, limit in enumerate(limits):
+    alike = _search(small, case, 4, max_answer_tokens=limit)
+    assert result.lengths[row] == alike.lengths[row] <= limit
+    np.testing.assert_array_equal(result.tokens[row], alike.tokens[row])
+  assert result.steps.tolist() == list(limits)
+
+
 # The thinking budget. -----------------------------------------------------------------------------
 
 _END, _INSERTED = 43, (95, 96, 43)

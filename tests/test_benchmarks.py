@@ -15,6 +15,7 @@ from tests.errors import user_error
 from tttjax import report
 from tttjax.experiment import config as run_config
 from tttjax.experiment import run
+from tttjax.experiment.work_units import Place, Work
 from tttjax.tasks.benchmarks.zero_scrolls import ZeroScrolls
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -128,6 +129,36 @@ def of_documents(checkpoint, data, **values):
   config = tiny_run.config(checkpoint, strategies=("in_context", "qttt"), **values)
   config.data, config.lengths = str(data), (400,)
   return config
+
+
+def test_each_question_of_a_document_has_its_own_longest_answer(checkpoint, tmp_path):
+  line = {"context": benchmark_files.document(0), "question": "Who?", "answers": ["Lom"]}
+  rows = [line | {"id": n, "metric": "exact", "max_new_tokens": n} for n in (3, 9, 200)]
+  data = tmp_path / "mine.jsonl"
+  data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+  config = of_documents(checkpoint, data, tasks=("own",), contexts=(1,), questions=3)
+  config.strategies = ("in_context", "self_consistency(n=2, temperature=1.0)")
+  config.sampling.max_new_tokens, config.thinking.budget = 0, 48
+  rows = run(config, tmp_path / "run").rows
+  plain = [row["tokens"] for row in rows if row["strategy"] == "in_context"]
+  assert plain == [3, 9, 200]
+  for row, most in zip(rows[3:], (3, 9, 200), strict=True):
+    assert 0 < row["tokens"] - 2 * row["thinking_tokens"] <= 2 * most
+  config.questions = 1  # the others are no part of the first one's answer
+  assert run(config, tmp_path / "alone").rows[0]["resps"] == rows[0]["resps"]
+
+
+def test_a_smoke_run_shortens_only_longer_answers(checkpoint, tmp_path):
+  config = of_documents(checkpoint, benchmark_files.own(tmp_path / "mine.jsonl"), tasks=("own",))
+  config.smoke, config.questions = True, 4
+  plan = run_config.check(config)
+  work = Work(plan, "embedded")
+  limits = {
+    question.max_new_tokens
+    for place in (Place("own", 400, 0, context) for context in range(2))
+    for question in work.unit(place).case.example.questions
+  }
+  assert limits == {20, 32}
 
 
 def test_outputs_without_a_public_reference_are_kept_and_not_scored(checkpoint, tmp_path, capsys):

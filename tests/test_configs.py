@@ -12,6 +12,7 @@ import jax
 import pytest
 
 from tests import benchmark_files, smollm2
+from tests.errors import user_error
 from tttjax import flags, hosts
 from tttjax import main as job
 from tttjax.checkpoint import open_checkpoint
@@ -138,13 +139,19 @@ def test_smoke_needs_neither_the_devices_nor_the_positions_of_models_that_are_no
   config.mesh.tensor, config.mesh.context, config.yarn.factor = 2, 5, 4.0
   plan = run_config.check(config)
   assert set(plan.config.mesh.values()) == {1} and list(plan.models) == ["embedded"]
-  config.models = ("embedded",)  # by its name: as it is asked for
-  with pytest.raises(UserError, match="config.yarn"):
-    run_config.check(config)
-  config.yarn.factor = 0.0
-  sizes = run_config.check(config).config.mesh.to_dict()
+  config.models = ("embedded",)  # by its name: on the devices that are asked for
+  plan = run_config.check(config)
+  assert plan.config.yarn.factor == 0.0  # the contexts are short
+  sizes = plan.config.mesh.to_dict()
   with pytest.raises(UserError, match="config.mesh: mesh .* needs 10 devices"):
     groups_of(sizes)
+
+
+def test_yarn_that_a_model_cannot_have_names_it_and_the_flag_that_drops_it():
+  config = default_config()
+  config.models, config.yarn.factor = ("embedded",), 4.0
+  with user_error("config.yarn: embedded: original must be", "--config.yarn.factor=0"):
+    run_config.check(config)
 
 
 def test_smoke_on_several_processes_keeps_a_device_of_each(monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests import reference
+from tests.errors import user_error
 from tests.reference import random_tokens
 import tttjax as tt
 
@@ -204,6 +205,16 @@ def test_the_answer_after_thinking_is_limited(small, case, greedy):
   assert limited.lengths.tolist() == [14, 14]
   np.testing.assert_array_equal(limited.tokens[:, :14], whole.tokens[:, :14])
   assert (limited.tokens[:, 14:] == -1).all()
+
+
+def test_each_row_has_a_limit_of_its_own(small, case, greedy):
+  result = _generate(small, case, max_answer_tokens=(3, 7))
+  assert result.lengths.tolist() == [3, 7]
+  for row, limit in enumerate((3, 7)):
+    np.testing.assert_array_equal(result.tokens[row, :limit], greedy.tokens[row, :limit])
+    assert (result.tokens[row, limit:] == -1).all()
+  with user_error("SamplingConfig.max_answer_tokens holds 3 limits for 2 rows"):
+    _generate(small, case, max_answer_tokens=(3, 7, 7))
 
 
 def test_a_stop_token_among_the_inserted_ones_does_not_stop(small, case, greedy):

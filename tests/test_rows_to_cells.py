@@ -20,6 +20,7 @@ from tttjax.report import rows_to_cells
 from tttjax.report.comparing import comparisons, statement
 from tttjax.report.declining import decline, decline_statement
 from tttjax.report.labels import short_names, strategy_label
+from tttjax.report.number_texts import plus_minus
 from tttjax.report.printed import table
 from tttjax.report.results_file import results
 from tttjax.report.run_names import run_labels
@@ -92,6 +93,29 @@ def test_gain_pairs_the_same_questions(grid):
   assert cell.gain.gain.mean == pytest.approx(expected.gain.mean)
   assert cell.gain.gain.stderr == pytest.approx(expected.gain.stderr)
   assert cell.gain.p_value == expected.p_value
+
+
+def test_questions_with_metrics_of_their_own_have_one_score_and_its_gain():
+  """The gain is that of the score beside it, and each metric is of the questions that have it."""
+  rows = []
+  for name, values in {"in_context": (0.2, 1.0, 0.0), "qttt": (0.6, 1.0, 1.0)}.items():
+    for i, (metric, value) in enumerate(zip(("f1", "acc", "acc"), values)):
+      own = row(name, context=i, metrics=[metric])
+      del own["acc"]
+      rows.append(own | {metric: value})
+  rows[-1]["error"], rows[-1]["acc"] = "too long", 0.0
+  base, cell = rows_to_cells.cells([run_of(rows)])
+  assert list(cell.metrics) == ["mixed", "f1", "acc"] and cell.metric == "mixed"
+  assert (cell.score.mean, cell.score.n) == (pytest.approx(1.6 / 3), 3)
+  assert (base.score.mean, base.metrics["f1"].mean) == (pytest.approx(0.4), 0.2)
+  assert (cell.metrics["f1"].n, cell.metrics["f1"].mean) == (1, 0.6)
+  assert (cell.metrics["acc"].n, cell.metrics["acc"].mean) == (2, 0.5)
+  assert cell.gain.gain.mean == pytest.approx(cell.score.mean - base.score.mean)
+  (compared,) = comparisons([run_of(rows)])
+  assert compared.metric == "mixed"
+  written = results([run_of(rows)], [base, cell], [compared], [], "now")["results"]
+  assert written["bank_log_qttt_256"]["mixed_gain,none"] == pytest.approx(0.4 / 3)
+  assert "f1_gain,none" not in written["bank_log_qttt_256"]
 
 
 def test_in_context_itself_has_no_gain_but_its_variants_do():
@@ -298,6 +322,10 @@ def test_a_corpus_metric_is_bootstrapped_where_its_parts_are_present(rng):
   assert cell.corpus_gain["rouge"].gain.mean == pytest.approx(difference)
   listed = results([run_of(rows)], [base, cell], [], [], "now")["cells"][1]["corpus_differences"]
   assert listed["rouge"]["smallest_p_value"] == 2**-7 <= listed["rouge"]["p_value"]
+  printed = table([base, cell])
+  line = next(line for line in printed.splitlines() if line.startswith("   256  qTTT"))
+  gain = plus_minus(cell.corpus_gain["rouge"].gain, sign="+")
+  assert "rouge gain" in printed and gain in line
   assert not rows_to_cells.cells([run_of([row()])])[0].corpus
 
 

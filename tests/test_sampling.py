@@ -76,7 +76,7 @@ def logits():
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_filtered_probabilities_equal_transformers(logits, case):
-  sampling = tt.SamplingConfig(**case).traced()
+  sampling = tt.SamplingConfig(**case).traced(1)
   filtered = np.asarray(jax.jit(filter_logits)(logits[:5], sampling))
   np.testing.assert_array_equal(filtered > -np.inf, _warped(logits[:5], **case) > -np.inf)
   np.testing.assert_allclose(jax.nn.softmax(filtered, -1), _expected(logits[:5], **case), atol=1e-5)
@@ -84,13 +84,13 @@ def test_filtered_probabilities_equal_transformers(logits, case):
 
 def test_ties_at_the_edge_of_top_k_are_kept_as_in_transformers(logits):
   case = {"temperature": 1.0, "top_k": 5}
-  got = jax.nn.softmax(filter_logits(logits[5:], tt.SamplingConfig(**case).traced()), -1)
+  got = jax.nn.softmax(filter_logits(logits[5:], tt.SamplingConfig(**case).traced(1)), -1)
   np.testing.assert_allclose(got, _expected(logits[5:], **case), atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_chosen_tokens_follow_the_distribution(logits, case):
-  sampling = tt.SamplingConfig(**case).traced()
+  sampling = tt.SamplingConfig(**case).traced(1)
   keys = jax.random.split(jax.random.key(1), 4000)
   rows = jnp.broadcast_to(jnp.asarray(logits[2]), (4000, 97))
   tokens = np.asarray(jax.jit(choose)(rows, keys, sampling))
@@ -100,13 +100,13 @@ def test_chosen_tokens_follow_the_distribution(logits, case):
 def test_the_chi_square_would_notice_a_wrong_temperature(logits):
   keys = jax.random.split(jax.random.key(1), 4000)
   rows = jnp.broadcast_to(jnp.asarray(logits[2]), (4000, 97))
-  tokens = jax.jit(choose)(rows, keys, tt.SamplingConfig(temperature=1.1).traced())
+  tokens = jax.jit(choose)(rows, keys, tt.SamplingConfig(temperature=1.1).traced(1))
   assert not _fits(np.asarray(tokens), _expected(logits[2:3], 1.0)[0])
 
 
 def test_temperature_zero_is_the_argmax(logits):
   keys = jax.random.split(jax.random.key(1), 6)
-  got = choose(jnp.asarray(logits), keys, tt.SamplingConfig(top_k=3, top_p=0.1).traced())
+  got = choose(jnp.asarray(logits), keys, tt.SamplingConfig(top_k=3, top_p=0.1).traced(1))
   np.testing.assert_array_equal(got, logits.argmax(-1))
 
 

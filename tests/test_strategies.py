@@ -362,8 +362,11 @@ def test_second_context_compiles_nothing(plan, session, work, unit, results, com
 
 def test_answers_do_not_depend_on_the_other_rows(plan, session, unit, results):
   case = unit.case
+  answer = case.decoding.answer
+  answer = dataclasses.replace(answer, max_answer_tokens=answer.max_answer_tokens[:1])
   one = dataclasses.replace(
     case,
+    decoding=dataclasses.replace(case.decoding, answer=answer),
     prompts=case.prompts[:1],
     answers=case.answers[:1],
     thinking_prompts=case.thinking_prompts[:1],

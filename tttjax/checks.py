@@ -150,6 +150,17 @@ def check_ids(name: str, values, most: int, largest: int) -> tuple[int, ...]:
   return tuple(check_number(name, value, 0, largest, whole=True) for value in values)
 
 
+def check_numbers(name: str, values, low: int, high: int) -> tuple[int, ...]:
+  """Whole numbers from `low` to `high`, one at least, as a tuple of Python's ints.
+
+  Raises:
+    UserError: none, or one that is not.
+  """
+  if not len(values):
+    raise UserError(f"{name} holds no number")
+  return tuple(check_number(name, value, low, high, whole=True, static=True) for value in values)
+
+
 def check_key(name: str, key) -> None:
   """Raises UserError unless `key` is one PRNG key, of jax.random.key or PRNGKey; traced or not."""
   remedy = f"give {name}=jax.random.key(seed)"

@@ -62,7 +62,7 @@ class Conversation:
     self._thoughts = format_of(checkpoint.tokenizer)
     chosen = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
     self._decoding = decoding_of(
-      checkpoint, self._thoughts, settings.max_new_tokens, chosen, chosen
+      checkpoint, self._thoughts, (settings.max_new_tokens,), chosen, chosen
     )
     tokens = len(self.context)
     lengths = Lengths(

@@ -119,7 +119,7 @@ def beam_search(
     prompt,
     lengths,
     penalty,
-    sampling.traced(),
+    sampling.traced(len(prompt)),
   )
 
 

@@ -92,7 +92,7 @@ def generate(
     prompt,
     lengths,
     key,
-    sampling.traced(),
+    sampling.traced(len(prompt)),
   )
 
 
@@ -116,7 +116,7 @@ def stream(
   every = check_number("every", every, 1, whole=True, static=True)
   before = check_flag("question_before", question_before)
   prompt, lengths = _check(model, params, fast, cache, prompt, key, sampling, prompt_lengths)
-  size, traced = sampling.max_new_tokens, sampling.traced()
+  size, traced = sampling.max_new_tokens, sampling.traced(len(prompt))
   state = _start(model, size, before, params, fast, cache, prompt, lengths, key, traced)
   until = 1
   while True:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttjax.checks import check_ids, check_kind, check_number, is_concrete
+from tttjax.checks import check_ids, check_kind, check_number, check_numbers, is_concrete
 from tttjax.decode.end_markers import TextEnd, TextMarker, TokenEnd
 from tttjax.errors import UserError
 
@@ -37,7 +37,8 @@ class SamplingConfig:
       for a model without one.
     forced_stop_ids: what is inserted, all of it part of the thinking section; it holds end_think
       once, as a rule last or followed by newlines.
-    max_answer_tokens: most tokens after the thinking section; None is no limit but max_new_tokens.
+    max_answer_tokens: most tokens after the thinking section, one number or one of each row; None
+      is no limit but max_new_tokens.
 
   Raises:
     UserError: a value that is not of its field's type or range.
@@ -52,7 +53,7 @@ class SamplingConfig:
   thinking_budget: int | None = None
   end_think: int | TextMarker | None = None
   forced_stop_ids: tuple[int, ...] = ()
-  max_answer_tokens: int | None = None
+  max_answer_tokens: int | tuple[int, ...] | None = None
 
   def __post_init__(self):
     def check(name, *limits, by=check_number, **kind):
@@ -64,7 +65,9 @@ class SamplingConfig:
     check("top_k", 0, _NO_LIMIT, whole=True)
     check("top_p", 0, 1)
     check("min_p", 0, 1)
-    if self.max_answer_tokens is not None:
+    if isinstance(self.max_answer_tokens, (tuple, list)):
+      check("max_answer_tokens", 1, _NO_LIMIT, by=check_numbers)
+    elif self.max_answer_tokens is not None:
       check("max_answer_tokens", 1, _NO_LIMIT, whole=True)
     check("stop_ids", _MAX_STOP_IDS, _NO_LIMIT, by=check_ids)
     check("forced_stop_ids", _MAX_FORCED_IDS, _NO_LIMIT, by=check_ids)
@@ -119,8 +122,25 @@ class SamplingConfig:
     if isinstance(self.end_think, TextMarker):
       self.end_think.check_vocabulary(vocab_size)
 
-  def traced(self) -> "Sampling":
-    """The traced part."""
+  def of_rows(self, each: int, more: int = 0) -> "SamplingConfig":
+    """The same for `each` rows in the place of each one, and then `more` like the first."""
+    if not isinstance(self.max_answer_tokens, tuple):
+      return self
+    limits = np.repeat(self.max_answer_tokens + self.max_answer_tokens[:1] * more, each)
+    return dataclasses.replace(self, max_answer_tokens=tuple(limits.tolist()))
+
+  def traced(self, rows: int) -> "Sampling":
+    """The traced part, for so many rows.
+
+    Raises:
+      UserError: it is for another number of rows.
+    """
+    limits = self.max_answer_tokens
+    if isinstance(limits, tuple) and len(limits) != rows:
+      raise UserError(
+        f"SamplingConfig.max_answer_tokens holds {len(limits)} limits for {rows} rows: give one"
+        " number, or one of each row"
+      )
     i32 = lambda x: jnp.asarray(x, jnp.int32)
     f32 = lambda x: jnp.asarray(x, jnp.float32)
     pad = lambda ids, width: np.asarray(tuple(ids) + (-1,) * (width - len(ids)), np.int32)
@@ -140,9 +160,7 @@ class SamplingConfig:
       ),
       forced_ids=i32(pad(self.forced_stop_ids, _MAX_FORCED_IDS)),
       forced_length=i32(len(self.forced_stop_ids)),
-      max_answer_tokens=i32(
-        _NO_LIMIT if self.max_answer_tokens is None else self.max_answer_tokens
-      ),
+      max_answer_tokens=jnp.broadcast_to(i32(_NO_LIMIT if limits is None else limits), (rows,)),
     )
 
 
@@ -154,7 +172,7 @@ def check_sampling(sampling, vocab_size: int) -> None:
 
 @struct.dataclass
 class Sampling:
-  """The traced part of a SamplingConfig: scalars, and id lists padded with -1."""
+  """The traced part of a SamplingConfig for R rows: scalars, and id lists padded with -1."""
 
   temperature: jax.Array
   top_k: jax.Array
@@ -166,4 +184,4 @@ class Sampling:
   end_think: TokenEnd | TextEnd
   forced_ids: jax.Array
   forced_length: jax.Array
-  max_answer_tokens: jax.Array
+  max_answer_tokens: jax.Array  # int32 [R]

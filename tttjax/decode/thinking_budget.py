@@ -38,10 +38,14 @@ def insertion(progress: Progress, sampling: Sampling) -> tuple[jax.Array, jax.Ar
 
 
 def ends(progress: Progress, token: jax.Array, sampling: Sampling) -> jax.Array:
-  """Whether `token`, int32, is a row's last: a stop id not inserted, or the answer's last token."""
+  """Whether `token`, int32, is a row's last: a stop id not inserted, or the answer's last token.
+
+  Both [R, ...]: the rows are the sampling's.
+  """
   forced, _ = insertion(progress, sampling)
   stop = ~forced & (token[..., None] == sampling.stop_ids).any(axis=-1)
-  return stop | (progress.answered + progress.closed >= sampling.max_answer_tokens)
+  limits = jnp.expand_dims(sampling.max_answer_tokens, range(1, progress.closed.ndim))
+  return stop | (progress.answered + progress.closed >= limits)
 
 
 def advance(progress: Progress, token: jax.Array, sampling: Sampling) -> Progress:

@@ -101,8 +101,10 @@ def check(config: config_dict.ConfigDict) -> Plan:
         task.check(length, config.unit == "tokens")
       except UserError as error:
         raise UserError(f"config.tasks: {error}") from None
+  longest = smoke.ANSWER_TOKENS if config.smoke else None
   contexts = {
-    name: contexts_of(task, config.data, config.unit == "tokens") for name, task in tasks.items()
+    name: contexts_of(task, config.data, config.unit == "tokens", longest)
+    for name, task in tasks.items()
   }
   for name, strategy in strategies.items():
     for task, own in contexts.items():
@@ -130,7 +132,9 @@ def _checkpoint(name: str, config: config_dict.ConfigDict) -> Checkpoint:
   try:
     return checkpoint.extended(config.yarn.factor, config.yarn.original)
   except UserError as error:
-    raise UserError(f"config.yarn: {error}") from None
+    raise UserError(
+      f"config.yarn: {name}: {error}; --config.yarn.factor=0 runs it without YaRN"
+    ) from None
 
 
 def _opened(name: str, names: Sequence[str]) -> Checkpoint:

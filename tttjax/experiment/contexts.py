@@ -6,7 +6,7 @@ from typing import Protocol
 
 from tttjax.errors import UserError
 from tttjax.files import user_path
-from tttjax.tasks.example import Example
+from tttjax.tasks.example import Example, Question
 from tttjax.tasks.protocol import Documents, SyntheticTask, Task, reads_documents
 
 # Contexts of different seeds are different as long as there are no more per length and seed.
@@ -87,6 +87,7 @@ class Read:
   """Contexts of a task that has documents; lengths are limits, and every seed has the same ones."""
 
   documents: Documents
+  longest_answer: int | None = None  # where it is less than what a question allows
 
   any_length = True
 
@@ -100,7 +101,7 @@ class Read:
 
   @property
   def answer_tokens(self) -> int:
-    return self.documents.answer_tokens
+    return self._at_most(self.documents.answer_tokens)
 
   def number(self, wanted: int) -> int:
     return min(wanted, self.documents.size)
@@ -112,11 +113,28 @@ class Read:
     return max(min(length, self.documents.characters // _CHARACTERS_PER_TOKEN), 1)
 
   def at(self, seed: int, context: int, length: int, tokenizer) -> Example:
-    return self.documents.at(context, length, tokenizer)
+    example = self.documents.at(context, length, tokenizer)
+    return dataclasses.replace(example, questions=tuple(map(self._shortened, example.questions)))
+
+  def _shortened(self, question: Question) -> Question:
+    second = question.second
+    if second is not None:
+      limit = self._at_most(second.max_new_tokens)
+      second = dataclasses.replace(second, max_new_tokens=limit)
+    limit = self._at_most(question.max_new_tokens)
+    return dataclasses.replace(question, max_new_tokens=limit, second=second)
+
+  def _at_most(self, tokens: int) -> int:
+    return tokens if self.longest_answer is None else min(tokens, self.longest_answer)
 
 
-def contexts_of(task: Task, data: str, in_tokens: bool) -> Contexts:
+def contexts_of(
+  task: Task, data: str, in_tokens: bool, longest_answer: int | None = None
+) -> Contexts:
   """The contexts of a task; opens and checks its files.
+
+  Args:
+    longest_answer: about documents, tokens; None is as long as the benchmark allows.
 
   Raises:
     UserError: it reads documents and there are none, or they are not what it reads.
@@ -127,4 +145,4 @@ def contexts_of(task: Task, data: str, in_tokens: bool) -> Contexts:
     raise UserError(f"config.unit: {task.name} reads documents, whose length is in tokens")
   if not data:
     raise UserError(f"config.data is empty: {task.name} reads {task.data}; give its path")
-  return Read(task.open(user_path(data, "config.data")))
+  return Read(task.open(user_path(data, "config.data")), longest_answer)

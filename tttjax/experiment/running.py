@@ -96,6 +96,9 @@ def run(
   writes = hosts.is_writer()
   board = tensorboard.TensorBoard(directory) if plan.config.tensorboard and writes else None
   stream = (stream or sys.stderr) if writes else io.StringIO()
+  if replaced := [name for name in config.models if name not in plan.models]:
+    by = ", ".join(plan.models)
+    print(f"smoke run: {', '.join(replaced)} not read, {by} in its place", file=stream)
   progress = Progress(plan, samples, stream, at_once=len(groups))
 
   def kept() -> str:

@@ -180,14 +180,15 @@ class Work:
     # With the questions that are not asked (yet) too: the cut is the same when the run has grown.
     ids = encode_prompts(tokenizer, example, self._thinking.opener)
     example = dataclasses.replace(example, questions=questions)
-    most = plan.config.sampling.max_new_tokens or max(q.max_new_tokens for q in questions)
+    limits = tuple(plan.config.sampling.max_new_tokens or q.max_new_tokens for q in questions)
     answers = tuple(encode(tokenizer, q.references[0] if q.references else "") for q in questions)
     made = not plan.contexts[place.task].any_length
-    if made and (longest := max(map(len, answers))) > most:
-      raise UserError(
-        f"config.sampling.max_new_tokens={most} is less than the {longest} tokens of a reference"
-        f" answer of {place.task}; raise it"
-      )
+    for limit, answer in zip(limits, answers) if made else ():
+      if len(answer) > limit:
+        raise UserError(
+          f"config.sampling.max_new_tokens={limit} is less than the {len(answer)} tokens of a"
+          f" reference answer of {place.task}; raise it"
+        )
     return Case(
       example=example,
       tokens=ids.context[None],
@@ -197,7 +198,7 @@ class Work:
       answers=answers,
       room=self._room(place.task, ids.prompts[: len(questions)]),
       extract=task.extract,
-      decoding=self._decoding(most),
+      decoding=self._decoding(limits),
     )
 
   def _lengths(self, task: str, case: Case, key: jax.Array | None) -> Lengths:
@@ -251,8 +252,8 @@ class Work:
       1 << (len(prompts) - 1).bit_length() if tokens else self._most_questions(task), tokens
     )
 
-  def _make_decoding(self, answer_tokens: int) -> Decoding:
-    """How answers of up to so many tokens are decoded."""
+  def _make_decoding(self, answer_tokens: tuple[int, ...]) -> Decoding:
+    """How answers of up to so many tokens, one number a question, are decoded."""
     config, names = self._plan.config, ("temperature", "top_k", "top_p")
     answering, thinking = (
       {name: part[name] for name in names} for part in (config.sampling, config.thinking)

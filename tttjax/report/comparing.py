@@ -10,6 +10,7 @@ from tttjax.report.labels import (
   reference,
   strategy_label,
 )
+from tttjax.report.measures import primary_name
 from tttjax.report.number_texts import count, p_text, plus_minus
 from tttjax.report.pairing import Baselines, paired
 from tttjax.report.runs import Row, Run
@@ -81,7 +82,7 @@ def comparisons(runs: Sequence[Run]) -> list[Comparison]:
               other,
               first["family"],
               first["options"],
-              first["metrics"][0],
+              primary_name(rows),
               tuple(sorted(lengths)),
               difference,
             )

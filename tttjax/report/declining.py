@@ -10,6 +10,7 @@ from tttjax.report.labels import (
   reference,
   strategy_label,
 )
+from tttjax.report.measures import primary_name
 from tttjax.report.number_texts import p_text, plus_minus
 from tttjax.report.pairing import paired
 from tttjax.report.runs import Row, Run
@@ -68,7 +69,7 @@ def decline(runs: Sequence[Run]) -> list[Decline]:
       run,
       shortest,
       longest,
-      by_length[longest][0]["metrics"][0],
+      primary_name(by_length[longest]),
       mean(short),
       mean(by_length[longest]),
       difference,

@@ -1,9 +1,12 @@
 """Numbers of a row: its scores, and what its attention did."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import math
 
 from tttjax.report.runs import Row
+
+# Name of the primary metric of rows whose questions have different ones.
+MIXED = "mixed"
 
 Measure = Callable[[Row], float | None]
 
@@ -11,6 +14,12 @@ Measure = Callable[[Row], float | None]
 MECHANISM = ("mass", "margin", "lead", "heldout_before", "heldout_after", "reference_logprob")
 # Of these, what a strategy changes is compared with the reference.
 COMPARED = ("mass", "margin", "lead", "reference_logprob")
+
+
+def primary_name(rows: Iterable[Row]) -> str:
+  """The name of the rows' primary metric; MIXED where each has its own."""
+  names = {row["metrics"][0] for row in rows}
+  return names.pop() if len(names) == 1 else MIXED
 
 
 def score_of(name: str) -> Measure:

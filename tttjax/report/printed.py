@@ -10,7 +10,7 @@ from tttjax.report.labels import model_labels, reference, strategy_label, task_l
 from tttjax.report.number_texts import p_text, plus_minus, scientific
 from tttjax.report.statistics import Estimate
 from tttjax.report.task_averages import Average, averages
-from tttjax.tasks.metrics import metric
+from tttjax.tasks.metrics import headline_of, metric
 
 # Longer names go on in the next line.
 _WIDEST = {"strategy": 44, "run": 24}
@@ -104,6 +104,7 @@ def _block(cells: list[Cell], runs: bool) -> list[str]:
     first: [plus_minus(c.score) for c in cells],
     **({"chance": [_share(c.chance) for c in cells]} if shows_chance(cells) else {}),
     **{name: [_other(c, name) for c in cells] for name in extra},
+    **_headline_gains(cells, extra),
     "gain": [plus_minus(c.gain.gain, sign="+") if c.gain else "" for c in cells],
     "p": [p_text(c.gain.p_value) if c.gain else "" for c in cells],
     "FLOPs": [scientific(c.flops) for c in cells],
@@ -119,6 +120,13 @@ def _block(cells: list[Cell], runs: bool) -> list[str]:
     **_where_any("base", [str(c.fallbacks or "") for c in cells]),
   }
   return _aligned(columns)
+
+
+def _headline_gains(cells: list[Cell], extra: list[str]) -> dict[str, list[str]]:
+  """The gain of the combination that stands for the task, where there is one."""
+  name = headline_of(extra)
+  gains = [cell.corpus_gain.get(name) for cell in cells]
+  return {f"{name} gain": [_part(gain and gain.gain, "+") for gain in gains]} if any(gains) else {}
 
 
 def _slices(cells: list[Cell], name: str, runs: bool) -> list[str]:

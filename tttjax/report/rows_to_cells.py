@@ -15,9 +15,11 @@ from tttjax.report.labels import is_reference
 from tttjax.report.measures import (
   COMPARED,
   MECHANISM,
+  MIXED,
   Measure,
   heldout_change,
   mechanism_of,
+  primary_name,
   score_of,
 )
 from tttjax.report.pairing import Baselines, cluster_of, paired, pairs_of
@@ -47,7 +49,12 @@ def _cell(run: str, rows: list[Row], baseline: list[Row]) -> Cell:
   pairs = pairs_of(rows, baseline)
   done = [row for row in rows if not row.get("error")]
   names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-  metrics = {name: e for name in names if (e := _estimate(rows, score_of(name))) is not None}
+  if primary_name(rows) == MIXED:
+    having = lambda name: [row for row in rows if name in row["metrics"]]
+    metrics = {name: _estimate(having(name), score_of(name)) for name in names}
+    metrics = {MIXED: _estimate(rows, schema.primary), **metrics}
+  else:
+    metrics = {name: _estimate(rows, score_of(name)) for name in names}
   measured_seconds = [row for row in done if row["seconds"]]
   timed = [row for row in measured_seconds if not row["compiled"]]
   per_context = {cluster_of(row): row["seconds"] for row in timed}

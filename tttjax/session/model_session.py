@@ -266,6 +266,7 @@ class Session:
     Args:
       fast: fast weights, or None.
       prompts: texts or token ids that follow the context, each by itself.
+      sampling: where it has a limit of each row's answer, one of each prompt.
       key: row i of the batch draws from its own stream.
       samples: outputs of each prompt.
       beams: above 0, the likeliest output that a search with so many beams finds, instead of
@@ -289,6 +290,7 @@ class Session:
     question_before = check_flag("question_before", question_before)
     beams = check_number("num_beams", beams, -np.inf, whole=True, static=True)
     tokens, lengths = padded(prompts, room)
+    sampling = sampling.of_rows(1 if beams else samples, len(tokens) - len(prompts))
     arguments = context.model, self.params, fast, context.cache
     with timed() as clock:
       if beams != 0:  # below it too, which it refuses
@@ -326,11 +328,13 @@ class Session:
     """Whether each of the first rows has ended, or has one of the texts in its answer."""
     ended = {*sampling.stop_ids, -1}  # -1: the logits were not finite
     out = to_host(out)
+    limits = sampling.max_answer_tokens or sampling.max_new_tokens
+    limits = np.broadcast_to(limits, out.lengths.shape)
     for row in range(rows):
       ids = out.tokens[row, : out.lengths[row]]
-      if ids[-1] in ended:
-        continue
       answer = ids[out.thinking_lengths[row] :]
+      if ids[-1] in ended or len(answer) == limits[row]:
+        continue
       answer = self.tokenizer.decode(answer, skip_special_tokens=True)
       if not any(text in answer for text in texts):
         return False

@@ -16,7 +16,7 @@ class Decoding:
   """How answers to one context are decoded.
 
   Attributes:
-    answer: sampling of an answer without thinking.
+    answer: sampling of an answer without thinking, with a limit of each question's.
     thinking: the same after thoughts, but for their budget.
     positions: that the model has, for the context and everything after it.
     mechanism: measure what the attention does to the evidence too.
@@ -50,7 +50,6 @@ class Decoding:
       self.thinking,
       max_new_tokens=room,
       thinking_budget=tokens - forced,
-      max_answer_tokens=longest,
     )
 
 

@@ -1,5 +1,6 @@
 """How a model's answers and thoughts are decoded: what its tokenizer says about it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tttjax.checkpoint import Checkpoint
@@ -13,7 +14,7 @@ from tttjax.tasks.thinking_format import ThinkingFormat
 def decoding_of(
   checkpoint: Checkpoint,
   thoughts: ThinkingFormat,
-  answer_tokens: int,
+  answer_tokens: Sequence[int],
   answering: dict[str, Any],
   thinking: dict[str, Any],
   mechanism: bool = False,
@@ -23,11 +24,15 @@ def decoding_of(
   Args:
     checkpoint: opened.
     thoughts: its format of thoughts.
-    answer_tokens: longest answer, thoughts not counted.
+    answer_tokens: longest answer to each question, thoughts not counted.
     answering, thinking: temperature, top_k and top_p of answers without and with thoughts.
     mechanism: measure what the attention does to the evidence too.
   """
-  common = {"max_new_tokens": answer_tokens, "stop_ids": checkpoint.stop_ids}
+  common = {
+    "max_new_tokens": max(answer_tokens),
+    "max_answer_tokens": tuple(answer_tokens),
+    "stop_ids": checkpoint.stop_ids,
+  }
   return Decoding(
     SamplingConfig(**answering, **common),
     SamplingConfig(

@@ -44,8 +44,9 @@ def concluded(
   read, reading = session.read(prompts[0][:shared], keep=False)
   rest = [ids[shared:] for ids in prompts]
   width = -(-max(map(len, rest)) // _ROUNDED) * _ROUNDED
+  limits = tuple(second.max_new_tokens for second in seconds for _ in range(number))
   sampling = dataclasses.replace(
-    case.decoding.answer, max_new_tokens=max(second.max_new_tokens for second in seconds)
+    case.decoding.answer, max_new_tokens=max(limits), max_answer_tokens=limits
   )
   room = Room(1 << (len(rest) - 1).bit_length(), width)
   written, writing = session.generate(read, fast, rest, sampling, key, room=room)

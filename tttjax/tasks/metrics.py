@@ -70,6 +70,8 @@ METRICS: dict[str, Metric] = {
     Metric("answered", "outputs that are not empty", full=True),
     # LongBench-v2's own script leaves empty outputs out.
     Metric("acc_of_answered", "accuracy of outputs", parts=("acc", "answered"), combine=_ratio),
+    # Of rows that are not scored alike, such as a user's own questions.
+    Metric("mixed", "each question's own score"),
     Metric("recall", "recall"),
     Metric("all", "all found"),
     Metric("f1", "F1"),

@@ -19,6 +19,7 @@ from tttjax.report.page.markup import (
 from tttjax.report.printed import extra_flops, other_metrics, shows_chance, sliced_by, thought
 from tttjax.report.statistics import holm
 from tttjax.report.task_averages import Average
+from tttjax.tasks.metrics import headline_of
 
 Line = tuple[Column, Callable[[Cell], Value]]
 
@@ -62,6 +63,19 @@ def scores(cells: Sequence[Cell], holm_p: dict[int, float], runs: bool) -> Table
         lambda c, name=name: estimate(c.metrics.get(name) or c.corpus.get(name)),
       )
       for name in others
+    ),
+    *(
+      (
+        Column(
+          f"{metric_label(name)} gain",
+          f"{metric_label(name)} minus that of {base} on the same questions, ± one standard error",
+        ),
+        lambda c, name=name: (
+          estimate(c.corpus_gain[name].gain, sign="+") if name in c.corpus_gain else EMPTY
+        ),
+      )
+      for name in filter(None, [headline_of(others)])
+      if any(name in cell.corpus_gain for cell in cells)
     ),
     (
       Column("gain", f"{metric} minus that of {base} on the same questions, ± one standard error"),
