@@ -101,7 +101,7 @@ def programs(model: tt.Decoder) -> dict:
     "generate": (
       _generate,
       (model, NEW_TOKENS, False),
-      (params, fast, cache, ids(1, PROMPT), ids(1), key, like(sampling.traced())),
+      (params, fast, cache, ids(1, PROMPT), ids(1), key, like(sampling.traced(1))),
     ),
   }
 
