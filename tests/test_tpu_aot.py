@@ -71,6 +71,11 @@ class TestV5e8:
     cache = programs["prefill"]["output"]
     assert programs[program]["temp"] < cache
 
+  def test_holds_no_second_copy_of_the_fast_weights(self, model, tensor, context):
+    # What it returns is Delta and two moments; a gradient, its update and the logits come and go.
+    line = compiled(model, tensor, context)["adapt"]
+    assert line["temp"] < line["output"]
+
   @pytest.mark.parametrize("program", ["prefill", "adapt", "generate"])
   def test_gathers_neither_weights_nor_cache(self, model, tensor, context, program):
     # XLA may gather the logits of the one token to sort them, and nothing else.

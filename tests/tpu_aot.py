@@ -79,15 +79,10 @@ def programs(model: tt.Decoder) -> dict:
   slots = (c.num_hidden_layers, 1, c.num_key_value_heads, CONTEXT, c.head_dim)
   kv = abstract(slots, model.dtype, None, "batch", "kv_heads", "slots", None)
   cache = tt.PrefixCache(kv, kv, ids(1, CONTEXT), ids(1))
-
   query = params["layers"]["attention"]["query"]["kernel"]
   delta = jax.ShapeDtypeStruct(query.shape, jnp.float32, sharding=query.sharding)
   fast = {"layers": {"attention": {"query": {"delta": delta}}}}
   cfg = tt.TTTConfig(steps=STEPS)
-  opt_state = jax.tree.map(
-    lambda x: delta if x.shape == delta.shape else abstract(x.shape, x.dtype),
-    jax.eval_shape(tt.init_optimizer, fast),
-  )
   key = abstract((), jax.random.key(0).dtype)
   sampling = tt.SamplingConfig(max_new_tokens=NEW_TOKENS)
   return {
@@ -95,8 +90,7 @@ def programs(model: tt.Decoder) -> dict:
     "adapt": (
       _adapt,
       (model, 64),
-      (params, fast, opt_state, cache, ids(1, CONTEXT), key, None, ids(), ids())
-      + (like(cfg.traced()),),
+      (params, None, None, cache, ids(1, CONTEXT), key, None, ids(), ids()) + (like(cfg.traced()),),
     ),
     "generate": (
       _generate,

@@ -3,13 +3,13 @@
 from flax import struct
 import jax
 from jax import lax
-from jax.experimental.layout import Layout, with_layout_constraint
 import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
 from tttjax.checks import as_array, check_number, is_concrete, shown
 from tttjax.errors import UserError
+from tttjax.layouts import row_major
 from tttjax.sharding import axis_size, constrain, spec
 
 # Slots are a multiple of this, so that attention can read them in whole blocks.
@@ -136,14 +136,6 @@ def empty_slots(
   return constrain(zeros, mesh, *axes), constrain(zeros, mesh, *axes)
 
 
-def _row_major(cache: jax.Array) -> jax.Array:
-  """Keeps XLA for TPU from laying the slots out as `new` was computed, [B, C, K, d].
-
-  It would then hold a second, row-major copy of the whole cache to return it.
-  """
-  return with_layout_constraint(cache, Layout(major_to_minor=tuple(range(cache.ndim))))
-
-
 def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Array:
   """Writes new [B, K, C, d] at (layer, slot offset) of cache [L, B, K, S, d], in place under jit.
 
@@ -154,7 +146,7 @@ def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Ar
   size = axis_size(mesh, "context")
   if size == 1 or cache.shape[3] % size:
     start = (layer, zero, zero, offset, zero)
-    return _row_major(lax.dynamic_update_slice(cache, new[None], start))
+    return row_major(lax.dynamic_update_slice(cache, new[None], start))
 
   def local(cache, new, layer, offset):
     slots, width = cache.shape[3], min(new.shape[2], cache.shape[3])
@@ -167,7 +159,7 @@ def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Ar
     start = (layer, zero, zero, at, zero)
     old = lax.dynamic_slice(cache, start, (1, *cache.shape[1:3], width, cache.shape[4]))
     update = jnp.where(mine[None, None, None, :, None], fresh, old)
-    return _row_major(lax.dynamic_update_slice(cache, update, start))
+    return row_major(lax.dynamic_update_slice(cache, update, start))
 
   cache_spec = spec(mesh, (None, "batch", "kv_heads", "slots", None), cache.shape)
   p = jax.sharding.PartitionSpec

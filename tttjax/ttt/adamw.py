@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from tttjax.checks import check_arrays
+from tttjax.layouts import row_major
 from tttjax.ttt.history import StepMetrics
 from tttjax.ttt.hyperparameters import TTTConfig
 
@@ -70,6 +71,7 @@ def guarded_update(
   Returns:
     New weights, new optimizer state, metrics of scalars.
   """
+  grads = jax.tree.map(row_major, grads)
   grad_norm = optax.tree.norm(grads)
   updates, new_state = optimizer(cfg).update(grads, opt_state, decayed)
   update_norm = optax.tree.norm(updates)

@@ -112,8 +112,6 @@ def adapt(
   else:
     room_for(steps)  # raises where they are too many
     check_key("key", key)
-  fast = init_fast(model, params) if fast is None else fast
-  opt_state = init_optimizer(fast) if opt_state is None else opt_state
   fast, opt_state, history = _adapt(
     model,
     room_for(steps),
@@ -199,6 +197,10 @@ def _step(model, params, fast, opt_state, cache, tokens, start, cfg):
 
 @program(static=2)
 def _adapt(model, room, params, fast, opt_state, cache, tokens, key, starts, first, steps, cfg):
+  # Made here, where nothing else holds them: the loop writes them in place.
+  fast = init_fast(model, params) if fast is None else fast
+  opt_state = init_optimizer(fast) if opt_state is None else opt_state
+
   def step(i, fast, opt_state):
     draw = lambda: sample_start(key, first + i, cache.lengths[0], cfg.span)
     start = draw() if starts is None else starts[i]
