@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the top floor down; rooms on one floor do not import each other.
 FLOORS = (
-  ("main", "ask"),
+  ("main", "ask", "plan"),
   ("report", "experiment", "pretrain", "lm_eval", "lm_eval_tasks"),
   ("strategies",),
   ("session",),
