@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import zipfile
 
 import pytest
 
@@ -282,16 +283,31 @@ _LINE = {"id": 1, "context": "c", "question": "q", "answers": ["a"]}
     ({"metric": "acc"}, ["'acc'", "for 'choices'"]),
     ({"max_new_tokens": 0}, ["field 'max_new_tokens'"]),
     ({"answers": ..., "choices": ["a", "b"]}, ["no field 'answer'"]),
-    ({"answers": ..., "choices": ["a", "b"], "answer": "C"}, ["none of the choices"]),
+    ({"answers": ..., "choices": ["a", "b"], "answer": None}, ["no field 'answer'"]),
+    (
+      {"answers": ..., "choices": ["a", "b", "c"], "answer": "D"},
+      ["field 'answer' is \"D\"", "none of the choices", "one of A, B, C, or", "from 0 to 2"],
+    ),
     ({"answers": ..., "choices": ["a", "b"], "answer": 2}, ["none of the choices"]),
-    ({"context": ..., "context_file": "absent.txt"}, ["'context_file'", "absent.txt"]),
-    ({"context": ..., "context_file": "latin.txt"}, ["latin.txt", "not UTF-8"]),
+    ({"answers": ["a", " "]}, ["an item of field 'answers'", "not empty"]),
+    ({"context": ..., "context_file": "absent.txt"}, ["'context_file'", "absent.txt", "no such"]),
+    ({"context": ..., "context_file": "latin.txt"}, ["latin.txt", "not UTF-8", "iconv"]),
+    ({"context": ..., "context_file": "wide.txt"}, ["wide.txt", "it is UTF-16", "iconv -f UTF-16"]),
     ({"context": ..., "context_file": "blank.txt"}, ["blank.txt", "is empty"]),
-    ({"context": ..., "context_file": "."}, ["'context_file'"]),
+    ({"context": ..., "context_file": "."}, ["'context_file'", "is a folder", "give a file"]),
+    ({"context": None}, ["one of the fields 'context' and 'context_file'"]),
+    ({"max_new_token": 5}, ["unknown field 'max_new_token'", "did you mean 'max_new_tokens'?"]),
+    ({"title": "T"}, ["unknown field 'title'; the fields are id, question, context", "'metadata'"]),
+    ({"id": "\ud800"}, ["field 'id'", "surrogate", '"\\ud800"']),
+    ({"question": "q\udfff"}, ["field 'question'", "surrogate"]),
+    ({"context": "q\ud83d q"}, ["field 'context'", "surrogate"]),
+    ({"answers": ["a", "\ud800"]}, ["an item of field 'answers'", "surrogate"]),
+    ({"answers": ..., "choices": ["a", "\ud800"], "answer": 0}, ["field 'choices'", "surrogate"]),
   ],
 )
 def test_a_wrong_line_is_named_by_number_and_field(tmp_path, change, words):
   (tmp_path / "latin.txt").write_bytes(b"\xfc")
+  (tmp_path / "wide.txt").write_text("Boats.", encoding="utf-16")
   (tmp_path / "blank.txt").write_bytes(b"\n")
   third = {k: v for k, v in {**_LINE, "id": 3, **change}.items() if v is not ...}
   path = tmp_path / "mine.jsonl"
@@ -303,9 +319,12 @@ def test_a_wrong_line_is_named_by_number_and_field(tmp_path, change, words):
 @pytest.mark.parametrize(
   "content, words",
   [
-    (b"", "no records"),
+    (b"", "holds no records: it has no line"),
     (b"{", "line 1: not JSON"),
-    (b'{"id": "\xff"}', "line 1: not UTF-8"),
+    (b'{"id": "\xff"}', "line 1: not UTF-8 (invalid start byte at byte 8); save the file as UTF-8"),
+    ("{}".encode("utf-16"), "not UTF-8 (it is UTF-16"),
+    ("{}".encode("utf-16-le"), "not UTF-8 (it is UTF-16"),
+    ("{}".encode("utf-32"), "not UTF-8 (it is UTF-16"),
     (b"[1]", "line 1: not an object"),
     (b"\n\n[", "line 3: not JSON"),
     (b"[" * 99999, "line 1: not JSON"),
@@ -316,6 +335,63 @@ def test_a_file_that_is_no_jsonl_is_named(tmp_path, content, words):
   path.write_bytes(content)
   with user_error(path, words):
     OwnDocuments().open(path)
+
+
+def test_a_null_is_a_field_that_is_not_given_and_metadata_is_not_read(tmp_path):
+  import pyarrow
+  from pyarrow import parquet
+
+  lines = [
+    {**_LINE, "metadata": {"page": 3, "odd": "\ud800"}, "max_new_tokens": None, "metric": None},
+    {**_LINE, "id": 2, "context_file": None, "choices": None, "answer": None, "metadata": None},
+    {**_LINE, "id": 3, "answers": None, "choices": ["a", "b"], "answer": "A", "max_new_tokens": 5},
+  ]
+  path = tmp_path / "mine.jsonl"
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  (document,) = OwnDocuments().open(path).documents
+  assert [(q.metrics, q.max_new_tokens) for q in document.questions] == [
+    (("f1",), 128),
+    (("f1",), 128),
+    (("acc",), 5),
+  ]
+  lines[0]["metadata"] = {"page": 3}
+  names = dict.fromkeys(name for line in lines for name in line)
+  columns = {name: [line.get(name) for line in lines] for name in names}
+  parquet.write_table(pyarrow.table(columns), tmp_path / "mine.parquet")
+  (same,) = OwnDocuments().open(tmp_path / "mine.parquet").documents
+  assert same.questions == document.questions
+
+
+def test_what_only_parquet_holds_is_named(tmp_path):
+  import pyarrow
+  from pyarrow import parquet
+
+  path = tmp_path / "mine.parquet"
+  parquet.write_table(pyarrow.Table.from_pylist([{**_LINE, "question": b"\xff"}]), path)
+  with user_error(f"{path}: row 1: field 'question' must be text"):
+    OwnDocuments().open(path)
+  broken = pyarrow.array([b"\xff"]).view(pyarrow.string())
+  parquet.write_table(pyarrow.table({"question": broken}), path)
+  with user_error(f"{path}: not"):
+    OwnDocuments().open(path)
+  parquet.write_table(pyarrow.table({"id": pyarrow.array([], pyarrow.int64())}), path)
+  with user_error(f"{path}: holds no records: it has no row"):
+    OwnDocuments().open(path)
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
+  (tmp_path / "book.txt").write_text("Boats.", encoding="utf-8-sig")
+  line = {"id": 1, "context_file": "book.txt", "question": "q", "answers": ["a"]}
+  path = tmp_path / "mine.jsonl"
+  path.write_text(json.dumps(line), encoding="utf-8-sig")
+  assert OwnDocuments().open(path).documents[0].text == "Boats."
+
+
+@pytest.mark.parametrize("task", [LongBenchV2(), ZeroScrolls("qasper"), OwnDocuments()])
+def test_a_folder_without_the_data_is_named_with_what_is_wanted(task, tmp_path):
+  wanted = {"longbench_v2": "data.json", "zero_scrolls": "qasper.zip", "own": ".jsonl"}[task.name]
+  with user_error(tmp_path, wanted):
+    task.open(tmp_path)
 
 
 def test_ids_stand_once(tmp_path):
@@ -332,6 +408,43 @@ def test_a_missing_field_of_longbench_is_named(data, field):
   data.write_text(json.dumps(rows), encoding="utf-8")
   with user_error(f"{data}: item 3: it has no field '{field}'"):
     LongBenchV2().open(data)
+
+
+@pytest.mark.parametrize("field", ["_id", "context", "choice_C", "domain"])
+def test_half_a_surrogate_pair_in_longbench_is_named(data, field):
+  rows = json.loads(data.read_text(encoding="utf-8"))
+  rows[2][field] = "a \ud800 b"
+  data.write_text(json.dumps(rows), encoding="utf-8")
+  with user_error(f"{data}: item 3: field '{field}' must be text", "surrogate"):
+    LongBenchV2().open(data)
+
+
+@pytest.mark.parametrize("field", ["id", "pid", "input", "output", "truncation_seperator"])
+def test_half_a_surrogate_pair_in_zero_scrolls_is_named(tmp_path, field):
+  rows = benchmark_files.zero_scrolls_rows("qasper")
+  rows[1][field] = "a \ud800 b"
+  (tmp_path / "qasper").mkdir()
+  path = tmp_path / "qasper" / "validation.jsonl"
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  with user_error(f"{path}: line 2: field '{field}' must be text", "surrogate"):
+    ZeroScrolls("qasper").open(tmp_path)
+
+
+def test_a_zip_of_all_tasks_is_read_and_one_of_their_zips_is_refused(tmp_path):
+  folder = benchmark_files.zero_scrolls(tmp_path / "zero", ("qasper", "musique"), zipped=False)
+  expected = ZeroScrolls("qasper").open(folder).documents
+  with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+    for path in folder.rglob("*.jsonl"):
+      archive.write(path, path.relative_to(tmp_path))
+  found = ZeroScrolls("qasper").open(tmp_path / "all.zip").documents
+  assert [(d.text, d.questions) for d in found] == [(d.text, d.questions) for d in expected]
+  benchmark_files.zero_scrolls(tmp_path / "zips", ("qasper",))
+  with zipfile.ZipFile(tmp_path / "zips.zip", "w") as archive:
+    archive.write(tmp_path / "zips" / "qasper.zip", "zips/qasper.zip")
+  with user_error(tmp_path / "zips.zip", "holds no qasper/validation.jsonl", "unpack the outer"):
+    ZeroScrolls("qasper").open(tmp_path / "zips.zip")
+  with user_error("validation.jsonl: is no zip; give a folder with the tasks' zips"):
+    ZeroScrolls("qasper").open(folder / "qasper" / "validation.jsonl")
 
 
 @pytest.mark.parametrize("make", [lambda p: p.write_text("x"), lambda p: p.mkdir(), lambda p: None])

@@ -86,7 +86,8 @@ def read_regular(path: pathlib.Path) -> bytes:
       if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file.read()
   except OSError as error:
-    raise UserError(f"{path}: cannot be read ({error.strerror or error}); restore it") from None
+    what = "give a file" if isinstance(error, IsADirectoryError) else "restore it"
+    raise UserError(f"{path}: cannot be read ({error.strerror or error}); {what}") from None
   except ValueError as error:  # a name that no file can have
     raise UserError(f"{str(path)!r}: cannot be read ({error})") from None
   raise UserError(f"{path}: not a regular file; put one in its place")

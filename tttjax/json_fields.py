@@ -69,7 +69,7 @@ def fields(needed: Mapping[str, Check], optional: Mapping[str, Check] | None = N
 
 def short(value: Any) -> str:
   """A value in at most 40 characters."""
-  text = json.dumps(value)
+  text = json.dumps(value, default=str)  # Parquet has bytes and times too
   return text if len(text) <= 40 else text[:37] + "..."
 
 
@@ -85,10 +85,7 @@ def _is_number(value: Any, least: int) -> bool:  # nan is in no range
   return type(value) in (int, float) and least <= value <= _LARGEST
 
 
-def _is_name(value: Any) -> bool:
-  """Whether it is text that can be printed: half of a pair of surrogates cannot."""
-  if not isinstance(value, str):
-    return False
+def _is_whole_text(value: Any) -> bool:
   try:
     value.encode("utf-8")
   except UnicodeEncodeError:
@@ -96,11 +93,18 @@ def _is_name(value: Any) -> bool:
   return True
 
 
-TEXT = must_be("text", lambda value: isinstance(value, str))
-NOT_EMPTY = must_be(
-  "text that is not empty", lambda value: isinstance(value, str) and bool(value.strip())
+def _text(wanted: str, fits: Callable[[str], bool]) -> Check:
+  """Text that `fits` and that a file can hold: half of a pair of surrogates is none."""
+  is_text = must_be(wanted, lambda value: isinstance(value, str) and fits(value))
+  is_whole_text = must_be("text without halves of surrogate pairs (U+D800-DFFF)", _is_whole_text)
+  return lambda name, value: is_text(name, value) or is_whole_text(name, value)
+
+
+TEXT = _text("text", lambda value: True)
+NOT_EMPTY = _text("text that is not empty", lambda value: bool(value.strip()))
+ID = lambda name, value: (
+  None if type(value) is int else _text("text or a whole number", lambda value: True)(name, value)
 )
-NAME = must_be("text that can be printed", _is_name)
 FLAG = must_be("true or false", lambda value: isinstance(value, bool))
 COUNT = must_be("a whole number from 0 to 1e30", is_whole)
 POSITIVE = must_be("a whole number from 1 to 1e30", lambda value: is_whole(value, 1))

@@ -29,7 +29,6 @@ from tttjax.json_fields import (
   COUNT,
   FLAG,
   LENGTH,
-  NAME,
   NUMBER,
   POSITIVE,
   SHARE,
@@ -191,9 +190,9 @@ _MECHANISM = fields(
 _ENDING = fields({"answer": one_of(STOP, LIMIT), "thought": one_of(None, CLOSED, FORCED, OPEN)})
 _ROW = fields(
   {
-    "model": NAME,
-    "task": NAME,
-    "strategy": NAME,
+    "model": TEXT,
+    "task": TEXT,
+    "strategy": TEXT,
     "seed": COUNT,
     "length": LENGTH,
     "context": COUNT,

@@ -3,6 +3,7 @@
 And of data sets on Hugging Face's hub.
 """
 
+import codecs
 from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
@@ -18,6 +19,7 @@ from tttjax.files import read_regular
 from tttjax.json_fields import Check
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
+_RECORDS = {".jsonl": "line", ".json": "item in its list", ".parquet": "row"}
 HUB = "hub:"  # in front of a data set's name, which is no path
 
 
@@ -62,6 +64,8 @@ def read_data(path: pathlib.Path, check: Check, within: str = "") -> DataFile:
   """
   if not path.exists():
     raise UserError(f"{path}: no such file or folder")
+  if path.is_dir():
+    raise UserError(f"{path}: is a folder; give a file that ends in {', '.join(SUFFIXES)}")
   return parse_data(str(path), read_regular(path), check, within)
 
 
@@ -78,7 +82,7 @@ def read_member(path: pathlib.Path, member: str, check: Check) -> DataFile | Non
         return None
       data = archive.read(names[0])
   except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-    raise UserError(f"{path}: cannot be read as a zip ({error}); fetch it again") from None
+    raise UserError(f"{path}: cannot be read as a zip ({error}); fetch or pack it again") from None
   return parse_data(f"{path}!{names[0]}", data, check)
 
 
@@ -126,7 +130,7 @@ def parse_data(name: str, data: bytes, check: Check, within: str = "") -> DataFi
   reader = {".jsonl": _lines, ".json": items, ".parquet": _rows}[suffix]
   records = tuple(_checked(reader(name, data), check))
   if not records:
-    raise UserError(f"{name}: holds no records; fetch it again")
+    raise UserError(f"{name}: holds no records: it has no {_RECORDS[suffix]}")
   return DataFile(name, records, hashlib.sha256(data).hexdigest())
 
 
@@ -137,14 +141,37 @@ def _checked(records: Iterable[tuple[str, Any]], check: Check) -> Iterator[Recor
     yield Record(place, value)
 
 
+def text_of(place: str, data: bytes) -> str:
+  """The text of a file, which may begin with a byte order mark.
+
+  Args:
+    place: named in errors: the file, of JSON lines with the line.
+
+  Raises:
+    UserError: it is not UTF-8.
+  """
+  wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]
+  try:
+    if not wide:
+      return data.decode("utf-8-sig")
+    found, encoding = "it is UTF-16 or UTF-32", "UTF-16"
+  except UnicodeDecodeError as error:
+    found, encoding = f"{error.reason} at byte {error.start}", "ENCODING"
+  raise UserError(
+    f"{place}: not UTF-8 ({found}); save the file as UTF-8, in an editor or with"
+    f" iconv -f {encoding} -t UTF-8 FILE > NEW"
+  )
+
+
 def _lines(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
-  for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+  for number, line in enumerate(data.split(b"\n"), 1):
+    place = f"{name}: line {number}"
     if line.strip():
-      yield f"{name}: line {number}", _json(f"{name}: line {number}", line)
+      yield place, _json(place, text_of(place, line))
 
 
 def _items(name: str, data: bytes, within: str) -> Iterator[tuple[str, Any]]:
-  items = _json(name, data.removeprefix(b"\xef\xbb\xbf"))
+  items = _json(name, text_of(name, data))
   if within:
     if not isinstance(items, dict) or not isinstance(items.get(within), list):
       raise UserError(f"{name}: must hold an object whose field {within!r} is a list of records")
@@ -155,11 +182,9 @@ def _items(name: str, data: bytes, within: str) -> Iterator[tuple[str, Any]]:
     yield f"{name}: item {number}", item
 
 
-def _json(place: str, data: bytes) -> Any:
+def _json(place: str, text: str) -> Any:
   try:
-    return json.loads(data)
-  except UnicodeDecodeError as error:
-    raise UserError(f"{place}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    return json.loads(text)
   except (ValueError, RecursionError) as error:
     raise UserError(f"{place}: not JSON ({error})") from None
 
@@ -174,8 +199,8 @@ def _rows(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
       " pip install 'tttjax[benchmarks]', or give a .json or .jsonl file"
     ) from None
   try:
-    table = parquet.read_table(pyarrow.BufferReader(data))
-  except (pyarrow.ArrowException, OSError) as error:
+    rows = parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
+  except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
     raise UserError(f"{name}: not Parquet ({str(error).splitlines()[0]})") from None
-  for number, row in enumerate(table.to_pylist(), 1):
+  for number, row in enumerate(rows, 1):
     yield f"{name}: row {number}", row

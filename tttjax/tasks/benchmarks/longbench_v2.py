@@ -13,7 +13,7 @@ import re
 from typing import Any, ClassVar
 
 from tttjax.errors import UserError
-from tttjax.json_fields import TEXT, fields, must_be, one_of
+from tttjax.json_fields import ID, NOT_EMPTY, TEXT, fields, one_of
 from tttjax.spec import option
 from tttjax.tasks.benchmarks.cutting import cut_middle
 from tttjax.tasks.benchmarks.data_files import HUB, SUFFIXES, DataFile, read_data, read_hub
@@ -23,15 +23,15 @@ from tttjax.tasks.example import Question, SecondCall
 
 LETTERS = "ABCD"
 _ANSWER_TOKENS, _COT_TOKENS = 128, 1024
+_HEAD_CHARACTERS = 1000  # of the document, in the benchmark's results
 _LIKELY = (
   re.compile(r"The correct answer is \(([A-D])\)"),
   re.compile(r"The correct answer is ([A-D])"),
 )
 _CHOICES = tuple(f"choice_{letter}" for letter in LETTERS)
-_NAME = must_be("text or a whole number", lambda value: type(value) in (str, int))
 _RECORD = fields(
   {
-    "_id": _NAME,
+    "_id": ID,
     "domain": TEXT,
     "sub_domain": TEXT,
     "difficulty": TEXT,
@@ -39,7 +39,7 @@ _RECORD = fields(
     "question": TEXT,
     **dict.fromkeys(_CHOICES, TEXT),
     "answer": one_of(*LETTERS),
-    "context": must_be("text that is not empty", lambda v: isinstance(v, str) and v.strip()),
+    "context": NOT_EMPTY,
   }
 )
 _OWN_HEAD = "[TASK] Read the text and answer the question about it.\n[CONTEXT]\n$DOC$\n"
@@ -172,7 +172,8 @@ class LongBenchV2:
       source={
         name: values[name]
         for name in ("domain", "sub_domain", "difficulty", "length", "question", *_CHOICES)
-      },
+      }
+      | {"context": values["context"][:_HEAD_CHARACTERS]},
       second=second,
     )
 
@@ -187,7 +188,7 @@ class LongBenchV2:
         "_id": row["doc"]["question_key"],
         **row["doc"]["source"],
         "answer": row["target"],
-        "context": row["doc"]["context_head"],
+        **_thought(row),
         "response": text,
         "pred": task.extract(text),
         "judge": bool(row["acc"]),
@@ -206,6 +207,16 @@ class LongBenchV2:
       "acc": float(self.extract(text) in question.references),
       "answered": float(bool(text.strip())),
     }
+
+
+def _thought(row: Mapping[str, Any]) -> dict[str, str]:
+  """What was written before the second call, where there was one: its output has both."""
+  if row["task_options"].get("cot") != "on":
+    return {}
+  answer = row["filtered_resps"][0]
+  outputs = (text.rstrip() for text in row["resps"][0])
+  chosen = next((text for text in outputs if text.endswith(answer)), "")
+  return {"response_cot": chosen.removesuffix(answer).strip()}
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

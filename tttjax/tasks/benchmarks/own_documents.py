@@ -2,38 +2,38 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import difflib
 import pathlib
-import re
-import string
 from typing import Any, ClassVar
 
 from tttjax.errors import UserError
 from tttjax.files import read_regular
-from tttjax.json_fields import NOT_EMPTY, POSITIVE, TEXT, fields, list_of, must_be, one_of
-from tttjax.tasks.benchmarks import text_scores
+from tttjax.json_fields import ID, NOT_EMPTY, POSITIVE, fields, list_of, one_of, short
+from tttjax.tasks.benchmarks import own_scores
+from tttjax.tasks.benchmarks.choice_letters import MOST_CHOICES, chosen, letters
 from tttjax.tasks.benchmarks.cutting import cut_middle
-from tttjax.tasks.benchmarks.data_files import Record, read_data
+from tttjax.tasks.benchmarks.data_files import Record, read_data, text_of
 from tttjax.tasks.benchmarks.documents import Asked, Document, DocumentSet, grouped
+from tttjax.tasks.benchmarks.text_scores import ROUGE, check_installed
 from tttjax.tasks.example import Question
 
-_SCORES = {"f1": text_scores.f1, "exact": text_scores.exact, "contains": text_scores.contains}
+_SCORES = {"f1": own_scores.f1, "exact": own_scores.exact, "contains": own_scores.contains}
 METRICS = (*_SCORES, "rouge", "acc")
 _ANSWER_TOKENS = 128
 _HEAD = "[TASK] Answer the question about the text below.\n[CONTEXT]\n"
 
-_NAME = must_be("text or a whole number", lambda value: type(value) in (str, int))
-_RECORD = fields(
-  {"id": _NAME, "question": NOT_EMPTY},
-  {
-    "context": NOT_EMPTY,
-    "context_file": NOT_EMPTY,
-    "answers": list_of(TEXT, 1),
-    "choices": list_of(NOT_EMPTY, 2),
-    "answer": _NAME,
-    "metric": one_of(*METRICS),
-    "max_new_tokens": POSITIVE,
-  },
-)
+_NEEDED = {"id": ID, "question": NOT_EMPTY}
+_OPTIONAL = {
+  "context": NOT_EMPTY,
+  "context_file": NOT_EMPTY,
+  "answers": list_of(NOT_EMPTY, 1),
+  "choices": list_of(NOT_EMPTY, 2),
+  "answer": ID,
+  "metric": one_of(*METRICS),
+  "max_new_tokens": POSITIVE,
+}
+_FIELDS = fields(_NEEDED, _OPTIONAL)
+_IGNORED = "metadata"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,9 @@ class OwnDocuments:
 
   `context_file` is a path from the file's folder. `answer` is the letter (A, B, ...) of the right
   choice, or its number from 0. `metric` is 'f1' (the default), 'exact', 'contains' or 'rouge' for
-  answers, 'acc' for choices.
+  answers (own_scores), 'acc' for choices (choice_letters). A field that is null counts as absent.
+  What else you keep in a line stands in `metadata`, which is not read; other fields are refused,
+  for they may be misspelt.
   """
 
   name: ClassVar[str] = "own"
@@ -59,18 +61,19 @@ class OwnDocuments:
     Raises:
       UserError: names file, line and field of what is wrong.
     """
-    file = read_data(path, _RECORD)
+    file = read_data(path, _problem)
+    records = [Record(record.place, _present(record.values)) for record in file.records]
     seen: dict[str, str] = {}
-    for record in file.records:
+    for record in records:
       if wrong := _wrong(record.values):
         raise UserError(f"{record.place}: {wrong}")
       key = str(record.values["id"])
       if key in seen:
         raise UserError(f"{record.place}: field 'id' is {key!r} as that of {seen[key]}")
       seen[key] = record.place
-    documents = grouped(_asked(file.records, path.parent))
+    documents = grouped(_asked(records, path.parent))
     metrics = {m for d in documents for asked in d.questions for m in asked.metrics}
-    text_scores.check_installed(sorted(metrics))
+    check_installed(sorted(metrics & {*ROUGE}))
     return DocumentSet(self.name, documents, {path.name: file.sha256}, _cut)
 
   def extract(self, text: str) -> str | None:
@@ -79,12 +82,33 @@ class OwnDocuments:
 
   def score(self, text: str, question: Question) -> dict[str, float]:
     """Each of the question's metrics."""
-    if question.metrics == text_scores.ROUGE:
-      return text_scores.rouge(text, question.references)
+    if question.metrics == ROUGE:
+      return own_scores.rouge(text, question.references)
     (metric,) = question.metrics
     if metric == "acc":
-      return {metric: float(_chosen(text, question.choices or ()) in question.references)}
+      return {metric: float(chosen(text, len(question.choices or ())) in question.references)}
     return {metric: _SCORES[metric](text, question.references)}
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields that are given: Parquet has null for those that are not."""
+  return {name: value for name, value in values.items() if value is not None}
+
+
+def _problem(name: str, value: Any) -> str | None:
+  """What is wrong with a line, field by field."""
+  given = _present(value) if isinstance(value, dict) else value
+  if wrong := _FIELDS(name, given):
+    return wrong
+  known = (*_NEEDED, *_OPTIONAL)
+  unknown = next((field for field in given if field not in (*known, _IGNORED)), None)
+  if unknown is None:
+    return None
+  close = difflib.get_close_matches(unknown, known, n=1)
+  return (
+    f"unknown field {unknown!r}{f'; did you mean {close[0]!r}?' if close else ''}; the fields are"
+    f" {', '.join(known)}, and what else you keep stands in {_IGNORED!r}, which is not read"
+  )
 
 
 def _wrong(values: Mapping[str, Any]) -> str | None:
@@ -102,18 +126,23 @@ def _wrong(values: Mapping[str, Any]) -> str | None:
     return f"field 'metric' is {metric!r}, which is for 'answers'; with 'choices' it is 'acc'"
   if "answer" not in values:
     return "it has no field 'answer': the letter or the number (from 0) of the right choice"
-  if len(values["choices"]) > len(string.ascii_uppercase):
-    return f"field 'choices' has {len(values['choices'])} items, 26 at most"
-  return None if _letter(values) else "field 'answer' names none of the choices"
+  number = len(values["choices"])
+  if number > MOST_CHOICES:
+    return f"field 'choices' has {number} items, {MOST_CHOICES} at most"
+  if _letter(values):
+    return None
+  return (
+    f"field 'answer' is {short(values['answer'])}, which names none of the choices: give one of"
+    f" {', '.join(letters(number))}, or a whole number from 0 to {number - 1}"
+  )
 
 
 def _letter(values: Mapping[str, Any]) -> str | None:
   """The letter of the right choice."""
-  letters = string.ascii_uppercase[: len(values["choices"])]
-  answer = values["answer"]
+  allowed, answer = letters(len(values["choices"])), values["answer"]
   if isinstance(answer, int):
-    return letters[answer] if 0 <= answer < len(letters) else None
-  return answer.strip() if answer.strip() in tuple(letters) else None
+    return allowed[answer] if 0 <= answer < len(allowed) else None
+  return answer.strip() if answer.strip() in tuple(allowed) else None
 
 
 def _asked(
@@ -134,9 +163,11 @@ def _asked(
 def _text_of(folder: pathlib.Path, record: Record) -> str:
   path = folder / record.values["context_file"]
   try:
-    text = read_regular(path).decode("utf-8")
-  except UnicodeDecodeError:
-    raise UserError(f"{record.place}: field 'context_file': {path} is not UTF-8 text") from None
+    if not path.exists():
+      raise UserError(f"{path}: no such file; its path is read from the folder {folder}")
+    if path.is_dir():
+      raise UserError(f"{path}: is a folder; give a file of text")
+    text = text_of(str(path), read_regular(path))
   except UserError as error:
     raise UserError(f"{record.place}: field 'context_file': {error}") from None
   if not text.strip():
@@ -149,11 +180,11 @@ def _question(values: Mapping[str, Any]) -> Asked:
   most = values.get("max_new_tokens", _ANSWER_TOKENS)
   if "choices" not in values:
     metric = values.get("metric", "f1")
-    metrics = text_scores.ROUGE if metric == "rouge" else (metric,)
+    metrics = ROUGE if metric == "rouge" else (metric,)
     return Asked(str(values["id"]), text, tuple(values["answers"]), metrics, most)
   listed = "".join(
     f"\n({letter}) {choice.strip()}"
-    for letter, choice in zip(string.ascii_uppercase, values["choices"])
+    for letter, choice in zip(letters(len(values["choices"])), values["choices"])
   )
   return Asked(
     key=str(values["id"]),
@@ -164,15 +195,6 @@ def _question(values: Mapping[str, Any]) -> Asked:
     choices=tuple(values["choices"]),
     chance=1 / len(values["choices"]),
   )
-
-
-def _chosen(text: str, choices: Sequence[str]) -> str | None:
-  """The first letter in parentheses, else the first that stands alone and is no word."""
-  letters = string.ascii_uppercase[: len(choices)]
-  found = re.search(rf"\(([{letters}])\)", text) or re.search(
-    rf"(?<!\w)([{letters}])(?![\w'’]| [a-z])", text.replace("*", "")
-  )
-  return found and found[1]
 
 
 def _cut(tokenizer, document: Document, limit: int) -> tuple[str, float]:

@@ -1,7 +1,7 @@
 """Scores of one output against its references, 0 to 1, as the benchmarks publish them.
 
-Each takes the best of several references. SQuAD's normalisation and F1 (Rajpurkar et al., 2016);
-the others as ZeroSCROLLS has them (Shaham et al., 2023).
+Each takes the best of several references, as ZeroSCROLLS does (Shaham et al., 2023), whose
+normalisation and F1 are SQuAD's (Rajpurkar et al., 2016) in ASCII.
 """
 
 from collections import Counter
@@ -32,18 +32,7 @@ def normalized(text: str) -> str:
 
 def f1(text: str, references: Sequence[str]) -> float:
   """F1 of the words that the output shares with a reference."""
-  return max(_f1(normalized(text).split(), normalized(one).split()) for one in references)
-
-
-def exact(text: str, references: Sequence[str]) -> float:
-  """Whether the output is a reference, but for case, punctuation and articles."""
-  return float(normalized(text) in map(normalized, references))
-
-
-def contains(text: str, references: Sequence[str]) -> float:
-  """Whether a reference stands in the output, but for case, punctuation and articles."""
-  words = f" {normalized(text)} "
-  return float(any(f" {normalized(one)} " in words for one in references))
+  return max(f1_of_words(normalized(text).split(), normalized(one).split()) for one in references)
 
 
 def letter(text: str, references: Sequence[str]) -> float:
@@ -58,13 +47,16 @@ def first_letter(text: str) -> str | None:
   return found and found[0]
 
 
-def rouge(text: str, references: Sequence[str]) -> dict[str, float]:
+def rouge(text: str, references: Sequence[str], tokenizer=None) -> dict[str, float]:
   """ROUGE-1, -2 and -L F-measures without stemming, each of its best reference.
+
+  Args:
+    tokenizer: has `tokenize(text)`; by default the package's own, for English.
 
   Raises:
     UserError: the package rouge-score is not installed.
   """
-  scores = [_rouge_scorer().score(reference, text) for reference in references]
+  scores = [_rouge_scorer(tokenizer).score(reference, text) for reference in references]
   return {name: max(score[name].fmeasure for score in scores) for name in ROUGE}
 
 
@@ -76,7 +68,7 @@ def exponential_similarity(text: str, references: Sequence[str]) -> float:
   stated = _percentage(text)
   if stated is None:
     return 0.0
-  return max(0.5 ** (abs((_percentage(one) or 0.0) - stated) / 10) for one in references)
+  return max(_halved(_percentage(one) or 0.0, stated) for one in references)
 
 
 def concordance(text: str, references: Sequence[str]) -> float:
@@ -84,7 +76,8 @@ def concordance(text: str, references: Sequence[str]) -> float:
   return max(_concordance(_numbers(text), _numbers(one)) for one in references)
 
 
-def _f1(words: Sequence[str], reference: Sequence[str]) -> float:
+def f1_of_words(words: Sequence[str], reference: Sequence[str]) -> float:
+  """Harmonic mean of precision and recall, each word as often as it stands there."""
   shared = sum((Counter(words) & Counter(reference)).values())
   if not shared:
     return 0.0
@@ -92,17 +85,26 @@ def _f1(words: Sequence[str], reference: Sequence[str]) -> float:
   return 2 * precision * recall / (precision + recall)
 
 
+def _halved(right: float, stated: float) -> float:
+  # What has too many digits for a float is infinite, and has no distance from the same.
+  return 1.0 if right == stated else 0.5 ** (abs(right - stated) / 10)
+
+
 def _percentage(text: str) -> float | None:
   found = _PERCENTAGE.search(text)
   return float(found[1]) if found else None
 
 
-def _numbers(text: str) -> list[int]:
-  """What is left as numbers where everything but digits, commas and spaces is taken out."""
-  return [int(part) for part in re.sub(r"[^0-9\s,]", "", text).replace(",", " ").split()]
+def _numbers(text: str) -> list[str]:
+  """What is left as numbers where everything but digits, commas and spaces is taken out.
+
+  As digits without leading zeros: there may be more of them than an int is read from.
+  """
+  parts = re.sub(r"[^0-9\s,]", "", text).replace(",", " ").split()
+  return [part.lstrip("0") or "0" for part in parts]
 
 
-def _concordance(order: Sequence[int], reference: Sequence[int]) -> float:
+def _concordance(order: Sequence[str], reference: Sequence[str]) -> float:
   if not reference or sorted(order) != sorted(reference):
     return 0.0
   place = {number: i for i, number in enumerate(order)}
@@ -124,19 +126,19 @@ def _to_ascii() -> Callable[[str], str]:
 
 
 @functools.cache
-def _rouge_scorer():
+def _rouge_scorer(tokenizer):
   try:
     from rouge_score import rouge_scorer  # an extra, and slow to import
   except ImportError:
     raise UserError(_missing("rouge-score")) from None
-  return rouge_scorer.RougeScorer(list(ROUGE), use_stemmer=False)
+  return rouge_scorer.RougeScorer(list(ROUGE), use_stemmer=False, tokenizer=tokenizer)
 
 
 def check_installed(metrics: Sequence[str]) -> None:
   """Raises UserError where a package that one of these scores needs is not installed."""
   if set(metrics) & {*ROUGE}:
-    _rouge_scorer()
-  if set(metrics) & {"f1", "exact", "contains"}:
+    _rouge_scorer(None)
+  if "f1" in metrics:
     _to_ascii()
 
 

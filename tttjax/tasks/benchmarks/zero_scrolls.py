@@ -13,7 +13,7 @@ import pathlib
 from typing import Any, ClassVar
 
 from tttjax.errors import UserError
-from tttjax.json_fields import COUNT, TEXT, fields, maybe, must_be
+from tttjax.json_fields import COUNT, ID, NOT_EMPTY, TEXT, fields, maybe
 from tttjax.spec import option
 from tttjax.tasks.benchmarks import text_scores
 from tttjax.tasks.benchmarks.cutting import cut_end
@@ -21,12 +21,11 @@ from tttjax.tasks.benchmarks.data_files import DataFile, Record, read_data, read
 from tttjax.tasks.benchmarks.documents import Asked, Document, DocumentSet, grouped
 from tttjax.tasks.example import Question
 
-_NAME = must_be("text or a whole number", lambda value: type(value) in (str, int))
 _RECORD = fields(
   {
-    "id": _NAME,
-    "pid": _NAME,
-    "input": must_be("text that is not empty", lambda v: isinstance(v, str) and v.strip()),
+    "id": ID,
+    "pid": ID,
+    "input": NOT_EMPTY,
     "output": maybe(TEXT),
     "document_start_index": COUNT,
     "document_end_index": COUNT,
@@ -92,6 +91,8 @@ class ZeroScrolls:
     " Scored as the benchmark does: ROUGE, F1, accuracy, exponential similarity and concordance."
   )
   data: ClassVar[str] = "a folder with the tasks' zips (qasper.zip, ...), or with their folders"
+  # One submission has all tasks of a split.
+  submitted_together: ClassVar[tuple[str, ...]] = ("task",)
 
   def __post_init__(self):
     if self.task not in _KINDS:
@@ -133,9 +134,14 @@ class ZeroScrolls:
       path = path / f"{self.task}.zip"
     if not path.exists():
       raise UserError(f"{path}: no such file; give {self.data}")
+    if path.suffix.lower() != ".zip":
+      raise UserError(f"{path}: is no zip; give {self.data}")
     # The zip of a task holds it in a folder of the task's name.
     if (found := read_member(path, member, _RECORD)) is None:
-      raise UserError(f"{path}: holds no {member}; fetch it again")
+      raise UserError(
+        f"{path}: holds no {member}; give {self.data} (zips within a zip are not read: unpack the"
+        " outer one)"
+      )
     return found
 
   def _asked(
