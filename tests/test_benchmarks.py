@@ -10,14 +10,20 @@ import sys
 import pandas
 import pytest
 
-from tests import benchmark_files, benchmark_runs, smollm2, tiny_run
+from tests import benchmark_files, benchmark_runs, smollm2, synthetic_rows, tiny_run
 from tests.errors import user_error
 from tttjax import report
 from tttjax.experiment import config as run_config
 from tttjax.experiment import run
 from tttjax.experiment.work_units import Place, Work
+from tttjax.report.runs import Run
+from tttjax.report.submissions import write_submissions
+from tttjax.tasks.benchmarks.longbench_v2 import LongBenchV2
 from tttjax.tasks.benchmarks.zero_scrolls import ZeroScrolls
 
+# What a line of the benchmark's own results has.
+_RESULT = {"_id", "domain", "sub_domain", "difficulty", "length", "question", "answer", "context"}
+_RESULT |= {"choice_A", "choice_B", "choice_C", "choice_D", "response", "pred", "judge"}
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -37,6 +43,7 @@ def check_longbench(folder, questions):
       assert result["pred"] in (*"ABCD", None) and isinstance(result["response"], str)
       assert result["judge"] is (result["pred"] == result["answer"])
       assert {"domain", "sub_domain", "question", "choice_A", "choice_D"} <= set(result)
+      assert result["context"].startswith("Book 0. ") and len(result["context"]) == 1000
   return len(list(folder.rglob("longbench_v2.jsonl")))
 
 
@@ -174,7 +181,18 @@ def test_outputs_without_a_public_reference_are_kept_and_not_scored(checkpoint, 
     encoding="utf-8"
   )
   assert "answered, not scored" in printed.err or "split=test" in printed.err
-  assert check_zero_scrolls(done.workdir, ("qasper", "qmsum")) == 2
+  # Those of one split are one submission.
+  test, validation = (
+    [
+      path
+      for path in (done.workdir / "submissions").iterdir()
+      if ("_split_test" in path.name) is of
+    ]
+    for of in (True, False)
+  )
+  assert len(test) == len(validation) == 2
+  assert all(check_zero_scrolls(path, ("qasper",)) == 1 for path in test)
+  assert all(check_zero_scrolls(path, ("qmsum",)) == 1 for path in validation)
 
 
 def test_where_nothing_is_scored_the_files_are_written_all_the_same(checkpoint, tmp_path, capsys):
@@ -184,6 +202,23 @@ def test_where_nothing_is_scored_the_files_are_written_all_the_same(checkpoint, 
   assert report.build([done.workdir], done.workdir) is None
   assert "not scored" in capsys.readouterr().err
   assert check_zero_scrolls(done.workdir, ("qasper",)) == 2
+  assert not any("split" in path.name for path in (done.workdir / "submissions").iterdir())
+
+
+def test_every_set_of_options_has_a_folder_of_its_own(tmp_path):
+  """Also of ids in any number, and of values that the names of files do not tell apart."""
+  options = ("", "cot=on", "ids=a b", "ids='a,b'", f"ids={'66' * 400}")
+  rows = [
+    synthetic_rows.row(task=f"longbench_v2({own})" if own else "longbench_v2") for own in options
+  ]
+  for number, row in enumerate(rows):
+    row["doc"] |= {"question_key": f"{number}", "source": {}}
+  folders = write_submissions([Run("", tmp_path, {}, rows, "1")], tmp_path)
+  assert len(set(folders)) == 5 and all(len(folder.name) < 200 for folder in folders)
+  assert folders[0].name == "embedded_in_context_256_seed0"
+  assert folders[1].name == "embedded_in_context_256_seed0_cot_on"
+  read = [json.loads((folder / "longbench_v2.jsonl").read_text()) for folder in folders]
+  assert [result["_id"] for result in read] == [f"{number}" for number in range(5)]
 
 
 def test_the_same_data_may_lie_elsewhere_and_other_data_is_refused(checkpoint, tmp_path):
@@ -208,6 +243,35 @@ def test_a_second_call_makes_the_answer_and_is_charged(checkpoint, tmp_path):
   for one, two in zip(plain.rows, both.rows, strict=True):
     assert "\n\n" in two["resps"][0][0] and two["tokens"] > one["tokens"]
     assert two["phase_flops"]["generate"] > one["phase_flops"]["generate"]
+  for done, keys in ((plain, set()), (both, {"response_cot"})):
+    report.build([done.workdir], done.workdir)
+    for path in done.workdir.rglob("longbench_v2.jsonl"):
+      for line in path.read_text(encoding="utf-8").splitlines():
+        result = json.loads(line)
+        assert set(result) == _RESULT | keys
+        if keys:
+          (text,) = {
+            row["resps"][0][0]
+            for row in both.rows
+            if row["doc"]["question_key"] == result["_id"] and row["strategy"] in str(path)
+          }
+          assert text.split() == f"{result['response_cot']} {result['response']}".split()
+
+
+@pytest.mark.parametrize(
+  "outputs, answer, thought",
+  [
+    (["Nets. \n\n(B)"], "(B)", "Nets."),
+    (["Nets.\n\n(A) ", " Boats.\n\n(B) "], "(B)", "Boats."),
+    (["Nets.\n\n"], "", "Nets."),
+    ([""], "", ""),
+  ],
+)
+def test_a_result_has_what_was_written_before_the_answer(outputs, answer, thought):
+  row = synthetic_rows.row(task="longbench_v2(cot=on)", filtered_resps=[answer], resps=[outputs])
+  row["doc"] |= {"question_key": "1", "source": {}}
+  result = json.loads(LongBenchV2.submission([row])["longbench_v2.jsonl"])
+  assert (result["response_cot"], result["response"]) == (thought, answer)
 
 
 @pytest.mark.parametrize(
