@@ -296,9 +296,9 @@ _LINE = {"id": 1, "context": "c", "question": "q", "answers": ["a"]}
     ({"context": ..., "context_file": "blank.txt"}, ["blank.txt", "is empty"]),
     ({"context": ..., "context_file": "."}, ["'context_file'", "is a folder", "give a file"]),
     ({"context": None}, ["one of the fields 'context' and 'context_file'"]),
-    ({"max_new_token": 5}, ["unknown field 'max_new_token'", "did you mean 'max_new_tokens'?"]),
+    ({"max_new_token": 5}, ["unknown field 'max_new_token' (did you mean 'max_new_tokens'?)"]),
     ({"title": "T"}, ["unknown field 'title'; the fields are id, question, context", "'metadata'"]),
-    ({"id": "\ud800"}, ["field 'id'", "surrogate", '"\\ud800"']),
+    ({"id": "\ud800"}, ["field 'id'", "surrogate", '"\\ud800" at character 1,']),
     ({"question": "q\udfff"}, ["field 'question'", "surrogate"]),
     ({"context": "q\ud83d q"}, ["field 'context'", "surrogate"]),
     ({"answers": ["a", "\ud800"]}, ["an item of field 'answers'", "surrogate"]),
@@ -415,7 +415,7 @@ def test_half_a_surrogate_pair_in_longbench_is_named(data, field):
   rows = json.loads(data.read_text(encoding="utf-8"))
   rows[2][field] = "a \ud800 b"
   data.write_text(json.dumps(rows), encoding="utf-8")
-  with user_error(f"{data}: item 3: field '{field}' must be text", "surrogate"):
+  with user_error(f"{data}: item 3: field '{field}' holds", "at character 3,", "surrogate"):
     LongBenchV2().open(data)
 
 
@@ -426,7 +426,7 @@ def test_half_a_surrogate_pair_in_zero_scrolls_is_named(tmp_path, field):
   (tmp_path / "qasper").mkdir()
   path = tmp_path / "qasper" / "validation.jsonl"
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-  with user_error(f"{path}: line 2: field '{field}' must be text", "surrogate"):
+  with user_error(f"{path}: line 2: field '{field}' holds", "at character 3,", "surrogate"):
     ZeroScrolls("qasper").open(tmp_path)
 
 

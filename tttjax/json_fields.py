@@ -85,26 +85,30 @@ def _is_number(value: Any, least: int) -> bool:  # nan is in no range
   return type(value) in (int, float) and least <= value <= _LARGEST
 
 
-def _is_whole_text(value: Any) -> bool:
-  try:
-    value.encode("utf-8")
-  except UnicodeEncodeError:
-    return False
-  return True
-
-
 def _text(wanted: str, fits: Callable[[str], bool]) -> Check:
   """Text that `fits` and that a file can hold: half of a pair of surrogates is none."""
   is_text = must_be(wanted, lambda value: isinstance(value, str) and fits(value))
-  is_whole_text = must_be("text without halves of surrogate pairs (U+D800-DFFF)", _is_whole_text)
-  return lambda name, value: is_text(name, value) or is_whole_text(name, value)
+
+  def whole(name: str, value: Any) -> str | None:
+    if wrong := is_text(name, value):
+      return wrong
+    try:
+      value.encode("utf-8")
+    except UnicodeEncodeError as error:
+      half = short(value[error.start])
+      return (
+        f"field {name!r} holds {half} at character {error.start + 1}, which is half of a surrogate"
+        " pair and no text"
+      )
+    return None
+
+  return whole
 
 
 TEXT = _text("text", lambda value: True)
 NOT_EMPTY = _text("text that is not empty", lambda value: bool(value.strip()))
-ID = lambda name, value: (
-  None if type(value) is int else _text("text or a whole number", lambda value: True)(name, value)
-)
+_ANY = _text("text or a whole number", lambda value: True)
+ID = lambda name, value: None if type(value) is int else _ANY(name, value)
 FLAG = must_be("true or false", lambda value: isinstance(value, bool))
 COUNT = must_be("a whole number from 0 to 1e30", is_whole)
 POSITIVE = must_be("a whole number from 1 to 1e30", lambda value: is_whole(value, 1))

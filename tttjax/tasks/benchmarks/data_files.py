@@ -156,7 +156,7 @@ def text_of(place: str, data: bytes) -> str:
       return data.decode("utf-8-sig")
     found, encoding = "it is UTF-16 or UTF-32", "UTF-16"
   except UnicodeDecodeError as error:
-    found, encoding = f"{error.reason} at byte {error.start}", "ENCODING"
+    found, encoding = f"{error.reason} at byte {error.start}", "ITS_ENCODING"
   raise UserError(
     f"{place}: not UTF-8 ({found}); save the file as UTF-8, in an editor or with"
     f" iconv -f {encoding} -t UTF-8 FILE > NEW"

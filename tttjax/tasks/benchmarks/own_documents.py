@@ -106,7 +106,7 @@ def _problem(name: str, value: Any) -> str | None:
     return None
   close = difflib.get_close_matches(unknown, known, n=1)
   return (
-    f"unknown field {unknown!r}{f'; did you mean {close[0]!r}?' if close else ''}; the fields are"
+    f"unknown field {unknown!r}{f' (did you mean {close[0]!r}?)' if close else ''}; the fields are"
     f" {', '.join(known)}, and what else you keep stands in {_IGNORED!r}, which is not read"
   )
 
