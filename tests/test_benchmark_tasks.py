@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import pathlib
 import zipfile
 
+import pandas
 import pytest
 
 from tests import benchmark_files
@@ -282,6 +284,8 @@ _LINE = {"id": 1, "context": "c", "question": "q", "answers": ["a"]}
     ({"metric": "bleu"}, ["field 'metric'", '"f1"']),
     ({"metric": "acc"}, ["'acc'", "for 'choices'"]),
     ({"max_new_tokens": 0}, ["field 'max_new_tokens'"]),
+    ({"max_new_tokens": 1.5}, ["field 'max_new_tokens'"]),
+    ({"max_new_tokens": math.inf}, ["field 'max_new_tokens'"]),
     ({"answers": ..., "choices": ["a", "b"]}, ["no field 'answer'"]),
     ({"answers": ..., "choices": ["a", "b"], "answer": None}, ["no field 'answer'"]),
     (
@@ -358,6 +362,9 @@ def test_a_null_is_a_field_that_is_not_given_and_metadata_is_not_read(tmp_path):
   names = dict.fromkeys(name for line in lines for name in line)
   columns = {name: [line.get(name) for line in lines] for name in names}
   parquet.write_table(pyarrow.table(columns), tmp_path / "mine.parquet")
+  (same,) = OwnDocuments().open(tmp_path / "mine.parquet").documents
+  assert same.questions == document.questions
+  pandas.DataFrame(lines).to_parquet(tmp_path / "mine.parquet")
   (same,) = OwnDocuments().open(tmp_path / "mine.parquet").documents
   assert same.questions == document.questions
 

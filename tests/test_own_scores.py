@@ -1,6 +1,7 @@
 """Scores of one's own answers: SQuAD's on ASCII, and what is right in other scripts."""
 
 import builtins
+import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,8 +9,10 @@ import pytest
 from rouge_score import rouge_scorer
 from torchmetrics.functional.text import squad
 
+from tests.errors import user_error
 from tests.test_text_scores import ASCII, REFERENCES, TEXT
 from tttjax.tasks.benchmarks import own_scores, text_scores
+from tttjax.tasks.benchmarks.own_documents import OwnDocuments
 
 
 @settings(max_examples=500, deadline=None)
@@ -119,7 +122,7 @@ def test_every_score_is_a_share_and_an_answer_scores_itself(text, references):
     assert metric(text, [text, *references]) == 1 or not text.strip()
 
 
-def test_no_package_is_needed_but_for_rouge(monkeypatch):
+def test_no_package_is_needed_but_for_rouge(monkeypatch, tmp_path):
   real = builtins.__import__
 
   def without(name, *args, **kwargs):
@@ -128,4 +131,14 @@ def test_no_package_is_needed_but_for_rouge(monkeypatch):
     return real(name, *args, **kwargs)
 
   monkeypatch.setattr(builtins, "__import__", without)
-  assert own_scores.f1("Zürich", ["zürich"]) == 1.0
+  for made in (text_scores._to_ascii, text_scores._rouge_scorer):
+    made.cache_clear()
+  line = {"id": 1, "context": "c", "question": "q", "answers": ["Zürich"]}
+  path = tmp_path / "mine.json"
+  for metric in ("f1", "exact", "contains"):
+    path.write_text(json.dumps([line | {"metric": metric}]), encoding="utf-8")
+    ((asked,),) = (document.questions for document in OwnDocuments().open(path).documents)
+    assert OwnDocuments().score("zürich", asked) == {metric: 1.0}
+  path.write_text(json.dumps([line | {"metric": "rouge"}]), encoding="utf-8")
+  with user_error("the package rouge-score"):
+    OwnDocuments().open(path)

@@ -91,8 +91,12 @@ class OwnDocuments:
 
 
 def _present(values: Mapping[str, Any]) -> dict[str, Any]:
-  """The fields that are given: Parquet has null for those that are not."""
-  return {name: value for name, value in values.items() if value is not None}
+  """The fields that are given: tables have null for those that are not.
+
+  And where they have some, pandas makes floats of the column's whole numbers.
+  """
+  whole = lambda value: int(value) if isinstance(value, float) and value.is_integer() else value
+  return {name: whole(value) for name, value in values.items() if value is not None}
 
 
 def _problem(name: str, value: Any) -> str | None:
