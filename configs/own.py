@@ -5,7 +5,8 @@ python -m tttjax.main --config=configs/own.py --config.data=FILE --config.smoke=
 
 Each line of FILE is {"id": ..., "context": TEXT or "context_file": PATH, "question": TEXT,
 "answers": [TEXT, ...] or "choices": [TEXT, ...] and "answer": "A"}, if you like with "metric" (f1,
-exact, contains or rouge) and "max_new_tokens". Questions about one document share its adaptation.
+exact, contains or rouge), "max_new_tokens" and "metadata", which is not read (docs/own_data.md).
+Questions about one document share its adaptation.
 With several documents add qttt_other_context to --config.strategies: the control that trains on
 another one. Documents beyond 120,000 tokens, or beyond what the model has positions for, are cut in
 their middle.

@@ -6,7 +6,7 @@ python -m tttjax.main --config=configs/zero_scrolls.py --config.data=FOLDER --co
 
 FOLDER holds the benchmark's zips (gov_report.zip, ...), or their folders. The validation splits
 have about 20 questions a task; the answers of the test splits may not be public: then nothing is
-scored and submission/ in the work directory has the files that the benchmark's site takes.
+scored and submissions/ in the work directory has the files that the benchmark's site takes.
 
 Messages lose the end of their document beyond 120,000 tokens, or beyond what the model has
 positions for.
