@@ -111,7 +111,13 @@ def test_questions_share_one_reading_and_one_adaptation(checkpoint, monkeypatch)
   results = [conversation.ask(q, STRATEGIES["qttt"]()) for q in ("balance of A12?", "and B07 now?")]
   assert len(calls) == 1
   first, second = (result.cost.phase_flops(0) for result in results)
-  assert first["adapt"] > 0 and "adapt" not in second
+  assert first["prefill"] > 0 and first["adapt"] > 0
+  assert set(second) == {"generate"} and not results[1].cost.compiled
+  assert "read in" in terminal.spent(results[0].cost)
+  assert terminal.spent(results[1].cost).startswith("answered in")
+  # Another method's cost has its reading too.
+  other = conversation.ask("balance of A12?", STRATEGIES["in_context"]()).cost
+  assert other.phase_flops(0)["prefill"] == first["prefill"]
   assert results[0].adaptation == results[1].adaptation
 
 
@@ -140,10 +146,27 @@ def test_an_answer_ends_where_it_is_stopped(checkpoint):
   assert len(stopped.ids) < len(whole.ids) and whole.ids[: len(stopped.ids)] == stopped.ids
 
 
-def test_too_little_room_for_the_answer_is_said(checkpoint):
-  conversation = conversation_of(checkpoint)
-  with user_error("the context has", "positions; cut the context"):
-    conversation.ask("word " * 900, STRATEGIES["in_context"]())
+@pytest.mark.parametrize(
+  "lines, question, most, remedy",
+  [
+    (10, "word " * 900, 6, "ask a shorter question"),
+    (10, "a?", 1000, "lower --max_new_tokens"),
+    (60, "word " * 60, 6, "cut the context (--cut=middle)"),
+  ],
+)
+def test_what_takes_too_much_room_is_named(checkpoint, lines, question, most, remedy):
+  text = "[CONTEXT]\n" + "TX0001 A12>B07 0345\n" * lines
+  ids = context_tokens(checkpoint.tokenizer, text, 4096, 300, "none")
+  settings = Settings(TTTConfig(steps=3, span=16), most)
+  conversation = Conversation(checkpoint, StreamingSession.open(checkpoint), ids, settings)
+  with user_error("of the model's 1,024 positions the context", "are needed: too many", remedy):
+    conversation.ask(question, STRATEGIES["in_context"]())
+
+
+def test_an_answer_that_leaves_no_room_for_the_context_is_to_be_shortened(checkpoint):
+  for cut in ("none", "middle", "end"):
+    with user_error("which leaves none for the context; lower --max_new_tokens"):
+      context_tokens(checkpoint.tokenizer, "TX0001 A12>B07 0345\n" * 9, 1024, 9000, cut)
 
 
 # On disk. -----------------------------------------------------------------------------------------
@@ -181,14 +204,20 @@ def test_another_model_tokenizer_or_context_is_refused(checkpoint, tmp_path):
     load(checkpoint, None)
 
 
-def test_nothing_else_is_overwritten_and_what_does_not_adapt_leaves_nothing(checkpoint, tmp_path):
-  conversation = conversation_of(checkpoint)
+def test_where_nothing_can_be_saved_is_known_before_anything_is_computed(tmp_path):
+  qttt = STRATEGIES["qttt"]()
   with user_error("--save: in_context leaves nothing to save"):
-    saved_context.save_context(tmp_path, conversation, "in_context", False)
-  conversation.prepare(STRATEGIES["qttt"]())
-  (tmp_path / "mine.txt").write_text("x")
-  with user_error("--save", "something else is in it"):
-    saved_context.save_context(tmp_path, conversation, "qttt", False)
+    saved_context.check_target(tmp_path, STRATEGIES["in_context"]())
+  saved_context.check_target(tmp_path / "not" / "yet", qttt)
+  file = tmp_path / "mine.txt"
+  file.write_text("x")
+  with user_error(f"--save={tmp_path}", "something else is in it"):
+    saved_context.check_target(tmp_path, qttt)
+  with user_error(f"--save={file}", "is a file"):
+    saved_context.check_target(file, qttt)
+  with user_error(f"--save={file / 'below'}", "cannot be written to"):
+    saved_context.check_target(file / "below", qttt)
+  assert list(tmp_path.iterdir()) == [file]
 
 
 # The program. -------------------------------------------------------------------------------------
@@ -254,6 +283,25 @@ MISTAKES = [
   (["--context=LICENSE", "--question=a", "--mesh=heads=2"], "--mesh=heads=2: give each of data"),
   (["--context=LICENSE", "--question=a", "--mesh=tensor=3"], "--mesh: mesh {'data': 1"),
   (["--context=LICENSE", "--question=a", "--yarn=4"], "--yarn: original must be"),
+  (["--context=/nowhere/b.txt", "--question=a"], "--context: /nowhere/b.txt"),
+  (["--load=/nowhere/c", "--question=a"], "--load: /nowhere/c/context.json"),
+  (["--load=/nowhere", "--question=a", "--steps=3"], "leave --steps out"),
+  (
+    ["--context=LICENSE", "--question=a", "--strategy=qttt(steps=3)", "--steps=4"],
+    "--strategy gives steps already: leave --steps out",
+  ),
+  (["--context=LICENSE", "--question=a", "--steps=-1"], "--steps must be at least 0, not -1"),
+  (["--context=LICENSE", "--question=a", "--top_p=2"], "--top_p must be at most 1"),
+  (
+    ["--context=LICENSE", "--question=a", "--strategy=qttt_other_context"],
+    "--strategy=qttt_other_context: it trains on another context",
+  ),
+  (
+    ["--context=LICENSE", "--question=a", "--strategy=qttt(spans=oracle)"],
+    "--strategy=qttt: its spans are around the answer",
+  ),
+  (["--context=LICENSE", "--question=a", "--strategy=retrieve"], "--strategy=retrieve: its spans"),
+  (["--context=LICENSE", "--save=LICENSE", "--question=a"], "--save=LICENSE: is a file"),
 ]
 # The imports, which take seconds, once: then a process for each command.
 _FORKS = """
@@ -331,6 +379,26 @@ class Terminal:
 
   def type(self, text):
     os.write(self._master, text.encode())
+
+
+def test_a_question_that_is_too_long_or_stopped_does_not_end_the_session(log):
+  """Also where answers stand side by side."""
+  path, question, answer = log
+  screen = Terminal(f"--context={path}", "--compare", "--steps=2", "--max_new_tokens=12500")
+  try:
+    screen.until("question> ")
+    screen.type("word " * 790 + "\n")
+    screen.until("are needed: too many")
+    screen.until("question> ")
+    screen.type(f"{question}\n")
+    time.sleep(3)
+    screen.process.send_signal(signal.SIGINT)
+    screen.until("question> ")
+    assert screen.process.poll() is None
+    screen.type("\x04")
+    assert screen.process.wait(60) == 0
+  finally:
+    screen.process.kill()
 
 
 def test_questions_are_asked_one_by_one_and_ctrl_c_stops_an_answer_only(log):

@@ -25,6 +25,7 @@ from lm_eval.tasks import TaskManager
 
 from tttjax.lm_eval import __main__ as command_line
 from tttjax.lm_eval.language_model import TTTJaxLM
+from tttjax.lm_eval_tasks import longbench_v2_documents
 
 TASKS = pathlib.Path(tt.__file__).parent / "lm_eval_tasks"
 _QTTT = {"strategy": "qttt", "steps": 2, "span": 32, "learning_rate": 1e-2}
@@ -295,12 +296,17 @@ def test_devices_share_the_work(ours, documents):
 def benchmark(tmp_path):
   """Two records in the fields of LongBench-v2."""
   record = {
+    "_id": "a",
+    "domain": "Single-Document QA",
+    "sub_domain": "Financial",
+    "difficulty": "easy",
+    "length": "short",
     "context": questions(0)[0][0],
     "question": "Which one?",
     **{f"choice_{letter}": letter * 2 for letter in "ABCD"},
     "answer": "B",
   }
-  (tmp_path / "data.json").write_text(json.dumps([record, record | {"answer": "C"}]))
+  (tmp_path / "data.json").write_text(json.dumps([record, record | {"_id": "b", "answer": "C"}]))
   return tmp_path / "data.json"
 
 
@@ -339,4 +345,21 @@ def test_only_the_benchmarks_own_sentence_is_an_answer(benchmark):
   score = lambda text: task.process_results(document, [text])
   assert score("So: **The correct answer is (B)**.") == {"acc": 1.0, "answered": 1.0}
   assert score("The correct answer is (A), not (B)") == {"acc": 0.0, "answered": 1.0}
-  assert score("B") == {"acc": 0.0, "answered": 0.0}
+  assert score("B") == {"acc": 0.0, "answered": 1.0}  # an output, as in configs/longbench_v2.py
+  assert score(" ") == {"acc": 0.0, "answered": 0.0}
+
+
+@pytest.mark.parametrize(
+  "content, words",
+  [
+    (None, ("no such file or folder",)),
+    ('[{"_id": 1}]', ("item 1", "has no field 'domain'")),
+    ("[{]", ("not JSON", "line 1")),
+  ],
+)
+def test_what_is_wrong_with_the_data_is_one_line(tmp_path, content, words):
+  path = tmp_path / "data.json"
+  if content is not None:
+    path.write_text(content, encoding="utf-8")
+  with user_error(path, *words):
+    longbench_v2_documents.load(data=str(path), pretrained="embedded")

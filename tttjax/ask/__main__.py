@@ -8,6 +8,7 @@ The answer goes to standard output, what it cost to standard error. Several ques
 reading and one adaptation. --save keeps what was adapted, --load answers with it.
 """
 
+import io
 import sys
 
 from absl import flags
@@ -17,17 +18,22 @@ import numpy as np
 from tttjax import devices, spec
 from tttjax import flags as command_line
 from tttjax.ask import saved_context, terminal
+from tttjax.ask.askable import check_askable
 from tttjax.ask.conversation import Conversation, Settings, context_tokens
 from tttjax.ask.document_text import context_of
 from tttjax.ask.streaming_session import StreamingSession
 from tttjax.checkpoint import QWEN_TRAINED, Checkpoint, open_checkpoint
+from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
 from tttjax.files import user_path
 from tttjax.sharding import AXES, make_mesh
 from tttjax.strategies import STRATEGIES, Strategy
+from tttjax.strategies.adapting import Adapting
+from tttjax.strategies.strategy import Result
 from tttjax.ttt.hyperparameters import TTTConfig
 
 _EMBEDDED = "embedded"
+_DEFAULT = "qttt"
 _PROMPT_TOKENS = 256  # that a question may have
 
 _MODEL = flags.DEFINE_string("model", _EMBEDDED, "directory, .gguf file, smollm2 or embedded")
@@ -35,7 +41,9 @@ _CONTEXT = flags.DEFINE_multi_string(
   "context", [], "text file, or - for standard input; may be repeated"
 )
 _QUESTION = flags.DEFINE_multi_string("question", [], "repeatable; without one they are asked for")
-_STRATEGY = flags.DEFINE_string("strategy", "qttt", f"of: {', '.join(STRATEGIES)}; with options")
+_STRATEGY = flags.DEFINE_string(
+  "strategy", None, f"with options; {_DEFAULT} if not given, or what --load was adapted by"
+)
 _COMPARE = flags.DEFINE_bool("compare", False, "in-context, thinking and the strategy side by side")
 _STEPS = flags.DEFINE_integer("steps", 32, "N, gradient steps")
 _SPAN = flags.DEFINE_integer(
@@ -66,16 +74,28 @@ def main() -> int:
   """Asks every question; exit code 0."""
   devices.check()
   devices.use_compilation_cache()
-  strategy = spec.parse(_STRATEGY.value, STRATEGIES, "--strategy")
-  strategies = _compared(strategy) if _COMPARE.value else [strategy]
+  strategy = spec.parse(_STRATEGY.value or _DEFAULT, STRATEGIES, "--strategy")
+  given = {flag.name: flag.value for flag in (_STEPS, _SPAN, _RATE) if flag.present}
+  check_askable(strategy, given)
   settings = _settings()
   if _SAVE_CACHE.value and not _SAVE.value:
     raise UserError("--save_cache needs --save=DIR")
   if not _CONTEXT.value and not _LOAD.value:
     raise UserError("--context is missing: give a text file, or - for standard input")
+  if _LOAD.value and given:
+    raise UserError(f"--load answers with what was adapted before: leave --{next(iter(given))} out")
+  if _SAVE.value:
+    saved_context.check_target(user_path(_SAVE.value, "--save"), strategy)
   mesh = _mesh()
   checkpoint = _checkpoint()
   ids, saved = _context(checkpoint, settings)
+  if saved:
+    strategy = _loaded(strategy, saved)
+  strategies = _compared(strategy) if _COMPARE.value else [strategy]
+  if checkpoint.tokenizer.chat_template is None:
+    print(
+      "the model has no chat template: text and question stand one after the other", file=sys.stderr
+    )
   interactive = not _QUESTION.value and not _SAVE.value
   if interactive and not sys.stdin.isatty():
     raise UserError("--question is missing, and no one can be asked: standard input is no terminal")
@@ -90,7 +110,10 @@ def main() -> int:
   if interactive:
     print(f"{terminal.spent(conversation.prepare(strategy))}; Ctrl-D ends", file=sys.stderr)
     for question in terminal.questions():
-      _answer(conversation, strategies, question)
+      try:
+        _answer(conversation, strategies, question)
+      except UserError as error:  # this question's; the next may be shorter
+        print(error, file=sys.stderr)
   return 0
 
 
@@ -126,8 +149,14 @@ def _settings() -> Settings:
   span = _SPAN.value if _SPAN.value is not None else 32 if small else 128
   if _MOST.value < 1:
     raise UserError(f"--max_new_tokens={_MOST.value}: at least 1")
+  try:
+    ttt = TTTConfig(steps=_STEPS.value, span=span, learning_rate=rate)
+    SamplingConfig(temperature=_TEMPERATURE.value, top_k=_TOP_K.value, top_p=_TOP_P.value)
+  except UserError as error:
+    text = str(error).replace("TTTConfig.", "--").replace("SamplingConfig.", "--")
+    raise UserError(text) from None
   return Settings(
-    TTTConfig(steps=_STEPS.value, span=span, learning_rate=rate),
+    ttt,
     _MOST.value,
     _TEMPERATURE.value,
     _TOP_K.value,
@@ -155,6 +184,22 @@ def _context(
   return saved.ids, saved
 
 
+def _loaded(strategy: Strategy, saved: saved_context.Saved) -> Strategy:
+  """The strategy that adapted what is loaded, unless one is asked for that does not adapt.
+
+  Raises:
+    UserError: another one that adapts is asked for.
+  """
+  own = spec.parse(saved.strategy, STRATEGIES, "--load")
+  if not _STRATEGY.value:
+    return own
+  if isinstance(strategy, Adapting) and strategy != own:
+    raise UserError(
+      f"--load answers with what {saved.strategy} adapted: leave --strategy={_STRATEGY.value} out"
+    )
+  return strategy
+
+
 def _compared(strategy: Strategy) -> list[Strategy]:
   """In-context, thinking and the strategy, each once."""
   every = [STRATEGIES["in_context"](), STRATEGIES["thinking"](), strategy]
@@ -164,19 +209,34 @@ def _compared(strategy: Strategy) -> list[Strategy]:
 def _answer(conversation: Conversation, strategies: list[Strategy], question: str) -> None:
   if len(strategies) == 1:
     growing = terminal.Growing(sys.stdout)
-    conversation.session.show = growing
-    with terminal.stopping(growing):
-      result = conversation.ask(question, strategies[0])
-    conversation.session.show = None
+    result = _written(conversation, strategies[0], question, growing)
     print("" if growing.shown else result.predictions[0].answer)
     print(terminal.spent(result.cost), file=sys.stderr)
     return
   heads, texts = [], []
   for strategy in strategies:
-    result = conversation.ask(question, strategy)
+    growing = terminal.Growing(io.StringIO())  # all are shown at the end
+    result = _written(conversation, strategy, question, growing)
     heads.append(_label(strategy))
     texts.append(f"{result.predictions[0].answer}\n\n{terminal.spent(result.cost)}")
+    if growing.stopped:
+      break
   print(terminal.side_by_side(heads, texts))
+
+
+def _written(
+  conversation: Conversation, strategy: Strategy, question: str, growing: terminal.Growing
+) -> Result:
+  """The answer, which Ctrl-C ends; a fallback is said."""
+  conversation.session.show = growing
+  try:
+    with terminal.stopping(growing):
+      result = conversation.ask(question, strategy)
+  finally:
+    conversation.session.show = None
+  if result.adaptation and result.adaptation.fallback:
+    print(result.adaptation.fallback, file=sys.stderr)
+  return result
 
 
 def _label(strategy: Strategy) -> str:

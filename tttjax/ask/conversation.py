@@ -25,6 +25,7 @@ from tttjax.ttt.hyperparameters import TTTConfig
 # Tokens of a question that a budget allows for, whatever the question has: the same steps for all.
 _PROMPT_TOKENS = 256
 _ROUNDED = 64  # tokens of a prompt, so that one program serves most
+_LEAST_CONTEXT = 16  # tokens that are worth cutting one to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Conversation:
       raise UserError(f"--context has {tokens} tokens: too few to train on; give a longer text")
     ttt = dataclasses.replace(settings.ttt, span=lengths.fitting_span(settings.ttt.span))
     self.budget = Budget.of_steps(lengths, ttt, settings.temperature)
+    self._charged: set[Strategy] = set()  # whose reading was counted
 
   @property
   def capacity(self) -> int:
@@ -92,21 +94,41 @@ class Conversation:
     longest = max(map(len, case.prompts + case.thinking_prompts))
     after = longest + self.settings.max_new_tokens + (allowance.thinking_tokens or 0)
     if len(self.context) + after > self._decoding.positions:
-      raise UserError(
-        f"the context has {len(self.context):,} tokens, and question and answer may take {after:,}:"
-        f" more than the model's {self._decoding.positions:,} positions; cut the context"
-        " (--cut=middle), or lower --max_new_tokens or --steps"
-      )
-    return strategy(self.session, case, allowance, self._key)
+      raise UserError(self._too_long(longest, allowance.thinking_tokens or 0))
+    result = strategy(self.session, case, allowance, self._key)
+    return dataclasses.replace(result, cost=self._charge(strategy, result.cost))
+
+  def _too_long(self, question: int, thoughts: int) -> str:
+    """What takes which part of the positions, and the remedy for the largest."""
+    answer = self.settings.max_new_tokens
+    parts = [
+      (len(self.context), "the context", "cut the context (--cut=middle)"),
+      (question, "the question", "ask a shorter question"),
+      (answer, "the answer", "lower --max_new_tokens"),
+      (thoughts, "thoughts", "lower --steps, whose FLOPs they are matched to"),
+    ]
+    listed = ", ".join(f"{name} {tokens:,}" for tokens, name, _ in parts if tokens)
+    return (
+      f"of the model's {self._decoding.positions:,} positions {listed} are needed: too many;"
+      f" {max(parts)[2]}"
+    )
+
+  def _charge(self, strategy: Strategy, cost: Cost) -> Cost:
+    """The cost, with reading the context in it for the strategy's first question alone."""
+    if strategy not in self._charged:
+      self._charged.add(strategy)
+      return cost
+    return Cost(tuple(phase for phase in cost.phases if phase.name != "prefill"))
 
   def prepare(self, strategy: Strategy) -> Cost:
     """Reads the context and adapts to it, as the first question would; what that costs."""
     case, allowance = self._case(""), strategy.allowance(self.budget)
     if not isinstance(strategy, Adapting):
-      return self.session.read(case.tokens, case.capacity)[1]
+      return self._charge(strategy, self.session.read(case.tokens, case.capacity)[1])
     context, reading = strategy.read(self.session, case)
     span_key, _ = jax.random.split(self._key)
-    return reading + strategy.adapt(self.session, case, context, allowance, span_key)[2]
+    adapting = strategy.adapt(self.session, case, context, allowance, span_key)[2]
+    return self._charge(strategy, reading + adapting)
 
   def _case(self, question: str) -> Case:
     tokenizer = self.checkpoint.tokenizer
@@ -151,10 +173,15 @@ def context_tokens(tokenizer, text: str, positions: int, room: int, cut: str) ->
   most = positions - room
   if len(ids) <= most:
     return ids
-  if cut == "none" or most < 16:
+  if most < _LEAST_CONTEXT:
+    raise UserError(
+      f"of the model's {positions:,} positions {room:,} are for question and answer, which leaves"
+      " none for the context; lower --max_new_tokens"
+    )
+  if cut == "none":
     raise UserError(
       f"the context has {len(ids):,} tokens; of the model's {positions:,} positions {room:,} are"
-      f" for question and answer: {len(ids) - max(most, 0):,} tokens have to go. Cut it yourself,"
+      f" for question and answer: {len(ids) - most:,} tokens have to go. Cut it yourself,"
       " or with --cut=middle or --cut=end"
     )
   keep = most if cut == "end" else most // 2

@@ -1,7 +1,6 @@
 """Files as one context."""
 
 from collections.abc import Sequence
-import pathlib
 import sys
 
 from tttjax.errors import UserError
@@ -35,7 +34,7 @@ def _text_of(path: str) -> str:
   if path == STANDARD_INPUT:
     name, data = "standard input", sys.stdin.buffer.read()
   else:
-    name, data = path, read_regular(_file(path))
+    name, data = path, _read(path)
   try:
     text = data.decode("utf-8-sig")
   except UnicodeDecodeError as error:
@@ -47,8 +46,11 @@ def _text_of(path: str) -> str:
   return text.rstrip("\n") + "\n"
 
 
-def _file(path: str) -> pathlib.Path:
+def _read(path: str) -> bytes:
   file = user_path(path, "--context")
   if file.is_dir():
     raise UserError(f"--context={path}: a directory; name its files")
-  return file
+  try:
+    return read_regular(file)
+  except UserError as error:
+    raise UserError(f"--context: {error}") from None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from typing import Any
 
@@ -19,6 +20,8 @@ from tttjax.checkpoint import Checkpoint
 from tttjax.errors import UserError
 from tttjax.files import read_json, replacing, write_json
 from tttjax.session import Adaptation, Cost, ReadContext
+from tttjax.strategies.adapting import Adapting
+from tttjax.strategies.strategy import Strategy
 
 _STATE, _FAST, _CACHE = "context.json", "fast.safetensors", "cache.safetensors"
 _FIELDS = ("model", "tokenizer", "context", "strategy", "ttt", "seed", "loss", "start")
@@ -29,19 +32,31 @@ def cache_bytes(conversation: Conversation) -> int:
   return sum(x.nbytes for x in jax.tree.leaves(_read(conversation).cache))
 
 
+def check_target(directory: pathlib.Path, strategy: Strategy) -> None:
+  """Raises UserError where nothing could be saved there, before anything is computed."""
+  if not isinstance(strategy, Adapting):
+    raise UserError(f"--save: {strategy.name} leaves nothing to save; take a strategy that adapts")
+  place = f"--save={directory}"
+  if directory.exists() and not directory.is_dir():
+    raise UserError(f"{place}: is a file; give a directory")
+  if directory.exists() and any(directory.iterdir()) and not (directory / _STATE).exists():
+    raise UserError(f"{place}: something else is in it; choose another directory")
+  parent = next(one for one in (directory, *directory.absolute().parents) if one.exists())
+  if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    raise UserError(f"{place}: {parent} cannot be written to; choose another directory")
+
+
 def save_context(
   directory: pathlib.Path, conversation: Conversation, strategy: str, with_cache: bool
 ) -> None:
   """Writes what answers questions without adapting again, and with the cache without reading.
 
   Raises:
-    UserError: nothing was adapted, or something else is in the directory.
+    UserError: no finite weights were found.
   """
   session = conversation.session
   if session.adapted is None or session.adapted[1][0] is None:
-    raise UserError(f"--save: {strategy} leaves nothing to save; take a strategy that adapts")
-  if directory.exists() and any(directory.iterdir()) and not (directory / _STATE).exists():
-    raise UserError(f"--save={directory}: something else is in it; choose another directory")
+    raise UserError(f"--save: {strategy} left nothing to save: no step was finite")
   fast, adaptation, _ = session.adapted[1]
   ids = conversation.context
   flat = traverse_util.flatten_dict(fast, sep="/")
@@ -107,7 +122,10 @@ def load_context(directory: pathlib.Path, checkpoint: Checkpoint, ids: np.ndarra
   Raises:
     UserError: there is none, it is damaged, or model, tokenizer or context are others.
   """
-  state = read_json(directory / _STATE)
+  try:
+    state = read_json(directory / _STATE)
+  except UserError as error:
+    raise UserError(f"--load: {error}; give a directory that --save wrote") from None
   if missing := [name for name in _FIELDS if name not in state]:
     raise UserError(f"{directory / _STATE}: has no field {missing[0]!r}; save the context again")
   for name, value in hashes(checkpoint).items():

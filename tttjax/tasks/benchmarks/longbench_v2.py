@@ -111,8 +111,7 @@ class LongBenchV2:
     Raises:
       UserError: names file, record and field of what is wrong; or nothing is kept.
     """
-    hub = str(path).removeprefix(HUB) if str(path).startswith(HUB) else None
-    file = read_hub(hub, "train", _RECORD) if hub else read_data(_data_path(path), _RECORD)
+    file = read_records(path)
     templates = self._templates(path)
     records = [record for record in file.records if self._keeps(record.values)]
     if not records:
@@ -217,6 +216,17 @@ def _thought(row: Mapping[str, Any]) -> dict[str, str]:
   outputs = (text.rstrip() for text in row["resps"][0])
   chosen = next((text for text in outputs if text.endswith(answer)), "")
   return {"response_cot": chosen.removesuffix(answer).strip()}
+
+
+def read_records(path: pathlib.Path) -> DataFile:
+  """The questions of a file, of a folder with the benchmark's data, or of a data set by name.
+
+  Raises:
+    UserError: names file, record and field of what is wrong.
+  """
+  if str(path).startswith(HUB):
+    return read_hub(str(path).removeprefix(HUB), "train", _RECORD)
+  return read_data(_data_path(path), _RECORD)
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
