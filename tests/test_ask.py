@@ -151,7 +151,8 @@ def test_an_answer_ends_where_it_is_stopped(checkpoint):
   [
     (10, "word " * 900, 6, "ask a shorter question"),
     (10, "a?", 1000, "lower --max_new_tokens"),
-    (60, "word " * 60, 6, "cut the context (--cut=middle)"),
+    (10, "word " * 90, 500, "ask a shorter question"),
+    (66, "word " * 60, 6, "cut the context (--cut=middle)"),
   ],
 )
 def test_what_takes_too_much_room_is_named(checkpoint, lines, question, most, remedy):
@@ -164,6 +165,9 @@ def test_what_takes_too_much_room_is_named(checkpoint, lines, question, most, re
 
 
 def test_an_answer_that_leaves_no_room_for_the_context_is_to_be_shortened(checkpoint):
+  text = "TX0001 A12>B07 0345\n" * 20
+  with user_error("lower --max_new_tokens, or cut"):
+    context_tokens(checkpoint.tokenizer, text, 1024, 900, "none")
   for cut in ("none", "middle", "end"):
     with user_error("which leaves none for the context; lower --max_new_tokens"):
       context_tokens(checkpoint.tokenizer, "TX0001 A12>B07 0345\n" * 9, 1024, 9000, cut)
@@ -207,17 +211,33 @@ def test_another_model_tokenizer_or_context_is_refused(checkpoint, tmp_path):
 def test_where_nothing_can_be_saved_is_known_before_anything_is_computed(tmp_path):
   qttt = STRATEGIES["qttt"]()
   with user_error("--save: in_context leaves nothing to save"):
-    saved_context.check_target(tmp_path, STRATEGIES["in_context"]())
-  saved_context.check_target(tmp_path / "not" / "yet", qttt)
+    saved_context.check_target(tmp_path, STRATEGIES["in_context"](), 4, False)
+  with user_error("--save: without steps"):
+    saved_context.check_target(tmp_path, STRATEGIES["qttt"](steps=0), 4, False)
+  with user_error("--save_cache: a cache without RoPE"):
+    saved_context.check_target(tmp_path, STRATEGIES["qttt"](rope=False), 4, True)
+  check = lambda path: saved_context.check_target(path, qttt, 4, True)
+  check(tmp_path / "not" / "yet")
   file = tmp_path / "mine.txt"
   file.write_text("x")
   with user_error(f"--save={tmp_path}", "something else is in it"):
-    saved_context.check_target(tmp_path, qttt)
+    check(tmp_path)
   with user_error(f"--save={file}", "is a file"):
-    saved_context.check_target(file, qttt)
+    check(file)
   with user_error(f"--save={file / 'below'}", "cannot be written to"):
-    saved_context.check_target(file / "below", qttt)
+    check(file / "below")
+  with user_error("--save=/proc/x", "/proc cannot be written to"):
+    check(pathlib.Path("/proc/x"))
   assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_saved_context_is_not_replaced(checkpoint, tmp_path):
+  conversation = conversation_of(checkpoint)
+  conversation.prepare(STRATEGIES["qttt"]())
+  saved_context.save_context(tmp_path, conversation, "qttt", False)
+  with user_error(f"--save={tmp_path}", "holds a saved context"):
+    saved_context.check_target(tmp_path, STRATEGIES["qttt"](), 4, False)
+  assert saved_context.load_context(tmp_path, checkpoint, None).ttt == conversation.settings.ttt
 
 
 # The program. -------------------------------------------------------------------------------------
@@ -290,6 +310,11 @@ MISTAKES = [
     ["--context=LICENSE", "--question=a", "--strategy=qttt(steps=3)", "--steps=4"],
     "--strategy gives steps already: leave --steps out",
   ),
+  (
+    ["--context=LICENSE", "--question=a", "--strategy=full_ttt", "--steps=4"],
+    "--steps is not for full_ttt: write --strategy='full_ttt(steps=...)'",
+  ),
+  (["--context=LICENSE", "--question=a", "--yarn_original=9"], "--yarn_original is for --yarn"),
   (["--context=LICENSE", "--question=a", "--steps=-1"], "--steps must be at least 0, not -1"),
   (["--context=LICENSE", "--question=a", "--top_p=2"], "--top_p must be at most 1"),
   (

@@ -104,7 +104,7 @@ def test_samples_and_beams_run_over_adapted_queries_and_are_charged_for_them(
   beams, cost = session.generate(context, fast, QUESTIONS, greedy, jax.random.key(0), beams=2)
   for i, (best,) in enumerate(beams):
     prompt = len(session.encode(QUESTIONS[i]))
-    assert cost.flops(i) == flops.beam(*shape, prompt, best.steps, 2, adapted)
+    assert cost.flops(i) == flops.beam(*shape, prompt, best.generated // 2, 2, adapted)
 
 
 def test_scores_are_those_of_the_public_function(session, context):

@@ -14,7 +14,7 @@ from tttjax.experiment import config as run_config
 from tttjax.experiment import spending
 from tttjax.experiment.work_units import Place, Work, _longest_shared
 from tttjax.session import Ending, Output, Session, model_session
-from tttjax.strategies import STRATEGIES
+from tttjax.strategies import STRATEGIES, second_calls
 from tttjax.strategies.budget import Lengths
 from tttjax.strategies.qttt import QTTT
 from tttjax.strategies.selectors.oracle import OracleSpans
@@ -378,6 +378,13 @@ def test_answers_do_not_depend_on_the_other_rows(plan, session, unit, results):
 
 def output(text, answer):
   return Output((1, 2, 3), text, answer, 2, Ending("stop", "closed"), 3)
+
+
+def test_a_second_call_without_beams_counts_once():
+  """Its tokens are those of one output, whatever found the first one."""
+  first = dataclasses.replace(output("a", "a"), generated=80)  # 8 beams of 10 steps
+  second = dataclasses.replace(output("b", "b"), generated=5)
+  assert Prediction.of((second_calls._joined(first, second),)).tokens == 85
 
 
 def test_vote_takes_the_most_frequent_answer_and_outputs_without_one_abstain(unit):

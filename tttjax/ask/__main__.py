@@ -8,6 +8,7 @@ The answer goes to standard output, what it cost to standard error. Several ques
 reading and one adaptation. --save keeps what was adapted, --load answers with it.
 """
 
+import dataclasses
 import io
 import sys
 
@@ -85,12 +86,14 @@ def main() -> int:
   if _LOAD.value and given:
     raise UserError(f"--load answers with what was adapted before: leave --{next(iter(given))} out")
   if _SAVE.value:
-    saved_context.check_target(user_path(_SAVE.value, "--save"), strategy)
+    target = user_path(_SAVE.value, "--save")
+    saved_context.check_target(target, strategy, settings.ttt.steps, _SAVE_CACHE.value)
   mesh = _mesh()
   checkpoint = _checkpoint()
   ids, saved = _context(checkpoint, settings)
   if saved:
     strategy = _loaded(strategy, saved)
+    settings = dataclasses.replace(settings, ttt=saved.ttt)  # what thinking is matched to
   strategies = _compared(strategy) if _COMPARE.value else [strategy]
   if checkpoint.tokenizer.chat_template is None:
     print(
@@ -120,6 +123,8 @@ def main() -> int:
 def _checkpoint() -> Checkpoint:
   checkpoint = open_checkpoint(_MODEL.value)
   if _YARN.value is None:
+    if _YARN_ORIGINAL.present:
+      raise UserError("--yarn_original is for --yarn, which is not given")
     return checkpoint
   try:
     return checkpoint.extended(_YARN.value, _YARN_ORIGINAL.value)

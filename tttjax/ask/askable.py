@@ -1,5 +1,6 @@
 """Which strategies can answer from the shell, where no one knows where the answer stands."""
 
+from tttjax import spec
 from tttjax.errors import UserError
 from tttjax.strategies import STRATEGIES, Strategy
 
@@ -17,8 +18,14 @@ def check_askable(strategy: Strategy, flags_given: dict[str, object]) -> None:
     others = ", ".join(name for name, kind in STRATEGIES.items() if not _not_askable(kind()))
     raise UserError(f"--strategy={strategy.name}: {reason}; choose one of {others}")
   for name in _BOTH:
-    if name in flags_given and getattr(strategy, name, None) is not None:
+    if name not in flags_given:
+      continue
+    if name in spec.options_of(strategy):
       raise UserError(f"--strategy gives {name} already: leave --{name} out")
+    if getattr(strategy, name, None) is not None:
+      raise UserError(
+        f"--{name} is not for {strategy.name}: write --strategy='{strategy.name}({name}=...)'"
+      )
 
 
 def _not_askable(strategy: Strategy) -> str | None:

@@ -103,14 +103,17 @@ class Conversation:
     answer = self.settings.max_new_tokens
     parts = [
       (len(self.context), "the context", "cut the context (--cut=middle)"),
-      (question, "the question", "ask a shorter question"),
       (answer, "the answer", "lower --max_new_tokens"),
       (thoughts, "thoughts", "lower --steps, whose FLOPs they are matched to"),
     ]
-    listed = ", ".join(f"{name} {tokens:,}" for tokens, name, _ in parts if tokens)
+    others = sum(tokens for tokens, _, _ in parts)
+    remedy = max(parts)[2]
+    if others + _PROMPT_TOKENS <= self._decoding.positions:  # a question of the usual length fits
+      remedy = "ask a shorter question"
+    listed = [f"{name} {tokens:,}" for tokens, name, _ in parts if tokens]
     return (
-      f"of the model's {self._decoding.positions:,} positions {listed} are needed: too many;"
-      f" {max(parts)[2]}"
+      f"of the model's {self._decoding.positions:,} positions {', '.join(listed)} and the question"
+      f" {question:,} are needed: too many; {remedy}"
     )
 
   def _charge(self, strategy: Strategy, cost: Cost) -> Cost:
@@ -177,6 +180,11 @@ def context_tokens(tokenizer, text: str, positions: int, room: int, cut: str) ->
     raise UserError(
       f"of the model's {positions:,} positions {room:,} are for question and answer, which leaves"
       " none for the context; lower --max_new_tokens"
+    )
+  if cut == "none" and room > len(ids):
+    raise UserError(
+      f"the context has {len(ids):,} tokens; of the model's {positions:,} positions {room:,} are"
+      " for question and answer; lower --max_new_tokens, or cut with --cut=middle or --cut=end"
     )
   if cut == "none":
     raise UserError(

@@ -2,8 +2,8 @@
 
 import dataclasses
 import hashlib
-import os
 import pathlib
+import tempfile
 from typing import Any
 
 from flax import traverse_util
@@ -22,6 +22,7 @@ from tttjax.files import read_json, replacing, write_json
 from tttjax.session import Adaptation, Cost, ReadContext
 from tttjax.strategies.adapting import Adapting
 from tttjax.strategies.strategy import Strategy
+from tttjax.ttt.hyperparameters import TTTConfig
 
 _STATE, _FAST, _CACHE = "context.json", "fast.safetensors", "cache.safetensors"
 _FIELDS = ("model", "tokenizer", "context", "strategy", "ttt", "seed", "loss", "start")
@@ -32,18 +33,34 @@ def cache_bytes(conversation: Conversation) -> int:
   return sum(x.nbytes for x in jax.tree.leaves(_read(conversation).cache))
 
 
-def check_target(directory: pathlib.Path, strategy: Strategy) -> None:
-  """Raises UserError where nothing could be saved there, before anything is computed."""
+def check_target(directory: pathlib.Path, strategy: Strategy, steps: int, with_cache: bool) -> None:
+  """Raises UserError where nothing could be saved there, before anything is computed.
+
+  Args:
+    steps: that the strategy takes where it does not say so itself.
+    with_cache: the cache is to be saved too.
+  """
   if not isinstance(strategy, Adapting):
     raise UserError(f"--save: {strategy.name} leaves nothing to save; take a strategy that adapts")
+  if 0 in (strategy.steps, steps):
+    raise UserError("--save: without steps there is nothing to save")
+  if with_cache and not strategy.rope:
+    raise UserError("--save_cache: a cache without RoPE is not taken up again; leave it out")
   place = f"--save={directory}"
+  if (directory / _STATE).exists():
+    raise UserError(f"{place}: holds a saved context; remove it, or choose another directory")
   if directory.exists() and not directory.is_dir():
     raise UserError(f"{place}: is a file; give a directory")
-  if directory.exists() and any(directory.iterdir()) and not (directory / _STATE).exists():
+  if directory.exists() and any(directory.iterdir()):
     raise UserError(f"{place}: something else is in it; choose another directory")
   parent = next(one for one in (directory, *directory.absolute().parents) if one.exists())
-  if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-    raise UserError(f"{place}: {parent} cannot be written to; choose another directory")
+  try:
+    with tempfile.TemporaryFile(dir=parent):
+      pass
+  except OSError as error:
+    raise UserError(
+      f"{place}: {parent} cannot be written to ({error.strerror}); choose another directory"
+    ) from None
 
 
 def save_context(
@@ -93,7 +110,7 @@ class Saved:
     fast: fast weights.
     cache: None where it was not saved.
     strategy: that adapted, a spec.
-    ttt: fields of its TTTConfig.
+    ttt: that it trained with.
     adaptation: how it went.
   """
 
@@ -101,7 +118,7 @@ class Saved:
   fast: dict[str, Any]
   cache: PrefixCache | None
   strategy: str
-  ttt: dict[str, Any]
+  ttt: TTTConfig
   adaptation: Adaptation
 
   def put_into(self, session: StreamingSession, capacity: int) -> None:
@@ -125,7 +142,7 @@ def load_context(directory: pathlib.Path, checkpoint: Checkpoint, ids: np.ndarra
   try:
     state = read_json(directory / _STATE)
   except UserError as error:
-    raise UserError(f"--load: {error}; give a directory that --save wrote") from None
+    raise UserError(f"--load: {error}") from None
   if missing := [name for name in _FIELDS if name not in state]:
     raise UserError(f"{directory / _STATE}: has no field {missing[0]!r}; save the context again")
   for name, value in hashes(checkpoint).items():
@@ -148,12 +165,16 @@ def load_context(directory: pathlib.Path, checkpoint: Checkpoint, ids: np.ndarra
     if set(arrays) != {field.name for field in dataclasses.fields(PrefixCache)}:
       raise UserError(f"{directory / _CACHE}: is no cache; save the context again")
     cache = PrefixCache(**arrays)
+  try:
+    ttt = TTTConfig(**state["ttt"])
+  except (TypeError, UserError) as error:
+    raise UserError(f"{directory / _STATE}: field 'ttt': {error}; save the context again") from None
   return Saved(
     own,
     traverse_util.unflatten_dict(flat, sep="/"),
     cache,
     state["strategy"],
-    state["ttt"],
+    ttt,
     Adaptation(tuple(state["loss"]), tuple(state["start"])),
   )
 

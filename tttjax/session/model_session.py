@@ -310,7 +310,7 @@ class Session:
       out = to_host(out)
     per_prompt = 1 if beams else samples
     outputs = tuple(
-      tuple(self._output(out, i * per_prompt + j, sampling) for j in range(per_prompt))
+      tuple(self._output(out, i * per_prompt + j, sampling, beams) for j in range(per_prompt))
       for i in range(len(prompts))
     )
     delta = has_delta(fast)
@@ -318,7 +318,7 @@ class Session:
     def work(prompt: Ids, own: Sequence[Output]) -> int:
       shape = self.model.config, context.num_tokens, len(prompt)
       if beams:
-        return flops.beam(*shape, own[0].steps, beams, delta)
+        return flops.beam(*shape, own[0].generated // beams, beams, delta)
       plain = len(prompt) - 1 if question_before else 0
       return sum(flops.decode(*shape, len(o.ids), delta, plain_rows=plain) for o in own)
 
@@ -340,7 +340,7 @@ class Session:
         return False
     return True
 
-  def _output(self, out: Generation, row: int, sampling: SamplingConfig) -> Output:
+  def _output(self, out: Generation, row: int, sampling: SamplingConfig, beams: int = 0) -> Output:
     length, thought = int(out.lengths[row]), int(out.thinking_lengths[row])
     if not np.isfinite(out.logprobs[row, :length]).all():
       raise FloatingPointError("the log-probabilities of the output are not finite")
@@ -359,7 +359,7 @@ class Session:
       answer=answer.strip(),
       thinking_tokens=thought,
       ending=Ending(STOP if ids[-1] in sampling.stop_ids else LIMIT, ended),
-      steps=int(out.steps[row]) if hasattr(out, "steps") else length,
+      generated=int(out.steps[row]) * beams if beams else length,
     )
 
   def score(

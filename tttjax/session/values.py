@@ -67,7 +67,7 @@ class Output:
     answer: the text after the thoughts.
     thinking_tokens: how many of the tokens are thinking, inserted ones included.
     ending: how it ended.
-    steps: tokens by which the search extended each beam to find it; len(ids) without beams.
+    generated: tokens that were generated to find it, by all beams together; len(ids) without.
   """
 
   ids: tuple[int, ...]
@@ -75,7 +75,7 @@ class Output:
   answer: str
   thinking_tokens: int
   ending: Ending
-  steps: int
+  generated: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,5 +59,5 @@ class Beam(Sharing):
     outputs, answering = self.write(
       session, case, context, fast, allowance, decode_key, beams=self.n
     )
-    predictions = tuple(Prediction.of(own, beams=self.n) for own in outputs)
+    predictions = tuple(Prediction.of(own) for own in outputs)
     return Result(predictions, reading + adapting + answering, adaptation=adaptation)

@@ -63,7 +63,7 @@ def _joined(first: Output, second: Output) -> Output:
     answer=second.answer,
     thinking_tokens=first.thinking_tokens,
     ending=dataclasses.replace(first.ending, answer=second.ending.answer),
-    steps=first.steps + second.steps,
+    generated=first.generated + second.generated,
   )
 
 

@@ -26,9 +26,9 @@ class Prediction:
   tokens: int
 
   @classmethod
-  def of(cls, outputs: tuple[Output, ...], chosen: int = 0, beams: int = 1) -> "Prediction":
+  def of(cls, outputs: tuple[Output, ...], chosen: int = 0) -> "Prediction":
     """The prediction of several outputs of which one was chosen."""
-    return cls(outputs[chosen].answer, outputs, beams * sum(output.steps for output in outputs))
+    return cls(outputs[chosen].answer, outputs, sum(output.generated for output in outputs))
 
   @property
   def thinking_tokens(self) -> float:
