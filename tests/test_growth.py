@@ -128,7 +128,7 @@ def test_yarn_makes_other_rows_and_is_written_down(checkpoint, tmp_path):
     run(tiny_run.config(checkpoint, **extended), tmp_path / "plain")
   with user_error("1024 positions", "config.yarn.factor"):
     run(tiny_run.config(checkpoint, **small, lengths=(1100,)), tmp_path / "none")
-  with user_error("config.yarn: factor must be at least 1"):
+  with user_error(f"config.yarn: {checkpoint}: factor must be at least 1", "yarn.factor=0"):
     run(tiny_run.config(checkpoint, **(extended | {"yarn__factor": 0.5})), tmp_path / "none")
 
 

@@ -106,6 +106,8 @@ def _text(wanted: str, fits: Callable[[str], bool]) -> Check:
 
 
 TEXT = _text("text", lambda value: True)
+# What a model wrote, whatever it is: it is read to be shown.
+ANY_TEXT = must_be("text", lambda value: isinstance(value, str))
 NOT_EMPTY = _text("text that is not empty", lambda value: bool(value.strip()))
 _ANY = _text("text or a whole number", lambda value: True)
 ID = lambda name, value: None if type(value) is int else _ANY(name, value)

@@ -26,6 +26,7 @@ from tttjax import spec
 from tttjax.errors import UserError
 from tttjax.json_fields import (
   AMOUNT,
+  ANY_TEXT,
   COUNT,
   FLAG,
   LENGTH,
@@ -156,15 +157,15 @@ def _is_span(value: Any) -> bool:
 
 _REASON = maybe(must_be("null, or text that says why", lambda value: value and type(value) is str))
 _DOC = fields(
-  {"context_sha256": TEXT, "context_tokens": POSITIVE, "questions": maybe(POSITIVE)},
+  {"context_sha256": ANY_TEXT, "context_tokens": POSITIVE, "questions": maybe(POSITIVE)},
   {
-    "context_head": TEXT,
+    "context_head": ANY_TEXT,
     "kept": SHARE,
-    "question_key": TEXT,
-    "source": values(TEXT),
-    "question": TEXT,
+    "question_key": ANY_TEXT,
+    "source": values(ANY_TEXT),
+    "question": ANY_TEXT,
     "evidence": maybe(list_of(must_be("[begin, end) in tokens", _is_span))),
-    "evidence_text": list_of(fields({"before": TEXT, "text": TEXT, "after": TEXT})),
+    "evidence_text": list_of(fields({"before": ANY_TEXT, "text": ANY_TEXT, "after": ANY_TEXT})),
   },
 )
 _BUDGET = fields(
@@ -178,7 +179,7 @@ _BUDGET = fields(
   }
 )
 _MECHANISM = fields(
-  {"during": TEXT},
+  {"during": ANY_TEXT},
   {
     "mass": maybe(SHARE),
     "mass_by_layer": maybe(list_of(SHARE)),
@@ -197,17 +198,17 @@ _ROW = fields(
     "length": LENGTH,
     "context": COUNT,
     "question": COUNT,
-    "family": TEXT,
-    "options": values(TEXT),
-    "task_family": TEXT,
-    "task_options": values(TEXT),
+    "family": ANY_TEXT,
+    "options": values(ANY_TEXT),
+    "task_family": ANY_TEXT,
+    "task_options": values(ANY_TEXT),
     "doc": _DOC,
-    "target": TEXT,
-    "resps": list_of(list_of(TEXT), 1),
-    "filtered_resps": list_of(TEXT, 1),
-    "metrics": list_of(TEXT),
+    "target": ANY_TEXT,
+    "resps": list_of(list_of(ANY_TEXT), 1),
+    "filtered_resps": list_of(ANY_TEXT, 1),
+    "metrics": list_of(ANY_TEXT),
     "chance": maybe(SHARE),
-    "slices": values(TEXT),
+    "slices": values(ANY_TEXT),
     "endings": list_of(_ENDING),
     "tokens": COUNT,
     "thinking_tokens": AMOUNT,

@@ -54,9 +54,9 @@ def _bytes(work: Work) -> dict[str, float]:
   }
 
 
-def kv_bytes(c: DecoderConfig, context: int) -> int:
-  """Keys and values of a context, bfloat16."""
-  return 2 * _BF16 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * context
+def kv_bytes(c: DecoderConfig, context: int, itemsize: int = _BF16) -> int:
+  """Keys and values of a context."""
+  return 2 * itemsize * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * context
 
 
 def matmul_weights(c: DecoderConfig) -> int:

@@ -1,0 +1,151 @@
+"""Measures every phase side by side with torch and the machine's limit.
+
+  python -m benchmarks.run --suite=cpu [--quick] [--out=FILE.json]
+
+Needs the extras test and speed (torch, transformers, peft), and a machine that does nothing else.
+Prints the table as it grows; with --out writes FILE.json and FILE.png. Exit code 1 with --ahead
+where a phase is not ahead of torch.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+import datetime
+import functools
+import pathlib
+import sys
+import tempfile
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import limits, machine, ours, processes, results, subjects, suites
+from benchmarks.alternating import Timing, alternate
+from benchmarks.results import Row
+from benchmarks.suites import Suite
+
+_TORCH = {"cpu": "cpu", "gpu": "cuda"}  # what torch calls the devices
+_PER_RUN = {"loop": "steps", "decode": "new_tokens", "decode, shared": "new_tokens"}
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("--suite", choices=suites.SUITES, default="cpu")
+  parser.add_argument("--quick", action="store_true", help="two lengths, fewer rounds: minutes")
+  parser.add_argument("--out", type=pathlib.Path, help="FILE.json; the plot goes beside it")
+  parser.add_argument("--ahead", action="store_true", help="exit 1 where torch is faster")
+  args = parser.parse_args()
+  if jax.default_backend() != args.suite:
+    print(f"--suite={args.suite}: jax has {jax.default_backend()} devices here", file=sys.stderr)
+    return 2
+  suite = suites.suite(args.suite, args.quick)
+  about = {"date": datetime.date.today().isoformat(), **machine.describe(), "suite": args.suite}
+  before = machine.peaks(jnp.dtype(suite.dtype))
+  rows: list[Row] = []
+  with tempfile.TemporaryDirectory() as folder:
+    subject = subjects.make(suite, pathlib.Path(folder) / "checkpoint")
+    torch_model = None
+    if args.suite != "tpu":
+      from benchmarks import parity, peers
+
+      torch_model = peers.load(subject.directory, suite, _TORCH[args.suite])
+      about["relative errors to torch"] = parity.check(suite, subject, torch_model)
+    for row in measured(suite, subject, torch_model, before):
+      rows.append(row)
+      print(results.table([row]).splitlines()[-1], flush=True)
+    rows += _process_rows(suite, subject)
+  after = machine.peaks(jnp.dtype(suite.dtype))
+  best = machine.Peaks(max(before.flops, after.flops), max(before.bandwidth, after.bandwidth))
+  about |= {"matmul_flops": best.flops, "bandwidth": best.bandwidth}
+  print(f"\n{', '.join(f'{name} {value}' for name, value in about.items())}\n")
+  print(results.table(rows))
+  if args.out:
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(results.as_json(rows, about), encoding="utf-8")
+    results.plot(rows, args.out.with_suffix(".png"))
+  behind = [f"{r.phase} at {r.length}" for r in rows if any(x < 1 for x in r.ratios.values())]
+  if args.ahead and behind:
+    print(f"behind torch: {', '.join(behind)}", file=sys.stderr)
+    return 1
+  return 0
+
+
+def measured(suite: Suite, subject, torch_model, peaks: machine.Peaks) -> Iterator[Row]:
+  """Every phase at every length; `torch_model` None leaves torch out."""
+  peers = None
+  if torch_model is not None:
+    from benchmarks import peers
+  for length in suite.lengths:
+    own = ours.Ours(suite, subject, length)
+    bounds = limits.limits(suite, subject.model.config, length, peaks)
+    theirs = peers.Peers(suite, torch_model, length) if peers else None
+    others = peers.actions(theirs, suite) if peers else {}
+    for phase, action in ours.actions(own, suite).items():
+      number = getattr(suite, _PER_RUN[phase]) if phase in _PER_RUN else 1
+      contenders, missing, close = {"tttjax": action}, {}, []
+      if phase in others:
+        contenders["transformers"] = others[phase]
+      if theirs and phase in ("step", "loop"):
+        loop = theirs.frozen_loop()
+        close.append(loop.close)
+        steps = number if phase == "loop" else 1
+        contenders["torch loop"] = functools.partial(theirs.steps, loop, steps, own.last_start)
+      timings = alternate(contenders, suite.rounds)
+      for done in close:
+        done()
+      if theirs and phase == "step" and length <= suite.longest_reread:
+        _add(timings, missing, "peft, rereading", lambda: _rereading(theirs, own.last_start))
+      if theirs and phase == "decode":
+        _add(timings, missing, "compiled, static", lambda: _static(theirs, suite))
+      yield Row(phase, length, number, timings, bounds[phase], missing)
+    if length == suite.lengths[0]:
+      batched = {
+        "tttjax": functools.partial(own.adapt_and_answer, suite.contexts, True),
+        "one by one": functools.partial(own.adapt_and_answer, suite.contexts, False),
+      }
+      yield Row("contexts, batched", length, suite.contexts, alternate(batched, suite.rounds))
+
+
+def _add(timings: dict, missing: dict, name: str, measure: Callable[[], Timing]) -> None:
+  """A contender that other people's packages may not let run."""
+  try:
+    timings[name] = measure()
+  except Exception as error:  # whatever they raise, the others were measured
+    missing[name] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    print(f"{name}: {missing[name]}", file=sys.stderr)
+
+
+def _rereading(theirs, start: int) -> Timing:
+  loop = theirs.adapter_loop()
+  try:
+    return alternate({"": functools.partial(theirs.steps, loop, 1, start)}, 1)[""]
+  finally:
+    loop.close()
+
+
+def _static(theirs, suite: Suite) -> Timing:
+  import torch
+
+  compiled = torch.compile(theirs.model, dynamic=False)
+  action = functools.partial(theirs.decode_static, compiled, suite.new_tokens)
+  return alternate({"": action}, suite.rounds)[""]
+
+
+def _process_rows(suite: Suite, subject) -> list[Row]:
+  answers = processes.first_answers()
+  loads = processes.loading(subject.directory, suite.dtype)
+  return [
+    *(
+      Row(f"first answer, {name}", 0, 1, {"tttjax": Timing((seconds,))})
+      for name, seconds in answers.items()
+    ),
+    Row(
+      "loading",
+      0,
+      1,
+      {{"ours": "tttjax"}.get(name, name): Timing((load.seconds,)) for name, load in loads.items()},
+    ),
+  ]
+
+
+if __name__ == "__main__":
+  sys.exit(main())
