@@ -291,6 +291,18 @@ def test_it_finds_a_needle_in_a_text(tmp_path):
   assert re.search(r"read in .* adapted in .* answered in ", done.stderr)
 
 
+def test_a_second_start_compiles_nothing(log, tmp_path):
+  path, question, _ = log
+  given = f"--context={path}", f"--question={question}", "--steps=2", "--max_new_tokens=4"
+  env = os.environ | {"TTTJAX_CACHE": str(tmp_path), "XLA_FLAGS": ""}
+  programs = lambda: sorted(path.name for path in tmp_path.rglob("xla/*-cache"))
+  assert ask(*given, "--nocompilation_cache", env=env).returncode == 0 and not programs()
+  assert ask(*given, env=env).returncode == 0
+  first = programs()
+  assert len(first) > 9  # those that take less than a second too
+  assert ask(*given, env=env).returncode == 0 and programs() == first
+
+
 MISTAKES = [
   ([], "--context is missing"),
   (["--context=/nowhere/a.txt", "--question=a"], "/nowhere/a.txt"),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from tests import smollm2
+from tttjax.checkpoint.tokenizers import load_tokenizer
 from tttjax.embedded.vocabulary import build_tokenizer
 from tttjax.errors import UserError
 from tttjax.tasks.synthetic.word_counts import CommonWords, FrequentWords
@@ -95,6 +97,16 @@ def test_the_next_word_would_not_fit(task, tokenizer):
   ends = [*example.line_starts[1:], len(ids)]
   lines = [tokenizer.decode(ids[a:b]) for a, b in zip(example.line_starts, ends)]
   assert "".join(lines) == example.context.split("[CONTEXT]\n")[1]
+
+
+@pytest.mark.parametrize("length", [1024, 2048])
+def test_dots_may_be_one_token_each(length):
+  """As in SmolLM2's vocabulary: then more than half as many words as tokens fit."""
+  smollm2.skip_without()
+  tokenizer = load_tokenizer("smollm2")
+  example = FrequentWords().at(1, length, tokenizer, True)
+  words = example.context[example.header :].partition("[CONTEXT]")[2].split()
+  assert length - 8 < example.num_tokens <= length and len(words) > length / 2
 
 
 @every_task

@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from tttjax import files
+from tttjax import third_party
 from tttjax.errors import UserError
 
 _REASON = 200  # characters of JAX's own
@@ -27,8 +27,18 @@ def check() -> None:
     ) from None
 
 
-def use_compilation_cache() -> None:
-  """Compiled programs are kept in $TTTJAX_CACHE, and nowhere without that variable."""
-  if directory := os.environ.get("TTTJAX_CACHE"):
-    path = files.user_path(directory, "TTTJAX_CACHE") / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(path))
+def use_compilation_cache(wanted: bool = True) -> None:
+  """Keeps all compiled programs in the user's cache directory, $TTTJAX_CACHE or ~/.cache/tttjax.
+
+  One that JAX_COMPILATION_CACHE_DIR names stays. Small programs too: a start has dozens of them.
+
+  Args:
+    wanted: False compiles everything anew.
+  """
+  if not wanted:
+    jax.config.update("jax_enable_compilation_cache", False)
+    return
+  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    jax.config.update("jax_compilation_cache_dir", str(third_party.cache_folder() / "xla"))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+  jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -35,13 +35,16 @@ _GRACE = flags.DEFINE_integer(
   "seconds after SIGTERM in which the answers under way may be finished",
   lower_bound=0,
 )
+_COMPILATION_CACHE = flags.DEFINE_bool(
+  "compilation_cache", True, "keep compiled programs in $TTTJAX_CACHE or ~/.cache/tttjax"
+)
 
 
 def main(config) -> int:
   """Makes the missing rows, writes tables, figures and the report; 1 if every example failed."""
   hosts.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _HOST_TIMEOUT.value)
   devices.check()
-  devices.use_compilation_cache()
+  devices.use_compilation_cache(_COMPILATION_CACHE.value)
   run = running.run(config, _WORKDIR.value, _RETRY_FAILED.value, grace=_GRACE.value)
   writes = hosts.is_writer()
   hosts.finish()

@@ -68,13 +68,16 @@ _MESH = flags.DEFINE_list(
 )
 _SAVE = flags.DEFINE_string("save", None, "directory for the fast weights of this context")
 _SAVE_CACHE = flags.DEFINE_bool("save_cache", False, "with --save: its keys and values too")
+_COMPILATION_CACHE = flags.DEFINE_bool(
+  "compilation_cache", True, "keep compiled programs in $TTTJAX_CACHE or ~/.cache/tttjax"
+)
 _LOAD = flags.DEFINE_string("load", None, "directory of --save: answers without adapting")
 
 
 def main() -> int:
   """Asks every question; exit code 0."""
   devices.check()
-  devices.use_compilation_cache()
+  devices.use_compilation_cache(_COMPILATION_CACHE.value)
   strategy = spec.parse(_STRATEGY.value or _DEFAULT, STRATEGIES, "--strategy")
   given = {flag.name: flag.value for flag in (_STEPS, _SPAN, _RATE) if flag.present}
   check_askable(strategy, given)

@@ -45,6 +45,7 @@ class CommonWords(WordCount):
     " Answer the question about it.\n[CONTEXT]\n"
   )
   first_answer: ClassVar[int] = 0
+  least_tokens: ClassVar[int] = 2  # a word and its number
 
   def __post_init__(self):
     for field, least, most in (

@@ -28,8 +28,6 @@ from tttjax.tasks.synthetic.word_counts.syllables import (
 
 # Of an answer: of a sentence around it, and of what is said with each word.
 _SENTENCE_TOKENS, _WITH_EACH_TOKENS = 24, 2
-# Of a word and what separates it: a bound that holds for every tokenizer of today.
-_LEAST_TOKENS = 2
 # Independent random streams of one seed.
 _WORDS, _PLACES = range(2)
 
@@ -45,6 +43,7 @@ class WordCount:
     answers: how many words are the answer.
     first_answer: the stream's number of the first of them.
     fewest: words of the shortest text.
+    least_tokens: of a word and what separates it: a bound that holds for every tokenizer.
   """
 
   name: ClassVar[str]
@@ -57,6 +56,7 @@ class WordCount:
   answers: int
   first_answer: int
   fewest: int
+  least_tokens: ClassVar[int]
 
   def stream(self, count: int) -> np.ndarray:
     """The numbers of the first `count` words of the stream; the text's words by number."""
@@ -81,7 +81,7 @@ class WordCount:
 
   def check(self, length: int, in_tokens: bool) -> None:
     """Raises UserError for a length that does not hold the counts, or that words run out for."""
-    fewest = self.fewest * (_LEAST_TOKENS if in_tokens else 1)
+    fewest = self.fewest * (self.least_tokens if in_tokens else 1)
     if length < fewest:
       raise UserError(self._too_short(length, in_tokens, fewest))
     if self._different(length, in_tokens) > MOST_WORDS:
@@ -92,7 +92,7 @@ class WordCount:
 
   def _different(self, length: int, in_tokens: bool) -> int:
     """How many different words a text has at most."""
-    return int(self.stream(length // _LEAST_TOKENS if in_tokens else length).max()) + 1
+    return int(self.stream(length // self.least_tokens if in_tokens else length).max()) + 1
 
   def _too_short(self, length: int, in_tokens: bool, fewest: int) -> str:
     return (

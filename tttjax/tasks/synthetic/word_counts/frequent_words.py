@@ -50,6 +50,7 @@ class FrequentWords(WordCount):
   )
   answers: ClassVar[int] = _ANSWERS
   first_answer: ClassVar[int] = 1
+  least_tokens: ClassVar[int] = 1  # dots, with the space before them, in some vocabularies
 
   def __post_init__(self):
     low, high = _ALPHAS
