@@ -1,5 +1,7 @@
 """What the machine is, and what it can do: matmul and bandwidth peaks, measured in this run."""
 
+from collections.abc import Callable
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -39,30 +41,32 @@ def describe() -> dict[str, str]:
   }
 
 
-def peaks(dtype: jnp.dtype) -> Peaks:
-  """Measures both; a large square-like product, and products of one row with large matrices."""
-  big = 2048 if jax.default_backend() == "cpu" else 8192
-  a, b = jnp.ones((big, big), dtype), jnp.ones((big, 2 * big), dtype)
-  matmul = jax.jit(lambda a, b: a @ b)
-  flops = 2 * big * big * 2 * big / _best(lambda: matmul(a, b), 12)
-  elements = (1 << 28) if jax.default_backend() == "cpu" else (1 << 32)
-  elements //= jnp.dtype(dtype).itemsize
-  matrix = jnp.ones((elements // 1024, 1024), dtype)
-  row = jnp.ones((1024,), dtype)
-  matvec = jax.jit(lambda m, r: m @ r)
-  seconds = _best(lambda: matvec(matrix, row), 12)
-  summed = jax.jit(lambda m: m.sum())
-  seconds = min(seconds, _best(lambda: summed(matrix), 12))
-  return Peaks(flops, matrix.nbytes / seconds)
+def peaks(dtype: str) -> Peaks:
+  """Measures both: products of large matrices, by jax and by torch, and reads of a large array."""
+  cpu = jax.default_backend() == "cpu"
+  size = 2048 if cpu else 8192
+  a, b = jnp.ones((size, size), dtype), jnp.ones((size, 2 * size), dtype)
+  product = jax.jit(lambda a, b: a @ b)
+  seconds = _best(lambda: product(a, b).block_until_ready())
+  if cpu:
+    with contextlib.suppress(ImportError):
+      import torch
+
+      c, d = (torch.ones(x.shape, dtype=getattr(torch, dtype)) for x in (a, b))
+      seconds = min(seconds, _best(lambda: c @ d))
+  array = jnp.ones(((1 << 26) if cpu else (1 << 30),), jnp.float32)
+  total = jax.jit(lambda x: x.sum())
+  reading = _best(lambda: total(array).block_until_ready())
+  return Peaks(4 * size**3 / seconds, array.nbytes / reading)
 
 
-def _best(action, number: int) -> float:
+def _best(action: Callable[[], object], number: int = 12) -> float:
   """The shortest of so many runs: a peak is what nothing disturbed."""
-  action().block_until_ready()
+  action()
   found = []
   for _ in range(number):
     begin = time.perf_counter()
-    action().block_until_ready()
+    action()
     found.append(time.perf_counter() - begin)
   return min(found)
 

@@ -63,7 +63,7 @@ def first_answers(model: str = "embedded") -> dict[str, float]:
 def loading(directory: pathlib.Path, dtype: str) -> dict[str, Loading]:
   """Of the checkpoint, by tttjax and by transformers; the files have been read before."""
   found = {}
-  for name, code in (("ours", _LOAD_OURS), ("transformers", _LOAD_TORCH)):
+  for name, code in (("tttjax", _LOAD_OURS), ("transformers", _LOAD_TORCH)):
     program = ["-c", code.format(path=str(directory), dtype=dtype)]
     _run(program, os.environ)
     _, printed = _run(program, os.environ)

@@ -9,8 +9,8 @@ from typing import Any
 from benchmarks.alternating import Timing, ratio
 from benchmarks.limits import Limit
 
-# How many of what a phase's run does, so that the table shows one.
 _OURS = "tttjax"
+_VERSIONS = ("python", "jax", "torch", "transformers", "peft")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Row:
   """One phase at one length.
 
   Attributes:
-    phase, length: which.
+    phase, length: which; length 0 where there is no context.
     number: steps, tokens or contexts of a run; the table shows one of them.
     timings: seconds of a run, by contender; ours first.
     limit: of a run, where it is known.
@@ -71,6 +71,23 @@ def as_json(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
   )
 
 
+def heading(about: Mapping[str, Any]) -> str:
+  """The machine, its peaks and the versions, in a paragraph."""
+  versions = [f"{name} {about[name]}" for name in _VERSIONS if name in about]
+  return (
+    f"{about['date']}, {about['number']} x {about['device']},"
+    f" {about['matmul_flops'] / 1e9:,.0f} GFLOP/s, {about['bandwidth'] / 1e9:,.1f} GB/s;"
+    f" {', '.join(versions)}"
+  )
+
+
+def line(row: Row) -> str:
+  """A row while others are measured."""
+  others = (f"{name} {ratio:.2f}x" for name, ratio in row.ratios.items())
+  place = f"{row.phase} {row.length:,}" if row.length else row.phase
+  return f"{place}: {', '.join([f'{_milliseconds(row.ours.seconds / row.number)} ms', *others])}"
+
+
 def table(rows: Sequence[Row]) -> str:
   """Markdown: milliseconds of one step, token or run; how many times as long the others take."""
   contenders = list(dict.fromkeys(name for row in rows for name in row.ratios))
@@ -80,7 +97,7 @@ def table(rows: Sequence[Row]) -> str:
     lines.append(
       [
         row.phase,
-        f"{row.length:,}",
+        f"{row.length:,}" if row.length else "",
         _milliseconds(row.ours.seconds / row.number),
         *(f"{row.ratios[name]:.2f}x" if name in row.ratios else "" for name in contenders),
         f"{row.share:.2f}" if row.share else "",
@@ -100,7 +117,7 @@ def plot(rows: Sequence[Row], path: pathlib.Path) -> None:
   import matplotlib
 
   matplotlib.use("Agg")
-  from matplotlib import pyplot
+  from matplotlib import pyplot, ticker
 
   phases = [
     phase
@@ -124,6 +141,8 @@ def plot(rows: Sequence[Row], path: pathlib.Path) -> None:
     place.set(xscale="log", yscale="log", title=phase, xlabel="tokens of context", ylabel="seconds")
     place.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     place.set_xticks(sorted({row.length for row in own}), minor=False)
+    place.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    place.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
     place.minorticks_off()
     place.grid(alpha=0.25)
     place.legend(fontsize=7)

@@ -16,7 +16,6 @@ import sys
 import tempfile
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks import limits, machine, ours, processes, results, subjects, suites
 from benchmarks.alternating import Timing, alternate
@@ -39,7 +38,8 @@ def main() -> int:
     return 2
   suite = suites.suite(args.suite, args.quick)
   about = {"date": datetime.date.today().isoformat(), **machine.describe(), "suite": args.suite}
-  before = machine.peaks(jnp.dtype(suite.dtype))
+  peaks = machine.peaks(suite.dtype)
+  about |= {"matmul_flops": peaks.flops, "bandwidth": peaks.bandwidth}
   rows: list[Row] = []
   with tempfile.TemporaryDirectory() as folder:
     subject = subjects.make(suite, pathlib.Path(folder) / "checkpoint")
@@ -49,15 +49,11 @@ def main() -> int:
 
       torch_model = peers.load(subject.directory, suite, _TORCH[args.suite])
       about["relative errors to torch"] = parity.check(suite, subject, torch_model)
-    for row in measured(suite, subject, torch_model, before):
+    for row in measured(suite, subject, torch_model, peaks):
       rows.append(row)
-      print(results.table([row]).splitlines()[-1], flush=True)
+      print(results.line(row), file=sys.stderr, flush=True)
     rows += _process_rows(suite, subject)
-  after = machine.peaks(jnp.dtype(suite.dtype))
-  best = machine.Peaks(max(before.flops, after.flops), max(before.bandwidth, after.bandwidth))
-  about |= {"matmul_flops": best.flops, "bandwidth": best.bandwidth}
-  print(f"\n{', '.join(f'{name} {value}' for name, value in about.items())}\n")
-  print(results.table(rows))
+  print(f"{results.heading(about)}\n\n{results.table(rows)}")
   if args.out:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(results.as_json(rows, about), encoding="utf-8")
@@ -142,7 +138,7 @@ def _process_rows(suite: Suite, subject) -> list[Row]:
       "loading",
       0,
       1,
-      {{"ours": "tttjax"}.get(name, name): Timing((load.seconds,)) for name, load in loads.items()},
+      {name: Timing((load.seconds,)) for name, load in loads.items()},
     ),
   ]
 
