@@ -41,7 +41,8 @@ def limits(suite: Suite, config: DecoderConfig, length: int, peaks: Peaks) -> di
     "prefill": limit(flops.prefill(config, length), weights + cache),
     "step": limit(flops.ttt_step(config, length, suite.span, last), 2 * (weights + cache)),
     "loop": limit(
-      flops.adapt(config, length, suite.span, suite.steps), suite.steps * (2 * weights + cache)
+      flops.adapt(config, length, suite.span, suite.steps, [last] * suite.steps),
+      suite.steps * 2 * (weights + cache),
     ),
     "decode": limit(after(tokens), tokens * (weights + cache)),
     "decode, shared": limit(suite.samples * after(tokens), tokens * (weights + cache)),

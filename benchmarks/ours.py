@@ -45,8 +45,10 @@ class Ours:
     jax.block_until_ready(tt.ttt_step(*arguments, start, self._cfg(1)))
 
   def loop(self) -> None:
+    """All steps on the last span, as torch's loop takes them: random ones attend to half."""
     arguments = self._model, self._params, self._cache, self._tokens, self._key
-    jax.block_until_ready(tt.adapt(*arguments, self._cfg(self._suite.steps)))
+    starts = np.full(self._suite.steps, self.last_start, np.int32)
+    jax.block_until_ready(tt.adapt(*arguments, self._cfg(self._suite.steps), starts=starts))
 
   def decode(self, rows: int, new_tokens: int) -> float:
     """Seconds of the tokens after the first: the prompt is encoded with that one."""
@@ -59,23 +61,32 @@ class Ours:
       seconds.append(time.perf_counter() - begin)
     return seconds[1] - seconds[0]
 
+  def several(self, contexts: int) -> list:
+    """(tokens, cache) of so many contexts that differ."""
+    texts = [context(self._suite, self._length, seed=10 + i) for i in range(contexts)]
+    return [(tokens, tt.prefill(self._model, self._params, tokens)[0]) for tokens in texts]
+
   def score(self) -> None:
     prompt = context(self._suite, self._suite.span, seed=2)
     jax.block_until_ready(tt.score(self._model, self._params, None, self._cache, prompt))
 
-  def adapt_and_answer(self, contexts: int, together_: bool) -> None:
-    """Adapts to so many contexts and answers each, as one program or one after another."""
+  def adapt_and_answer(self, read: list, together_: bool) -> None:
+    """Adapts to each of the contexts and answers, by one program or one after another.
+
+    Args:
+      read: (tokens, cache) of each.
+    """
     sampling = tt.SamplingConfig(max_new_tokens=self._suite.new_tokens)
 
     def one(number: int):
-      key = jax.random.fold_in(self._key, number)
+      (tokens, cache), key = read[number], jax.random.fold_in(self._key, number)
       shared = self._model, self._params
       cfg = self._cfg(self._suite.steps)
-      fast, _, _ = tt.adapt(*shared, self._cache, self._tokens, key, cfg)
-      out = tt.generate(*shared, fast, self._cache, self._prompt, key, sampling)
+      fast, _, _ = tt.adapt(*shared, cache, tokens, key, cfg)
+      out = tt.generate(*shared, fast, cache, self._prompt, key, sampling)
       return jax.block_until_ready(out)
 
-    actions = [functools.partial(one, number) for number in range(contexts)]
+    actions = [functools.partial(one, number) for number in range(len(read))]
     if together_:
       together.run(actions)
     else:

@@ -38,7 +38,7 @@ class Loading:
   memory: int
 
 
-def first_answers(model: str = "embedded") -> dict[str, float]:
+def first_answers() -> dict[str, float]:
   """Seconds of `python -m tttjax.ask` on a short text: nothing compiled before, and warm."""
   with tempfile.TemporaryDirectory() as folder:
     text = pathlib.Path(folder) / "log.txt"
@@ -47,16 +47,10 @@ def first_answers(model: str = "embedded") -> dict[str, float]:
     command = [
       "-m",
       "tttjax.ask",
-      f"--model={model}",
       f"--context={text}",
       "--question=Balance of A3?",
     ]
     environment = os.environ | {"TTTJAX_CACHE": str(pathlib.Path(folder) / "cache")}
-    if "TTTJAX_CACHE" in os.environ:  # models that are fetched lie there
-      fetched = pathlib.Path(os.environ["TTTJAX_CACHE"]) / "third_party"
-      if fetched.is_dir():
-        (pathlib.Path(folder) / "cache").mkdir()
-        (pathlib.Path(folder) / "cache" / "third_party").symlink_to(fetched.resolve())
     return {name: _run(command, environment)[0] for name in ("cold", "warm")}
 
 

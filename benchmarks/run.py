@@ -52,7 +52,9 @@ def main() -> int:
     for row in measured(suite, subject, torch_model, peaks):
       rows.append(row)
       print(results.line(row), file=sys.stderr, flush=True)
-    rows += _process_rows(suite, subject)
+    loads = processes.loading(subject.directory, suite.dtype)
+    about["loading, bytes"] = {name: load.memory for name, load in loads.items()}
+    rows += _process_rows(loads)
   print(f"{results.heading(about)}\n\n{results.table(rows)}")
   if args.out:
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,9 +96,10 @@ def measured(suite: Suite, subject, torch_model, peaks: machine.Peaks) -> Iterat
         _add(timings, missing, "compiled, static", lambda: _static(theirs, suite))
       yield Row(phase, length, number, timings, bounds[phase], missing)
     if length == suite.lengths[0]:
+      read = own.several(suite.contexts)
       batched = {
-        "tttjax": functools.partial(own.adapt_and_answer, suite.contexts, True),
-        "one by one": functools.partial(own.adapt_and_answer, suite.contexts, False),
+        "tttjax": functools.partial(own.adapt_and_answer, read, True),
+        "one by one": functools.partial(own.adapt_and_answer, read, False),
       }
       yield Row("contexts, batched", length, suite.contexts, alternate(batched, suite.rounds))
 
@@ -126,9 +129,8 @@ def _static(theirs, suite: Suite) -> Timing:
   return alternate({"": action}, suite.rounds)[""]
 
 
-def _process_rows(suite: Suite, subject) -> list[Row]:
+def _process_rows(loads: dict[str, processes.Loading]) -> list[Row]:
   answers = processes.first_answers()
-  loads = processes.loading(subject.directory, suite.dtype)
   return [
     *(
       Row(f"first answer, {name}", 0, 1, {"tttjax": Timing((seconds,))})

@@ -79,7 +79,7 @@ def main() -> int:
   devices.check()
   devices.use_compilation_cache(_COMPILATION_CACHE.value)
   strategy = spec.parse(_STRATEGY.value or _DEFAULT, STRATEGIES, "--strategy")
-  given = {flag.name: flag.value for flag in (_STEPS, _SPAN, _RATE) if flag.present}
+  given = [flag.name for flag in (_STEPS, _SPAN, _RATE) if flag.present]
   check_askable(strategy, given)
   settings = _settings()
   if _SAVE_CACHE.value and not _SAVE.value:
@@ -87,7 +87,7 @@ def main() -> int:
   if not _CONTEXT.value and not _LOAD.value:
     raise UserError("--context is missing: give a text file, or - for standard input")
   if _LOAD.value and given:
-    raise UserError(f"--load answers with what was adapted before: leave --{next(iter(given))} out")
+    raise UserError(f"--load answers with what was adapted before: leave --{given[0]} out")
   if _SAVE.value:
     target = user_path(_SAVE.value, "--save")
     saved_context.check_target(target, strategy, settings.ttt.steps, _SAVE_CACHE.value)

@@ -1,25 +1,22 @@
 """Which strategies can answer from the shell, where no one knows where the answer stands."""
 
+from collections.abc import Sequence
+
 from tttjax import spec
 from tttjax.errors import UserError
 from tttjax.strategies import STRATEGIES, Strategy
 
-# Options of strategies that are matched against flags of their own.
-_BOTH = ("steps", "span", "learning_rate")
 
-
-def check_askable(strategy: Strategy, flags_given: dict[str, object]) -> None:
+def check_askable(strategy: Strategy, flags_given: Sequence[str]) -> None:
   """Raises UserError where the strategy needs more than one context and a question.
 
   Args:
-    flags_given: of steps, span and learning_rate those on the command line, by name.
+    flags_given: of steps, span and learning_rate those on the command line.
   """
   if reason := _not_askable(strategy):
     others = ", ".join(name for name, kind in STRATEGIES.items() if not _not_askable(kind()))
     raise UserError(f"--strategy={strategy.name}: {reason}; choose one of {others}")
-  for name in _BOTH:
-    if name not in flags_given:
-      continue
+  for name in flags_given:
     if name in spec.options_of(strategy):
       raise UserError(f"--strategy gives {name} already: leave --{name} out")
     if getattr(strategy, name, None) is not None:
