@@ -40,6 +40,13 @@ def test_a_clock_that_jumps_loses_nothing(checkpoint, tmp_path, year):
   report.build([tmp_path], tmp_path)
 
 
+def test_a_finished_run_leaves_nothing_unfinished(checkpoint, tmp_path):
+  """As where it was killed after the rows of a unit, before what it had kept of it was removed."""
+  (tmp_path / "unfinished" / "unit" / "1").mkdir(parents=True)
+  run(config(checkpoint), tmp_path)
+  assert not (tmp_path / "unfinished").exists()
+
+
 @pytest.fixture
 def read_only(tmp_path):
   """A file system that is mounted so; root may write wherever permissions alone forbid it."""

@@ -104,7 +104,10 @@ def test_rows_after_20_kills_equal_those_of_an_undisturbed_run(tmp_path):
 
 
 def starter(folder, **fields):
-  """A function that starts a run of these fields in a work directory."""
+  """A function that starts a run of these fields in a work directory.
+
+  It runs `prelude` when Python starts, if given, and takes further flags of main.
+  """
   checkpoint = folder / "checkpoint"
   tiny_run.write(checkpoint)
   environment = {
@@ -113,14 +116,21 @@ def starter(folder, **fields):
     "XLA_FLAGS": xla_flags.text(devices=1),
     "TTTJAX_CACHE": str(folder / "cache"),
   }
-  return lambda workdir: subprocess.Popen(
-    command(checkpoint, workdir, **fields),
-    cwd=ROOT,
-    env=environment,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+
+  def start(workdir, *flags, prelude=""):
+    path = folder / f"prelude_{len(list(folder.glob('prelude_*')))}"
+    path.mkdir()
+    (path / "sitecustomize.py").write_text(prelude)
+    return subprocess.Popen(
+      [*command(checkpoint, workdir, **fields), *flags],
+      cwd=ROOT,
+      env={**environment, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)])},
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  return start
 
 
 @pytest.mark.parametrize(
@@ -182,6 +192,74 @@ def test_an_adaptation_that_sigterm_interrupts_goes_on_where_it_was(tmp_path):
     process = start(tmp_path / name)
     error = process.communicate(timeout=300)[1]
     assert process.returncode == 0, error
-  assert not list((tmp_path / "interrupted" / "unfinished").iterdir())
+  assert not (tmp_path / "interrupted" / "unfinished").exists()
   assert rows(tmp_path / "interrupted") == rows(tmp_path / "plain")
   assert len(rows(tmp_path / "plain")[1]["adaptation"]["loss"]) == steps
+
+
+# The scheduler's signal comes when the answers are begun, which take `times` as long as they do.
+_SIGTERM_WHILE_DECODING = """
+import os, signal
+from tttjax.session import model_session
+decode = model_session.generate
+def generate(*arguments, **options):
+  os.kill(os.getpid(), signal.SIGTERM)
+  for _ in range({times}):
+    out = decode(*arguments, **options)
+    out.tokens.block_until_ready()
+  return out
+model_session.generate = generate
+"""
+_NO_STEP_IS_TAKEN = """
+from tttjax.session import resuming
+resuming.adapt = None
+"""
+# 48 of 160 steps, and about 570 tokens of thoughts: greedy, of random weights, they do not end.
+_THOUGHTS = {
+  "lengths": 128,
+  "contexts": 1,
+  "questions": 1,
+  "ttt__steps": 160,
+  "thinking__budget": "matched",
+  "strategies": "qttt_thinking(share=0.3)",
+}
+
+
+@pytest.fixture(scope="module")
+def thoughtful(tmp_path_factory):
+  """(function that starts a run whose answer takes long, the row of an undisturbed one)."""
+  folder = tmp_path_factory.mktemp("thoughtful")
+  start = starter(folder, **_THOUGHTS)
+  plain = start(folder / "plain")
+  assert plain.wait() == 0, plain.stderr.read()
+  (row,) = rows(folder / "plain")
+  assert row["thinking_tokens"] > 500 and len(row["adaptation"]["loss"]) == 48
+  return start, row
+
+
+def test_sigterm_while_answers_are_decoded_loses_no_step(thoughtful, tmp_path):
+  """They do not end within the grace: the next start takes no step, and answers the same."""
+  start, row = thoughtful
+  process = start(tmp_path, "--grace=3", prelude=_SIGTERM_WHILE_DECODING.format(times=10**6))
+  error = process.communicate(timeout=120)[1]
+  assert process.returncode == 42, error
+  assert "with 0 rows" in error and "Traceback" not in error
+  (kept,) = tmp_path.glob("unfinished/*/1/history.npz")
+  with np.load(kept) as history:
+    assert len(history["loss"]) == 48
+  process = start(tmp_path, prelude=_NO_STEP_IS_TAKEN)
+  error = process.communicate(timeout=300)[1]
+  assert process.returncode == 0, error
+  assert rows(tmp_path) == [row]
+  assert not (tmp_path / "unfinished").exists()
+
+
+def test_answers_that_end_within_the_grace_are_written_and_nothing_else_is_kept(
+  thoughtful, tmp_path
+):
+  start, row = thoughtful
+  process = start(tmp_path, "--grace=120", prelude=_SIGTERM_WHILE_DECODING.format(times=1))
+  error = process.communicate(timeout=300)[1]
+  assert process.returncode == 42, error
+  assert "with 1 rows" in error and rows(tmp_path) == [row]
+  assert not list(tmp_path.glob("unfinished/*"))

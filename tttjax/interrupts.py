@@ -7,7 +7,7 @@ and ends the process itself. Files survive that as they survive SIGKILL: a half-
 off by the next start, and other files appear complete or not at all.
 
 42 tells schedulers to start the program again: who sends SIGTERM takes the machine, not the task.
-Within `grace` the work in hand may be finished first.
+Within `grace` the work in hand may be finished first, and what would be lost if it is not is saved.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,6 +42,7 @@ _settled = threading.Event()
 _grace = 0.0  # seconds
 _asked, _paused = threading.Event(), threading.Event()
 _also_ask: Callable[[], None] | None = None
+_save: Callable[[], None] | None = None
 
 
 def install(name: Callable[[], str]) -> None:
@@ -103,7 +104,8 @@ def ask() -> None:
   """
   if not _asked.is_set():
     _asked.set()
-    threading.Thread(target=_leave_in_time, name="interrupts", daemon=True).start()
+    for work in filter(None, (_leave_in_time, _save)):
+      threading.Thread(target=work, name="interrupts", daemon=True).start()
 
 
 def also_ask(function: Callable[[], None] | None) -> None:
@@ -140,6 +142,21 @@ def grace(seconds: float) -> Iterator[None]:
     pause()
   finally:
     _grace = before
+
+
+@contextlib.contextmanager
+def saving(function: Callable[[], None]) -> Iterator[None]:
+  """Within the block `function` is called once SIGTERM is heard, while the work in hand goes on.
+
+  In another thread, since the work may be one long program: it keeps what would have to be done
+  again if the grace ends first.
+  """
+  global _save
+  before, _save = _save, function
+  try:
+    yield
+  finally:
+    _save = before
 
 
 def asked() -> bool:

@@ -17,6 +17,7 @@ from tttjax.experiment.device_groups import check_batch, groups_of
 from tttjax.experiment.progress import Progress
 from tttjax.experiment.run_directory import prepare_workdir
 from tttjax.experiment.samples import Samples
+from tttjax.experiment.unfinished import remove_rest
 from tttjax.experiment.unit_loop import Begun, Done, Started
 from tttjax.experiment.work_units import Work
 from tttjax.files import user_path
@@ -120,6 +121,8 @@ def run(
               board.write(event.rows)
             progress.finish(event.model, event.place, event.strategy, event.seconds)
       hosts.together("", "", name="rows")  # process 0 has those of all
+    if writes:
+      remove_rest(directory)
   finally:
     progress.close()
     samples.close()

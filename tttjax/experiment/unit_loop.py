@@ -1,6 +1,7 @@
 """The loop over models, contexts and strategies; a unit of work is one strategy on one context."""
 
 from collections.abc import Iterable, Iterator
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -14,7 +15,7 @@ from tttjax.experiment.config import Plan
 from tttjax.experiment.device_groups import Group
 from tttjax.experiment.row_of_prediction import row_of, sha256
 from tttjax.experiment.samples import Samples
-from tttjax.experiment.unfinished import UnfinishedAdaptations
+from tttjax.experiment.unfinished import resumable
 from tttjax.experiment.work_units import Place, Unit, Work
 from tttjax.rows import Row
 from tttjax.session import Session
@@ -92,24 +93,22 @@ def run(plan: Plan, samples: Samples, group: Group) -> Iterator[Event]:
         if not sessions:
           sessions = [Session.open(plan.models[model], group.mesh)]
           sessions += [sessions[0].beside() for _ in range(size - 1)]
-        unfinished = None
+        keeping = contextlib.nullcontext()
         if group.alone and size == 1:
-          unfinished = UnfinishedAdaptations(samples.path.parent, model, asked[0].place, strategy)
-        sessions[0].unfinished = unfinished
+          keeping = resumable(samples.path.parent, model, asked[0].place, strategy)
         answers = [
           functools.partial(_outcome, plan, session, unit, strategy, group)
           for session, unit in zip(sessions, asked)
         ]
-        rows = [
-          _rows(plan, samples, sessions[0], model, unit, strategy, outcome)
-          for unit, outcome in zip(asked, together.run(answers))
-        ]
-        compiles = bool(new) or any(row["compiled"] for own in rows for row in own)
-        spent = (time.monotonic() - began) / len(asked)
-        if unfinished:
-          unfinished.remove()
-        for unit, own in zip(asked, rows):
-          yield Done(model, unit.place, strategy, own, None if compiles else spent)
+        with keeping as sessions[0].unfinished:
+          rows = [
+            _rows(plan, samples, sessions[0], model, unit, strategy, outcome)
+            for unit, outcome in zip(asked, together.run(answers))
+          ]
+          compiles = bool(new) or any(row["compiled"] for own in rows for row in own)
+          spent = (time.monotonic() - began) / len(asked)
+          for unit, own in zip(asked, rows):
+            yield Done(model, unit.place, strategy, own, None if compiles else spent)
         if interrupts.asked():
           return
 

@@ -31,6 +31,9 @@ class Unfinished(Protocol):
   def save(self, fast: Params, opt_state: Any, history: StepMetrics) -> None:
     """Keeps them, and ends the program."""
 
+  def finished(self, fast: Params, history: StepMetrics) -> None:
+    """All steps are taken: to be kept if the program is to end before the answers are there."""
+
 
 def adapt_in_pieces(
   model: Decoder,
@@ -46,20 +49,22 @@ def adapt_in_pieces(
   fast = init_fast(model, params)
   opt_state = init_optimizer(fast)
   number = ttt.steps if starts is None else len(starts)
-  history, taken = [], 0
+  pieces, taken = [], 0
   if kept := unfinished.restore((fast, opt_state)):
     fast, opt_state, before = kept
-    history, taken = [before], len(before.loss)
+    pieces, taken = [before], len(before.loss)
   while taken < number:
     if taken and unfinished.asked():
-      unfinished.save(fast, opt_state, _joined(history))
+      unfinished.save(fast, opt_state, _joined(pieces))
     until = min(taken + _EVERY, number)
     fast, opt_state, piece = adapt(
       model, params, cache, tokens, key, ttt, starts, fast, opt_state, taken, until
     )
-    history.append(to_host(piece))
+    pieces.append(to_host(piece))
     taken = until
-  return fast, _joined(history)
+  history = _joined(pieces)
+  unfinished.finished(fast, history)
+  return fast, history
 
 
 def _joined(pieces: list[StepMetrics]) -> StepMetrics:
