@@ -145,11 +145,15 @@ def cache(tmp_path_factory):
   return tmp_path_factory.mktemp("cache")
 
 
-def start(checkpoint, workdir, cache, processes=1, devices=1, timeout=60, **fields):
-  """`processes` of main with so many devices each."""
+def free_port():
   with socket.socket() as s:
     s.bind(("localhost", 0))
-    port = s.getsockname()[1]
+    return s.getsockname()[1]
+
+
+def start(checkpoint, workdir, cache, processes=1, devices=1, timeout=60, **fields):
+  """`processes` of main with so many devices each."""
+  port = free_port()
   values = {
     "models": checkpoint,
     "lengths": 128,
@@ -238,6 +242,54 @@ def test_contexts_side_by_side_give_the_rows_of_one_process(
   assert (tmp_path / "report.html").is_file()
   assert "qTTT" in outputs[0] and not any(outputs[1:])  # process 0 alone says something
   assert not any(re.search("Traceback|rror", error) for error in errors), errors
+
+
+_FROM_PYTHON = """
+import json, sys
+from tests import tiny_run
+from tttjax import hosts
+from tttjax.experiment import run
+port, rank, checkpoint, folder = sys.argv[1:]
+hosts.initialize(f"localhost:{port}", 2, int(rank))
+for contexts in (1, 3):
+  config = tiny_run.config(checkpoint, contexts=(contexts,), mesh__data=2)
+  found = run(config, f"{folder}/run")
+  with open(f"{folder}/{contexts}_{rank}.json", "w") as file:
+    json.dump(found.rows, file)
+hosts.finish()
+"""
+
+
+def test_a_run_from_python_has_all_rows_on_every_process(checkpoint, tmp_path):
+  """Those of a continued run too, in one order."""
+  environment = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": xla_flags.text(devices=1),
+    "PYTHONPATH": str(ROOT),
+  }
+  port = free_port()
+  arguments = [[str(port), str(rank), str(checkpoint), str(tmp_path)] for rank in range(2)]
+  codes, errors, _ = ended(
+    [
+      subprocess.Popen(
+        [sys.executable, "-c", _FROM_PYTHON, *own],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+      for own in arguments
+    ]
+  )
+  assert codes == [0, 0], errors
+  (path,) = (tmp_path / "run").glob("samples_*.jsonl")
+  written = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+  for contexts in (1, 3):
+    first, second = (json.loads((tmp_path / f"{contexts}_{i}.json").read_text()) for i in range(2))
+    assert first == second == written[: len(first)]
+    assert {row["context"] for row in first} == set(range(contexts))
+  assert len(first) == len(written)
 
 
 def close(got, wanted):

@@ -63,8 +63,7 @@ def run(
 ) -> Run:
   """Checks a config and makes the rows that its work directory does not hold yet.
 
-  Of several processes (tttjax.hosts.initialize) all call it; the first one writes, and the others'
-  Run has the rows that they made themselves.
+  Of several processes (tttjax.hosts.initialize) all call it and get all rows; the first one writes.
 
   Args:
     config: of `tttjax.experiment.default_config`, or a config file's.
@@ -121,6 +120,7 @@ def run(
               board.write(event.rows)
             progress.finish(event.model, event.place, event.strategy, event.seconds)
       hosts.together("", "", name="rows")  # process 0 has those of all
+      samples = _complete(samples)
     if writes:
       remove_rest(directory)
   finally:
@@ -129,6 +129,14 @@ def run(
     if board:
       board.close()
   return Run(directory, list(samples.rows.values()))
+
+
+def _complete(samples: Samples) -> Samples:
+  """All rows, where this process has those that it made itself."""
+  every = hosts.from_writer("all-rows", samples.as_bytes() if hosts.is_writer() else None)
+  if hosts.is_writer():
+    return samples
+  return Samples(samples.path, rows.parse(samples.path, every))
 
 
 def _samples(directory: pathlib.Path, settings: dict[str, Any], retry_failed: bool) -> Samples:
