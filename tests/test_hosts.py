@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import queue
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from tests import tiny_run, xla_flags
 from tttjax import hosts, interrupts
 from tttjax.errors import UserError
-from tttjax.hosts import allocation
+from tttjax.hosts import allocation, listening
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SECONDS = 300
@@ -131,6 +133,24 @@ def test_alone_there_is_nobody_to_wait_for():
   hosts.together("this", "what")
   assert hosts.from_writer("name", b"data") == b"data"
   hosts.finish()
+
+
+def test_who_listens_may_hang_up_and_is_gone_once_nobody_listens():
+  over, heard = threading.Event(), queue.Queue()
+  server = socket.create_server(("localhost", 0))
+  address = f"localhost:{server.getsockname()[1]}"
+  wait = lambda: heard.put(listening.wait_for_end(address, 60, over))
+  threading.Thread(target=wait, daemon=True).start()
+  for _ in range(2):
+    connection, _ = server.accept()
+    connection.sendall(b"a greeting")
+    connection.close()
+  connection, _ = server.accept()
+  assert heard.empty()
+  server.close()
+  connection.close()
+  assert heard.get(timeout=10) is True
+  assert listening.wait_for_end(address, 60, over) is False  # nobody ever did
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +368,39 @@ def test_when_a_process_is_killed_the_others_say_which_and_the_same_command_cont
   codes, errors, _ = ended(start(*command, **fields, contexts=16))
   assert codes == [0, 0], errors
   assert begun.items() <= rows(tmp_path).items()
+
+
+_BUSY = """
+import sys
+from tttjax import hosts
+hosts.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+print("begun", flush=True)
+while True: pass
+"""
+
+
+def test_when_process_0_is_killed_the_last_line_says_so_whatever_jax_says_before():
+  """jax aborts the others, in a thread that also brings what they wait for; so it is done twice."""
+  for _ in range(2):
+    port = free_port()
+    workers = [
+      subprocess.Popen(
+        [sys.executable, "-c", _BUSY, str(port), str(rank)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags.text(devices=1)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+      for rank in range(2)
+    ]
+    for worker in workers:
+      assert worker.stdout.readline() == "begun\n"
+    workers[0].kill()
+    codes, errors, _ = ended(workers)
+    assert codes == [-signal.SIGKILL, interrupts.RESTART], errors
+    last = errors[1].splitlines()[-1]
+    assert re.fullmatch(r"-c: process 0 of 2 \(.*\) is gone; ended", last), errors
 
 
 @pytest.mark.slow

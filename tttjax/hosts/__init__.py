@@ -2,6 +2,7 @@
 
 processes.py    joining them, and what every part of a run may ask of them
 peers.py        what one process knows of the others, and how it hears of their end
+listening.py    whether process 0 is still there
 allocation.py   what a scheduler says: how many processes, which devices, a port
 """
 

@@ -24,9 +24,11 @@ import time
 import zlib
 
 import jax
+from jax._src import distributed  # where process 0 is, its public part does not say
 
 from tttjax import files, interrupts, program
 from tttjax.errors import UserError
+from tttjax.hosts import listening
 
 _PREFIX = "tttjax/"
 _START_SECONDS = 300
@@ -48,7 +50,7 @@ class Peers:
 
     self.rank, self.count, self._seconds = jax.process_index(), jax.process_count(), seconds
     self._client = multihost.get_jax_distributed_client()
-    self._ended = threading.Event()
+    self._ended, self._saying = threading.Event(), threading.Lock()
     self._meetings: dict[str, int] = {}  # by name, how many there were
     self._hosts: dict[int, str] = {}
     self._put(f"host/{self.rank}", socket.gethostname())
@@ -61,6 +63,8 @@ class Peers:
     ]
     for thread in self._threads:
       thread.start()
+    if self.rank:
+      threading.Thread(target=self._see_end_of_first, name="hosts", daemon=True).start()
 
   def named(self, rank: int) -> str:
     """'process 1 of 2 (node7)'."""
@@ -208,20 +212,35 @@ class Peers:
 
   def _hear_end(self) -> None:
     text = self._heard("end")
+    if text is None:
+      self._first_is_gone()
     if self._ended.is_set() or text == "":
       return  # this one's own, or a good one
     self._ended.set()
-    code = interrupts.RESTART
-    if text is None:
-      _line(f"{self.named(0)} is gone; ended{interrupts.remark()}")
-    else:
-      told = json.loads(text)
-      if not interrupts.asked():  # which says so itself
-        _line(f"ended with the others: {told['reason']}")
-      self._leave_last()
-      code = told["code"]
+    told = json.loads(text)
+    if not interrupts.asked():  # which says so itself
+      _line(f"ended with the others: {told['reason']}")
+    self._leave_last()
     files.remove_unfinished()
-    os._exit(code)
+    os._exit(told["code"])
+
+  def _see_end_of_first(self) -> None:
+    """As `_hear_end`, but asks the system instead of the store.
+
+    Where process 0 is gone, jax's thread that brings what the store answers is busy with aborting
+    this process: a wait for an answer may never end.
+    """
+    address = distributed.global_state.coordinator_address
+    if listening.wait_for_end(address, self._seconds, self._ended):
+      self._first_is_gone()
+
+  def _first_is_gone(self) -> None:
+    with self._saying:  # two threads may hear of it
+      if not self._ended.is_set():
+        self._ended.set()
+        _line(f"{self.named(0)} is gone; ended{interrupts.remark()}")
+        files.remove_unfinished()
+        os._exit(interrupts.RESTART)
 
   def _heard(self, key: str) -> str | None:
     """What is put at `key`, once it is; None where process 0 is gone, or this one has ended."""
