@@ -139,7 +139,8 @@ def test_who_listens_may_hang_up_and_is_gone_once_nobody_listens():
   over, heard = threading.Event(), queue.Queue()
   server = socket.create_server(("localhost", 0))
   address = f"localhost:{server.getsockname()[1]}"
-  wait = lambda: heard.put(listening.wait_for_end(address, 60, over))
+  first = listening.connect(address, 60)
+  wait = lambda: heard.put(listening.wait_for_end(first, address, 60, over))
   threading.Thread(target=wait, daemon=True).start()
   for _ in range(2):
     connection, _ = server.accept()
@@ -150,7 +151,7 @@ def test_who_listens_may_hang_up_and_is_gone_once_nobody_listens():
   server.close()
   connection.close()
   assert heard.get(timeout=10) is True
-  assert listening.wait_for_end(address, 60, over) is False  # nobody ever did
+  assert listening.connect(address, 60) is None
 
 
 @pytest.fixture(scope="module")

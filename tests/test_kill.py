@@ -240,7 +240,7 @@ def thoughtful(tmp_path_factory):
 def test_sigterm_while_answers_are_decoded_loses_no_step(thoughtful, tmp_path):
   """They do not end within the grace: the next start takes no step, and answers the same."""
   start, row = thoughtful
-  process = start(tmp_path, "--grace=3", prelude=_SIGTERM_WHILE_DECODING.format(times=10**6))
+  process = start(tmp_path, "--grace=6", prelude=_SIGTERM_WHILE_DECODING.format(times=10**6))
   error = process.communicate(timeout=120)[1]
   assert process.returncode == 42, error
   assert "with 0 rows" in error and "Traceback" not in error

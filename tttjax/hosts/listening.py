@@ -7,32 +7,42 @@ import threading
 _PAUSE_SECONDS = 0.1
 
 
-def wait_for_end(address: str, seconds: float, over: threading.Event) -> bool:
-  """Waits until nobody listens at an address; the system closes a connection of who is gone.
+def connect(address: str, seconds: float) -> socket.socket | None:
+  """A connection to host:port; None where nobody listens.
 
   Args:
-    address: host:port.
-    seconds: how long nothing may be heard of the other machine.
-    over: ends the wait at the latest when a connection ends.
-
-  Returns:
-    Whether somebody did listen there, and does no more.
+    seconds: after which it ends where nothing is heard of the other machine.
   """
   host, _, port = address.rpartition(":")
-  place = host.strip("[]"), int(port)
-  did = False
-  while not over.wait(_PAUSE_SECONDS):
-    try:
-      connection = socket.create_connection(place, seconds)
-    except OSError:
-      return did
-    did = True
+  try:
+    connection = socket.create_connection((host.strip("[]"), int(port)), seconds)
+  except OSError:
+    return None
+  _notice_silence(connection, seconds)
+  return connection
+
+
+def wait_for_end(
+  connection: socket.socket, address: str, seconds: float, over: threading.Event
+) -> bool:
+  """Waits until nobody listens any more; the system closes a connection to who is gone.
+
+  Args:
+    connection, address, seconds: of `connect`.
+    over: ends the wait, at the latest when a connection ends.
+
+  Returns:
+    Whether nobody listens; False where the wait was ended.
+  """
+  while connection is not None:
     with connection, contextlib.suppress(OSError):
-      _notice_silence(connection, seconds)
       # A server may hang up on who says nothing, so that it is asked again.
       while connection.recv(4096):
         pass
-  return False
+    if over.wait(_PAUSE_SECONDS):
+      return False
+    connection = connect(address, seconds)
+  return True
 
 
 def _notice_silence(connection: socket.socket, seconds: float) -> None:

@@ -63,8 +63,11 @@ class Peers:
     ]
     for thread in self._threads:
       thread.start()
-    if self.rank:
-      threading.Thread(target=self._see_end_of_first, name="hosts", daemon=True).start()
+    address = distributed.global_state.coordinator_address
+    if self.rank and (connection := listening.connect(address, seconds)):
+      threading.Thread(
+        target=self._see_end_of_first, args=(connection, address), name="hosts", daemon=True
+      ).start()
 
   def named(self, rank: int) -> str:
     """'process 1 of 2 (node7)'."""
@@ -224,14 +227,13 @@ class Peers:
     files.remove_unfinished()
     os._exit(told["code"])
 
-  def _see_end_of_first(self) -> None:
+  def _see_end_of_first(self, connection: socket.socket, address: str) -> None:
     """As `_hear_end`, but asks the system instead of the store.
 
     Where process 0 is gone, jax's thread that brings what the store answers is busy with aborting
     this process: a wait for an answer may never end.
     """
-    address = distributed.global_state.coordinator_address
-    if listening.wait_for_end(address, self._seconds, self._ended):
+    if listening.wait_for_end(connection, address, self._seconds, self._ended):
       self._first_is_gone()
 
   def _first_is_gone(self) -> None:
