@@ -28,6 +28,30 @@ def _init(*axes: str | None, scale: float = 0.02):
   return nn.with_logical_partitioning(nn.initializers.normal(scale), axes)
 
 
+def _as_matrix(product):
+  """Kernels of heads are multiplied as matrices: XLA's CPU backend turns a third axis round, forward
+  or backward, by copying the kernel. The gradient keeps the kernel itself: reshaped it would be a
+  new array, one per layer of the scan."""
+  return jax.checkpoint(product, prevent_cse=False)
+
+
+def _to_heads(x: jax.Array, kernel: jax.Array, **options) -> jax.Array:
+  """x [B, T, D] times a kernel [D, H, d]: [B, T, H, d]."""
+
+  @_as_matrix
+  def product(x, kernel):
+    flat = jnp.matmul(x, kernel.reshape(kernel.shape[0], -1), **options)
+    return flat.reshape(*x.shape[:2], *kernel.shape[1:])
+
+  return product(x, kernel)
+
+
+@_as_matrix
+def _from_heads(o: jax.Array, kernel: jax.Array) -> jax.Array:
+  """o [B, T, H, d] times a kernel [H, d, D]: [B, T, D]."""
+  return o.reshape(*o.shape[:2], -1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
 class RMSNorm(nn.Module):
   """Root mean square norm over the last axis, float32 inside, cast before the scale as in Qwen3."""
 
@@ -61,14 +85,12 @@ class QueryProjection(nn.Module):
     # A merged kernel (W_Q + Delta) stays float32 in a bfloat16 model; accelerators'
     # default precision would round it in the product and lose Delta after all.
     precision = None if kernel.dtype == x.dtype else jax.lax.Precision.HIGHEST
-    q = jnp.einsum(
-      "btd,dhk->bthk", x, kernel, precision=precision, preferred_element_type=jnp.float32
-    )
+    q = _to_heads(x, kernel, precision=precision, preferred_element_type=jnp.float32)
     if c.qkv_bias:
       q = q + self.param("bias", _init("heads", None), shape[1:], self.dtype).astype(jnp.float32)
     if self.has_variable("ttt", "delta"):
       delta = self.get_variable("ttt", "delta")
-      q = q + jnp.einsum("btd,dhk->bthk", x.astype(jnp.float32), delta)
+      q = q + _to_heads(x.astype(jnp.float32), delta)
     return q
 
 
@@ -83,7 +105,7 @@ class HeadProjection(nn.Module):
     c = self.config
     shape = (c.hidden_size, c.num_key_value_heads, c.head_dim)
     kernel = self.param("kernel", _init("embed", "kv_heads", None), shape, self.dtype)
-    projected = jnp.einsum("btd,dhk->bthk", x, kernel)
+    projected = _to_heads(x, kernel)
     if c.qkv_bias:
       projected = projected + self.param("bias", _init("kv_heads", None), shape[1:], self.dtype)
     return projected
@@ -100,7 +122,7 @@ class OutputProjection(nn.Module):
     c = self.config
     shape = (c.num_attention_heads, c.head_dim, c.hidden_size)
     kernel = self.param("kernel", _init("heads", None, "embed"), shape, self.dtype)
-    return jnp.einsum("bthk,hkd->btd", o.astype(self.dtype), kernel)
+    return _from_heads(o.astype(self.dtype), kernel)
 
 
 class Linear(nn.Module):
