@@ -1,5 +1,9 @@
 """Within one capacity all that varies per call is traced: the second call compiles nothing."""
 
+import re
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -99,3 +103,23 @@ def test_the_counter_counts(compilations):
   before = compilations()
   jax.jit(lambda x: x * 3.25)(np.ones(7, np.float32))
   assert compilations() == before + 1
+
+
+def test_programs_are_counted_as_compiled_or_loaded(tmp_path):
+  """In a process of its own: the cache is jax's configuration."""
+  code = f"""
+import jax
+jax.config.update("jax_compilation_cache_dir", {str(tmp_path)!r})
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+import numpy as np
+from tttjax import compiling
+for _ in range(2):
+  before = compiling.so_far()
+  jax.jit(lambda x: x * 2.5 + 1)(np.ones(7))
+  print(compiling.so_far().since(before))
+  jax.clear_caches()
+"""
+  run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  said = [re.sub(r", in \d+\.\d s", "", line) for line in run.stdout.splitlines()]
+  assert said == ["1 program: 1 compiled", "1 program: 1 from the cache"]

@@ -9,6 +9,7 @@ are not batched. A program that one thread alone calls runs as ever.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+import contextlib
 import dataclasses
 import functools
 import threading
@@ -220,10 +221,18 @@ def _make(calls: list[_Call]) -> None:
 
 
 def _all_equal(leaves: Sequence[Any]) -> bool:
-  """Whether the leaves are one object, or equal numbers."""
+  """Whether the leaves are one object, arrays in the same memory, or equal numbers."""
   first = leaves[0]
-  if all(leaf is first for leaf in leaves):
+  if all(leaf is first for leaf in leaves) or len(set(map(_place, leaves))) == 1:
     return True
   if np.ndim(first) or jnp.issubdtype(first.dtype, jax.dtypes.prng_key):
     return False
   return len({np.asarray(leaf).item() for leaf in leaves}) == 1
+
+
+def _place(leaf) -> Hashable:
+  """What no array of the same shape that holds something else has: where it lies, on one device."""
+  if isinstance(leaf, jax.Array) and len(leaf.devices()) == 1:
+    with contextlib.suppress(AttributeError, jax.errors.JaxRuntimeError):
+      return leaf.sharding, leaf.unsafe_buffer_pointer()
+  return id(leaf)

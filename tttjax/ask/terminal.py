@@ -60,7 +60,7 @@ def spent(cost: Cost) -> str:
     for phase, word in _PHASES.items()
     if phase in seconds and work[phase]
   ]
-  return "; ".join(parts) + (" (with compiling)" if cost.compiled else "")
+  return "; ".join(parts) + (" (with making its programs)" if cost.compiled else "")
 
 
 def side_by_side(heads: Sequence[str], texts: Sequence[str]) -> str:

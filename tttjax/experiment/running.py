@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from ml_collections import config_dict
 
-from tttjax import hosts, interrupts, rows
+from tttjax import compiling, hosts, interrupts, rows
 from tttjax.errors import UserError
 from tttjax.experiment import config as run_config
 from tttjax.experiment import provenance, samples_file, side_by_side, tensorboard, unit_loop
@@ -76,6 +76,7 @@ def run(
     UserError: names the first field that is wrong, before anything is loaded or written.
     KeyboardInterrupt: says how many rows there are; the same call continues.
   """
+  before = compiling.so_far()
   plan = run_config.check(config)
   directory = (
     user_path(plan.config.workdir, "config.workdir")
@@ -128,6 +129,8 @@ def run(
     samples.close()
     if board:
       board.close()
+  if (programs := compiling.so_far().since(before)).made:
+    print(programs, file=stream)
   return Run(directory, list(samples.rows.values()))
 
 

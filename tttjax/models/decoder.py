@@ -18,6 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 from tttjax.attention.backends import Backend
 from tttjax.attention.phases import SelfAttention
 from tttjax.models.decoder_config import DecoderConfig
+from tttjax.models.layers_apart import is_apart
 from tttjax.models.rope import no_rotations, rotate, rotations
 from tttjax.sharding import constrain, named_sharding
 
@@ -29,9 +30,9 @@ def _init(*axes: str | None, scale: float = 0.02):
 
 
 def _as_matrix(product):
-  """Kernels of heads are multiplied as matrices: XLA's CPU backend turns a third axis round, forward
-  or backward, by copying the kernel. The gradient keeps the kernel itself: reshaped it would be a
-  new array, one per layer of the scan."""
+  """Kernels of heads are multiplied as matrices: with a third axis, XLA's CPU backend copies the
+  kernel transposed, forward or backward. The gradient keeps the kernel itself: reshaped it would be
+  a new array, one per layer of the scan."""
   return jax.checkpoint(product, prevent_cse=False)
 
 
@@ -271,9 +272,21 @@ class Decoder(nn.Module):
     """
     x = constrain(self.embed(tokens), self.mesh, "batch", None, None)
     rope = rotations(self.config, positions) if self.rope else no_rotations(positions)
-    layers = jnp.arange(self.config.num_hidden_layers, dtype=jnp.int32)
-    (x, state), _ = self.layers((x, memory.start()), rope, memory, layers)
+    if not self.is_initializing() and is_apart(self.variables["params"]):
+      x, state = self._each_layer(x, rope, memory)
+    else:
+      layers = jnp.arange(self.config.num_hidden_layers, dtype=jnp.int32)
+      (x, state), _ = self.layers((x, memory.start()), rope, memory, layers)
     return self.final_norm(x), state
+
+  def _each_layer(self, x, rope, memory):
+    """As the scan, of layers apart; the program holds each of them."""
+    block = Block(self.config, self.dtype, self.mesh, parent=None)
+    carry = x, memory.start()
+    for layer in range(self.config.num_hidden_layers):
+      own = {name: tree["layers"][layer] for name, tree in self.variables.items()}
+      carry, _ = block.apply(own, carry, rope, memory, jnp.int32(layer))
+    return carry
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """float32 logits [..., V] of hidden states [..., D]. Pass only the rows you need."""
