@@ -9,7 +9,7 @@ from benchmarks.ours import PROMPT
 from benchmarks.suites import Suite
 from tttjax import flops
 from tttjax.models.decoder_config import DecoderConfig
-from tttjax.plan.roofline import kv_bytes, matmul_weights
+from tttjax.plan import roofline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,8 @@ class Limit:
 def limits(suite: Suite, config: DecoderConfig, length: int, peaks: Peaks) -> dict[str, Limit]:
   """By phase, of what `ours.actions` runs."""
   itemsize = jnp.dtype(suite.dtype).itemsize
-  weights = itemsize * matmul_weights(config)
-  cache = kv_bytes(config, length, itemsize)
 
-  def limit(operations: int, moved: int) -> Limit:
+  def limit(operations: int, moved: float) -> Limit:
     computing, moving = operations / peaks.flops, moved / peaks.bandwidth
     return Limit(max(computing, moving), "compute" if computing >= moving else "memory")
 
@@ -37,14 +35,17 @@ def limits(suite: Suite, config: DecoderConfig, length: int, peaks: Peaks) -> di
   )
   tokens = suite.new_tokens
   last = length - suite.span - 1
+  prefill = roofline.prefill_bytes(config, length, itemsize)
+  step = roofline.step_bytes(config, length, itemsize)
+  token = roofline.token_bytes(config, length, False, itemsize)
   return {
-    "prefill": limit(flops.prefill(config, length), weights + cache),
-    "step": limit(flops.ttt_step(config, length, suite.span, last), 2 * (weights + cache)),
+    "prefill": limit(flops.prefill(config, length), prefill),
+    "step": limit(flops.ttt_step(config, length, suite.span, last), step),
     "loop": limit(
       flops.adapt(config, length, suite.span, suite.steps, [last] * suite.steps),
-      suite.steps * 2 * (weights + cache),
+      suite.steps * step,
     ),
-    "decode": limit(after(tokens), tokens * (weights + cache)),
-    "decode, shared": limit(suite.samples * after(tokens), tokens * (weights + cache)),
-    "score": limit(flops.decode(config, length, suite.span, suite.span, False), weights + cache),
+    "decode": limit(after(tokens), tokens * token),
+    "decode, shared": limit(suite.samples * after(tokens), tokens * token),
+    "score": limit(flops.decode(config, length, suite.span, suite.span, False), token),
   }

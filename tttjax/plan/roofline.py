@@ -33,30 +33,39 @@ def ideal(work: Work, topology: Topology) -> dict[str, Ideal]:
 
 
 def _bytes(work: Work) -> dict[str, float]:
-  """Bytes that each phase has to move, at least.
-
-  prefill writes the cache and reads the weights once. A step reads the weights but for K and V
-  twice, forward and backward, so too the mean half of the cache that a span sees, and Delta, its
-  gradient and the moments seven times. Each new token reads the weights, Delta and the cache, once
-  for all samples.
-  """
-  c, steps = work.architecture, work.ttt.steps
-  cache = kv_bytes(c, work.context)
-  queries = c.num_hidden_layers * c.hidden_size * c.num_attention_heads * c.head_dim
-  keys = 2 * c.num_hidden_layers * c.hidden_size * c.num_key_value_heads * c.head_dim
-  weights = matmul_weights(c)
-  step = 2 * _BF16 * (weights - keys) + cache + 7 * _F32 * queries
-  token = _BF16 * weights + cache + work.adapts * _F32 * queries
+  """Bytes that each phase has to move, at least; spans see half of the cache in the mean."""
+  c = work.architecture
   return {
-    "prefill": _BF16 * weights + cache,
-    "adapt": steps * step,
-    "generate": work.new_tokens * token,
+    "prefill": prefill_bytes(c, work.context),
+    "adapt": work.ttt.steps * step_bytes(c, work.context / 2),
+    "generate": work.new_tokens * token_bytes(c, work.context, work.adapts),
   }
 
 
-def kv_bytes(c: DecoderConfig, context: int, itemsize: int = _BF16) -> int:
-  """Keys and values of a context."""
-  return 2 * itemsize * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * context
+def prefill_bytes(c: DecoderConfig, context: int, itemsize: int = _BF16) -> int:
+  """The weights are read once and the cache is written."""
+  return itemsize * matmul_weights(c) + kv_bytes(c, context, itemsize)
+
+
+def step_bytes(c: DecoderConfig, attended: float, itemsize: int = _BF16) -> float:
+  """A step reads the weights but for K and V twice, forward and backward, so too the slots that the
+  span sees, and Delta, its gradient and the moments seven times."""
+  queries = c.num_hidden_layers * c.hidden_size * c.num_attention_heads * c.head_dim
+  keys = 2 * c.num_hidden_layers * c.hidden_size * c.num_key_value_heads * c.head_dim
+  read = itemsize * (matmul_weights(c) - keys) + kv_bytes(c, attended, itemsize)
+  return 2 * read + 7 * _F32 * queries
+
+
+def token_bytes(c: DecoderConfig, context: int, delta: bool, itemsize: int = _BF16) -> int:
+  """A new token reads the weights, Delta and the cache, once for all samples."""
+  queries = c.num_hidden_layers * c.hidden_size * c.num_attention_heads * c.head_dim
+  read = itemsize * matmul_weights(c) + kv_bytes(c, context, itemsize)
+  return read + delta * _F32 * queries
+
+
+def kv_bytes(c: DecoderConfig, slots: float, itemsize: int = _BF16) -> float:
+  """Keys and values in so many slots of every layer."""
+  return 2 * itemsize * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * slots
 
 
 def matmul_weights(c: DecoderConfig) -> int:
