@@ -8,7 +8,7 @@ where a phase is not ahead of torch.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import datetime
 import functools
 import pathlib
@@ -18,7 +18,7 @@ import tempfile
 import jax
 
 from benchmarks import limits, machine, ours, processes, results, subjects, suites
-from benchmarks.alternating import Timing, alternate
+from benchmarks.alternating import Action, Timing, alternate
 from benchmarks.results import Row
 from benchmarks.suites import Suite
 
@@ -87,13 +87,23 @@ def measured(suite: Suite, subject, torch_model, peaks: machine.Peaks) -> Iterat
         close.append(loop.close)
         steps = number if phase == "loop" else 1
         contenders["torch loop"] = functools.partial(theirs.steps, loop, steps, own.last_start)
+      if theirs and phase == "decode":
+        static = _static(theirs, suite)
+        if reason := _refusal(static):
+          missing["compiled, static"] = reason
+        else:
+          contenders["compiled, static"] = static
       timings = alternate(contenders, suite.rounds)
       for done in close:
         done()
       if theirs and phase == "step" and length <= suite.longest_reread:
-        _add(timings, missing, "peft, rereading", lambda: _rereading(theirs, own.last_start))
-      if theirs and phase == "decode":
-        _add(timings, missing, "compiled, static", lambda: _static(theirs, suite))
+        # By itself: the adapter is in the model, where the others would run it too.
+        try:
+          timings["peft, rereading"] = _rereading(theirs, own.last_start)
+        except ImportError as error:
+          missing["peft, rereading"] = f"{type(error).__name__}: {error}"
+      for name, reason in missing.items():
+        print(f"{name}: {reason}", file=sys.stderr)
       yield Row(phase, length, number, timings, bounds[phase], missing)
     if length == suite.lengths[0]:
       read = own.several(suite.contexts)
@@ -104,15 +114,6 @@ def measured(suite: Suite, subject, torch_model, peaks: machine.Peaks) -> Iterat
       yield Row("contexts, batched", length, suite.contexts, alternate(batched, suite.rounds))
 
 
-def _add(timings: dict, missing: dict, name: str, measure: Callable[[], Timing]) -> None:
-  """A contender that other people's packages may not let run."""
-  try:
-    timings[name] = measure()
-  except Exception as error:  # whatever they raise, the others were measured
-    missing[name] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    print(f"{name}: {missing[name]}", file=sys.stderr)
-
-
 def _rereading(theirs, start: int) -> Timing:
   loop = theirs.adapter_loop()
   try:
@@ -121,12 +122,20 @@ def _rereading(theirs, start: int) -> Timing:
     loop.close()
 
 
-def _static(theirs, suite: Suite) -> Timing:
+def _static(theirs, suite: Suite) -> Action:
   import torch
 
   compiled = torch.compile(theirs.model, dynamic=False)
-  action = functools.partial(theirs.decode_static, compiled, suite.new_tokens)
-  return alternate({"": action}, suite.rounds)[""]
+  return functools.partial(theirs.decode_static, compiled, suite.new_tokens)
+
+
+def _refusal(action: Action) -> str:
+  """Why a contender that other people's packages may not let run does not; '' where it runs."""
+  try:
+    action()
+  except Exception as error:  # whatever they raise, the others are measured
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+  return ""
 
 
 def _process_rows(loads: dict[str, processes.Loading]) -> list[Row]:

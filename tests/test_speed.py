@@ -37,13 +37,14 @@ def test_both_frameworks_compute_the_same_before_they_are_timed(subject, torch_m
 
 
 def test_every_phase_has_its_contenders(subject, torch_model, monkeypatch, tmp_path):
-  monkeypatch.setattr(run, "_static", lambda *_: Timing((1.0,)))  # compiles for a minute
+  monkeypatch.setattr(run, "_static", lambda *_: lambda: 1.0)  # compiles for a minute
   peaks = machine.Peaks(1e12, 1e11)
   rows = list(run.measured(TINY, subject, torch_model, peaks))
   found = {(row.phase, row.length): set(row.timings) for row in rows}
   for length in TINY.lengths:
     assert found["prefill", length] == {"tttjax", "transformers"}
     assert {"tttjax", "torch loop"} <= found["step", length]
+    assert found["decode", length] == {"tttjax", "transformers", "compiled, static"}
     assert found["decode, shared", length] == {"tttjax", "transformers"}
     assert found["score", length] == {"tttjax", "transformers"}
   assert found["contexts, batched", 256] == {"tttjax", "one by one"}
@@ -59,6 +60,18 @@ def test_every_phase_has_its_contenders(subject, torch_model, monkeypatch, tmp_p
   assert value["rows"][0]["seconds"].keys() == {"tttjax", "transformers"}
   results.plot(rows, tmp_path / "plot.png")
   assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_what_a_contender_that_does_not_run_says_is_kept(subject, torch_model, monkeypatch):
+  def refuse():
+    raise RuntimeError("no\n compiler")
+
+  monkeypatch.setattr(run, "_static", lambda *_: refuse)
+  one = dataclasses.replace(TINY, lengths=(256,))
+  rows = list(run.measured(one, subject, torch_model, machine.Peaks(1e12, 1e11)))
+  (row,) = (row for row in rows if row.phase == "decode")
+  assert row.missing == {"compiled, static": "RuntimeError: no compiler"}
+  assert set(row.timings) == {"tttjax", "transformers"}
 
 
 def test_contenders_take_turns_and_ratios_are_of_rounds():
