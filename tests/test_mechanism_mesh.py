@@ -17,8 +17,8 @@ _MESHES = {
 def _measure(model, params):
   contexts, suffixes, evidence = mesh_flow.numbers()
   pair, _ = tt.prefill(model, params, contexts, mesh_flow.LENGTHS, mesh_flow.CAPACITY)
-  one = jax.tree.map(lambda x: x[:1], (pair.positions, pair.lengths))
-  one = tt.PrefixCache(pair.keys[:, :1], pair.values[:, :1], *one)
+  slots = {"keys": pair.keys[:, :1], "values": pair.values[:, :1]}
+  one = pair.replace(**slots, positions=pair.positions[:1], lengths=pair.lengths[:1])
   fast = jax.tree.map(
     lambda d: 0.1 * jax.random.normal(jax.random.key(1), d.shape), tt.init_fast(model, params)
   )

@@ -20,10 +20,12 @@ from tttjax.checkpoint import Checkpoint
 from tttjax.errors import UserError
 from tttjax.files import read_json, replacing, write_json
 from tttjax.session import Adaptation, Cost, ReadContext
+from tttjax.sharding import axis_size
 from tttjax.strategies.adapting import Adapting
 from tttjax.strategies.strategy import Strategy
 from tttjax.ttt.hyperparameters import TTTConfig
 
+_CACHE_ARRAYS = "keys", "values", "positions", "lengths"
 _STATE, _FAST, _CACHE = "context.json", "fast.safetensors", "cache.safetensors"
 _FIELDS = ("model", "tokenizer", "context", "strategy", "ttt", "seed", "loss", "start")
 
@@ -125,7 +127,8 @@ class Saved:
     """Lets the session answer with it."""
     session.adapted = None, (self.fast, self.adaptation, Cost())
     if self.cache is not None:
-      session.keep(ReadContext(session.model, self.cache, self.ids[None]), capacity)
+      cache = self.cache.dealt(axis_size(session.model.mesh, "context"))
+      session.keep(ReadContext(session.model, cache, self.ids[None]), capacity)
 
 
 def load_context(directory: pathlib.Path, checkpoint: Checkpoint, ids: np.ndarray | None) -> Saved:
@@ -162,7 +165,7 @@ def load_context(directory: pathlib.Path, checkpoint: Checkpoint, ids: np.ndarra
   cache = None
   if (directory / _CACHE).exists():
     arrays = _tensors(directory / _CACHE)
-    if set(arrays) != {field.name for field in dataclasses.fields(PrefixCache)}:
+    if set(arrays) != set(_CACHE_ARRAYS):
       raise UserError(f"{directory / _CACHE}: is no cache; save the context again")
     cache = PrefixCache(**arrays)
   try:
@@ -180,7 +183,8 @@ def load_context(directory: pathlib.Path, checkpoint: Checkpoint, ids: np.ndarra
 
 
 def _arrays(cache: PrefixCache) -> dict[str, jax.Array]:
-  return {field.name: getattr(cache, field.name) for field in dataclasses.fields(PrefixCache)}
+  """In the order of the slots, for any mesh."""
+  return {name: getattr(cache.dealt(1), name) for name in _CACHE_ARRAYS}
 
 
 def _read(conversation: Conversation) -> ReadContext:

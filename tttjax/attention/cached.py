@@ -12,6 +12,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from tttjax.attention.backends import Backend
+from tttjax.attention.dealt_slots import places_before
 from tttjax.attention.no_gradient import frozen
 from tttjax.sharding import axis_size, spec
 
@@ -22,7 +23,7 @@ def attend_cache(q, keys, values, layer, first, limits, backend=Backend()):
   Args:
     q: [B, T, H, d] queries; the heads h*G .. h*G + G-1 read KV head h.
     keys, values: [L, B, K, S, d]; with a mesh whose context axis is larger than
-      one, S is split over it and the parts are merged by their logsumexp.
+      one, S is dealt out over it and the parts are merged by their logsumexp.
     layer: int32 scalar, traced.
     first: int32 [B], first visible slot.
     limits: int32 [B, T], one past the last visible slot of each query.
@@ -66,10 +67,10 @@ def cache_specs(mesh, keys):
   return p(batch, None, kv, None), cache, p(), p(batch), p(batch, None), p(batch, None, kv)
 
 
-def local_window(first, limits, slots):
-  """The window in this shard's slots: shard c of the context axis holds [c*slots, (c+1)*slots)."""
-  offset = lax.axis_index("context") * slots
-  return first - offset, limits - offset
+def local_window(first, limits, mesh, places):
+  """The window in the places of this shard (tttjax.attention.dealt_slots)."""
+  shard, shards = lax.axis_index("context"), axis_size(mesh, "context")
+  return (places_before(slot, shard, shards, places) for slot in (first, limits))
 
 
 def is_split(mesh, keys):
@@ -93,7 +94,7 @@ def _forward(q, keys, values, layer, first, limits, backend):
   heads, cache, scalar, per_batch, per_query, lse_spec = cache_specs(backend.mesh, keys)
 
   def local(q, keys, values, layer, first, limits):
-    first, limits = local_window(first, limits, keys.shape[3])
+    first, limits = local_window(first, limits, backend.mesh, keys.shape[3])
     return merge_shards(*backend.kernels.forward(q, keys, values, layer, first, limits))
 
   return jax.shard_map(
@@ -111,7 +112,7 @@ def _backward_q(q, keys, values, layer, first, limits, o, lse, do, dlse, backend
   heads, cache, scalar, per_batch, per_query, lse_spec = cache_specs(backend.mesh, keys)
 
   def local(q, keys, values, layer, first, limits, *results):
-    first, limits = local_window(first, limits, keys.shape[3])
+    first, limits = local_window(first, limits, backend.mesh, keys.shape[3])
     dq = backend.kernels.backward_q(q, keys, values, layer, first, limits, *results)
     return lax.psum(dq, "context")
 

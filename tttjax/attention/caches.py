@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
+from tttjax.attention.dealt_slots import TILE, dealt_order, places_before, slot_at, tile_size
 from tttjax.checks import as_array, check_number, is_concrete, shown
 from tttjax.errors import UserError
 from tttjax.layouts import row_major
 from tttjax.sharding import axis_size, constrain, spec
 
-# Slots are a multiple of this, so that attention can read them in whole blocks.
-SLOT_MULTIPLE = 128
+# Slots are a multiple of this, so that attention reads whole blocks and meshes deal whole tiles.
+SLOT_MULTIPLE = TILE
 _MOST_SLOTS = 2**31 - 1  # they are counted in int32
 
 
@@ -22,20 +23,38 @@ class PrefixCache:
   """Keys and values of a context: fixed capacity, traced length, not written after prefill.
 
   Attributes:
-    keys, values: [L, B, K, capacity, head_dim]; keys carry their RoPE rotation.
+    keys, values: [L, B, K, capacity, head_dim], in the order in which slots are dealt out over
+      `shards` devices (tttjax.attention.dealt_slots); keys carry their RoPE rotation.
     positions: int32 [B, capacity], RoPE position of each slot (they may jump).
     lengths: int32 [B], slots in use; slots beyond hold no data and are never attended to.
+    shards: static, the size of the context axis of the mesh that it was made on.
   """
 
   keys: jax.Array
   values: jax.Array
   positions: jax.Array
   lengths: jax.Array
+  shards: int = struct.field(pytree_node=False, default=1)
 
   @property
   def capacity(self) -> int:
     """Slots, a static number."""
     return self.keys.shape[3]
+
+  def dealt(self, shards: int) -> "PrefixCache":
+    """The same cache for models whose mesh has a context axis of that size.
+
+    Raises:
+      UserError: the slots cannot be dealt out over so many devices.
+    """
+    if shards == self.shards:
+      return self
+    check_capacity(self.capacity, 0, shards)
+    back = np.argsort(dealt_order(self.capacity, self.shards))
+    order = back[dealt_order(self.capacity, shards)]
+    return self.replace(
+      keys=self.keys[..., order, :], values=self.values[..., order, :], shards=shards
+    )
 
   def next_positions(self) -> jax.Array:
     """int32 [B], the RoPE position of the token that follows the context."""
@@ -139,7 +158,7 @@ def empty_slots(
 def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Array:
   """Writes new [B, K, C, d] at (layer, slot offset) of cache [L, B, K, S, d], in place under jit.
 
-  With slots sharded over the context axis each shard writes the part that is
+  With slots dealt out over the context axis each shard writes the part that is
   its own; partitioning a dynamic update along a sharded axis would gather it.
   """
   zero = jnp.zeros((), jnp.int32)
@@ -149,13 +168,15 @@ def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Ar
     return row_major(lax.dynamic_update_slice(cache, new[None], start))
 
   def local(cache, new, layer, offset):
-    slots, width = cache.shape[3], min(new.shape[2], cache.shape[3])
-    begin = offset - lax.axis_index("context") * slots
-    # The window of `width` local slots nearest to the new ones, and what of it is new.
-    at = jnp.clip(begin, 0, slots - width)
-    source = at + jnp.arange(width, dtype=jnp.int32) - begin
-    mine = (source >= 0) & (source < new.shape[2])
-    fresh = jnp.take(new, jnp.clip(source, 0, new.shape[2] - 1), axis=2)[None]
+    places, tokens = cache.shape[3], new.shape[2]
+    shard = lax.axis_index("context")
+    # A window of places that holds all of the new ones that are this shard's, and which those are.
+    turns = -(-tokens // (size * tile_size(places))) + 1
+    width = min(tokens, places, turns * tile_size(places))
+    at = jnp.clip(places_before(offset, shard, size, places), 0, places - width)
+    source = slot_at(at + jnp.arange(width, dtype=jnp.int32), shard, size, places) - offset
+    mine = (source >= 0) & (source < tokens)
+    fresh = jnp.take(new, jnp.clip(source, 0, tokens - 1), axis=2)[None]
     start = (layer, zero, zero, at, zero)
     old = lax.dynamic_slice(cache, start, (1, *cache.shape[1:3], width, cache.shape[4]))
     update = jnp.where(mine[None, None, None, :, None], fresh, old)

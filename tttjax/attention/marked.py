@@ -11,8 +11,9 @@ from jax import lax
 import jax.numpy as jnp
 
 from tttjax.attention import blocks, cached
+from tttjax.attention.dealt_slots import dealt_order
 from tttjax.attention.folding import fold, fold_limits, unfold
-from tttjax.sharding import spec
+from tttjax.sharding import axis_size, spec
 
 
 class Part(NamedTuple):
@@ -35,7 +36,7 @@ def attend_marked(q, keys, values, marks, layer, first, limits, mesh=None) -> tu
   Args:
     q, keys, values, layer, first, limits: as of `attend_cache`. Weights and values are
       multiplied in the wider of q's and the values' dtypes.
-    marks: bool [B, n, S]; query t of the T goes by marks t // (T / n).
+    marks: bool [B, n, S], by slot; query t of the T goes by marks t // (T / n).
     mesh: shards the slots. Kernels give no largest score: this is always the portable code.
 
   Returns:
@@ -47,12 +48,13 @@ def attend_marked(q, keys, values, marks, layer, first, limits, mesh=None) -> tu
   part = Part(heads, lse_spec, lse_spec)
 
   def local(q, keys, values, marks, layer, first, limits):
-    first, limits = cached.local_window(first, limits, keys.shape[3])
+    first, limits = cached.local_window(first, limits, mesh, keys.shape[3])
     parts = _forward(q, keys, values, marks, layer, first, limits)
     return tuple(
       Part(*cached.merge_shards(o, lse), lax.pmax(top, "context")) for o, lse, top in parts
     )
 
+  marks = marks[..., dealt_order(keys.shape[3], axis_size(mesh, "context"))]
   marks_spec = spec(mesh, ("batch", None, "slots"), marks.shape)
   return jax.shard_map(
     local,

@@ -9,6 +9,7 @@ from tttjax.attention.caches import PrefixCache
 from tttjax.checks import check_kind
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, abstract_params
+from tttjax.sharding import axis_size
 
 
 def check_model(model, params) -> None:
@@ -34,9 +35,15 @@ def check_model(model, params) -> None:
       )
 
 
-def check_cache(cache) -> None:
-  """Raises UserError unless `cache` is a context that was read."""
+def check_cache(model: Decoder, cache) -> None:
+  """Raises UserError unless `cache` is a context that was read by a model on such a mesh."""
   check_kind("cache", cache, PrefixCache, "give the first of the two values that prefill returns")
+  shards = axis_size(model.mesh, "context")
+  if cache.shards != shards:
+    raise UserError(
+      f"the cache was made for a context axis of {cache.shards} devices, this model's has {shards}:"
+      f" prefill with this model, or give cache.dealt({shards})"
+    )
 
 
 @functools.lru_cache(maxsize=32)

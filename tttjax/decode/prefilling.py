@@ -94,7 +94,8 @@ def _prefill(model, params, tokens, lengths, positions):
   chunk = next(c for c in range(min(_MAX_CHUNK, capacity), 0, -1) if capacity % c == 0)
   shape = model.config.slots(batch, capacity)
   keys, values = empty_slots(shape, model.dtype, model.mesh, split=True)
-  cache = PrefixCache(keys, values, constrain(positions, model.mesh, "batch", None), lengths)
+  placed = constrain(positions, model.mesh, "batch", None)
+  cache = PrefixCache(keys, values, placed, lengths, axis_size(model.mesh, "context"))
   last_hidden = jnp.zeros((batch, model.config.hidden_size), model.dtype)
 
   def encode(index, carry):

@@ -23,7 +23,7 @@ def check_suffix(model, cache: PrefixCache, tokens, lengths, new_tokens: int, na
     UserError: no cache, empty rows, ids outside the vocabulary, rows that do not divide over the
       cache's, positions beyond the model's range.
   """
-  check_cache(cache)
+  check_cache(model, cache)
   tokens, lengths = check_tokens(name, tokens, model.config.vocab_size, lengths)
   rows, width = tokens.shape
   batch = cache.lengths.shape[0]

@@ -41,7 +41,8 @@ class Program:
 def programs(model: Decoder, work: Work) -> dict[str, Program]:
   """The phases of `work`, by name, for a model on its mesh."""
   mesh = model.mesh
-  capacity = round_capacity(work.context, axis_size(mesh, "context"))
+  shards = axis_size(mesh, "context")
+  capacity = round_capacity(work.context, shards)
 
   def abstract(shape, dtype, *axes):
     placed = None if mesh is None else named_sharding(mesh, axes or (None,) * len(shape), shape)
@@ -54,7 +55,7 @@ def programs(model: Decoder, work: Work) -> dict[str, Program]:
   slots = abstract(
     model.config.slots(1, capacity), model.dtype, None, "batch", "kv_heads", "slots", None
   )
-  cache = PrefixCache(slots, slots, ids(1, capacity), ids(1))
+  cache = PrefixCache(slots, slots, ids(1, capacity), ids(1), shards)
   fast = jax.tree.map(
     lambda w: jax.ShapeDtypeStruct(w.shape, jnp.float32, sharding=w.sharding), query_kernels(params)
   )

@@ -42,7 +42,7 @@ def check_context(model: Decoder, cache: PrefixCache, tokens, span: int) -> jax.
     UserError: several contexts, ids outside the vocabulary, tokens that are not the cache's, a
       span that does not fit in them.
   """
-  check_cache(cache)
+  check_cache(model, cache)
   check_number("span", span, 1, whole=True, static=True)
   if isinstance(span, (jax.Array, np.ndarray)):  # what is static must be hashed
     raise UserError("span is an array: give int(span)")
