@@ -22,6 +22,10 @@ class Peaks:
   flops: float
   bandwidth: float
 
+  def best(self, other: "Peaks") -> "Peaks":
+    """What either saw."""
+    return Peaks(max(self.flops, other.flops), max(self.bandwidth, other.bandwidth))
+
 
 def describe() -> dict[str, str]:
   """Processor or accelerator, its number, and the versions of what is compared."""

@@ -38,8 +38,13 @@ def test_both_frameworks_compute_the_same_before_they_are_timed(subject, torch_m
 
 def test_every_phase_has_its_contenders(subject, torch_model, monkeypatch, tmp_path):
   monkeypatch.setattr(run, "_static", lambda *_: lambda: 1.0)  # compiles for a minute
-  peaks = machine.Peaks(1e12, 1e11)
-  rows = list(run.measured(TINY, subject, torch_model, peaks))
+  peaks = machine.Peaks(1e12, 1e9).best(machine.Peaks(1e11, 1e11))
+  assert peaks == machine.Peaks(1e12, 1e11)
+  rows = [
+    run._bound(row, TINY, subject.model.config, peaks)
+    for row in run.measured(TINY, subject, torch_model)
+  ]
+  assert all((row.limit is None) == (row.phase == "contexts, batched") for row in rows)
   found = {(row.phase, row.length): set(row.timings) for row in rows}
   for length in TINY.lengths:
     assert found["prefill", length] == {"tttjax", "transformers"}
@@ -68,7 +73,7 @@ def test_what_a_contender_that_does_not_run_says_is_kept(subject, torch_model, m
 
   monkeypatch.setattr(run, "_static", lambda *_: refuse)
   one = dataclasses.replace(TINY, lengths=(256,))
-  rows = list(run.measured(one, subject, torch_model, machine.Peaks(1e12, 1e11)))
+  rows = list(run.measured(one, subject, torch_model))
   (row,) = (row for row in rows if row.phase == "decode")
   assert row.missing == {"compiled, static": "RuntimeError: no compiler"}
   assert set(row.timings) == {"tttjax", "transformers"}

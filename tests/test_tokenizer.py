@@ -8,6 +8,8 @@ import sys
 import pytest
 from transformers import AutoTokenizer
 
+from tttjax.checkpoint.paths import checkpoint_path
+from tttjax.checkpoint.tokenizers import load_tokenizer
 from tttjax.embedded.vocabulary import SPECIAL_TOKENS, THINKING_TOKENS, VOCAB_SIZE, build_tokenizer
 from tttjax.tasks import BankLog, prompt
 
@@ -142,3 +144,20 @@ def test_no_advice_to_install_torch(code, advice):
     check=True,
   )
   assert ("PyTorch was not found" in done.stderr) == advice, done.stderr
+
+
+def test_a_tokenizer_of_no_model_is_what_auto_tokenizer_makes_of_it():
+  ours = load_tokenizer("embedded")
+  theirs = AutoTokenizer.from_pretrained(checkpoint_path("embedded"))
+  assert type(ours) is type(theirs)
+  assert ours.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
+  assert ours.chat_template == theirs.chat_template
+  assert ours.special_tokens_map == theirs.special_tokens_map
+  assert ours.model_max_length == theirs.model_max_length
+
+
+def test_the_embedded_tokenizer_does_without_torch():
+  """torch is there for the tests; importing it takes a second of every start."""
+  code = "import sys, tttjax; tttjax.load_tokenizer('embedded'); print('torch' in sys.modules)"
+  run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert run.stdout == "False\n"

@@ -71,20 +71,30 @@ def write_tokenizer(directory: pathlib.Path, tokenizer) -> None:
 
 
 def _of_directory(path: pathlib.Path):
-  """By transformers' AutoTokenizer."""
+  """By transformers' AutoTokenizer, or the class that it would choose where the files name one that
+  belongs to no model: AutoTokenizer imports torch where there is one, which takes a second."""
   if not any((path / file).exists() for file in _TOKENIZER_FILES):
     raise UserError(
       f"{path}: has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the tokenizer's"
       " files of the checkpoint there"
     )
+  library = transformers_library()
   try:
-    return transformers_library().AutoTokenizer.from_pretrained(
-      path, local_files_only=True, trust_remote_code=False
-    )
+    chosen = library.PreTrainedTokenizerFast if _is_plain(path) else library.AutoTokenizer
+    return chosen.from_pretrained(path, local_files_only=True, trust_remote_code=False)
   except Exception as error:  # The tokenizers library raises plain Exception for a corrupt file.
     raise UserError(
       f"{path}: cannot load the tokenizer ({_first_line(error)}); fetch its files again"
     ) from None
+
+
+def _is_plain(path: pathlib.Path) -> bool:
+  """Whether tokenizer.json is all that there is to a directory's tokenizer."""
+  config = path / "tokenizer_config.json"
+  if not (path / "tokenizer.json").exists() or not config.exists():
+    return False
+  values = json.loads(config.read_text(encoding="utf-8"))
+  return values.get("tokenizer_class") == "PreTrainedTokenizerFast"
 
 
 def _first_line(error: Exception) -> str:

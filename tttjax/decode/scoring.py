@@ -14,8 +14,10 @@ from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
 from tttjax.together import program
 
-# Columns whose logits [R, columns, V] are held at once.
-_COLUMNS = 32
+# Rows of logits [rows, V] held at once: enough for a matrix product to be worth its name, half a
+# gigabyte where there are 151,936 words. A power of two, and no fewer columns than the narrowest
+# suffix has.
+_LOGITS, _LEAST_COLUMNS = 512, 32
 
 
 def score(
@@ -113,6 +115,9 @@ def _scored(model, params, fast, cache, tokens, targets, lengths):
     logits = model.apply(variables(params, None), hidden, method="logits")
     return log_probability(logits, targets), jnp.argmax(logits, axis=-1) == targets
 
-  split = lambda x: jnp.moveaxis(x.reshape(rows, -1, _COLUMNS, *x.shape[2:]), 1, 0)
+  block = _LEAST_COLUMNS
+  while rows * block < _LOGITS and width % (2 * block) == 0:
+    block *= 2
+  split = lambda x: jnp.moveaxis(x.reshape(rows, -1, block, *x.shape[2:]), 1, 0)
   parts = lax.map(columns, (split(hidden), split(targets)))
   return tuple(jnp.moveaxis(part, 0, 1).reshape(rows, width) for part in parts)
