@@ -56,12 +56,13 @@ def _attend_bwd(backend, residuals, cotangents):
 _attend.defvjp(_attend_fwd, _attend_bwd)
 
 
-def cache_specs(mesh, keys):
+def cache_specs(mesh, keys, slots="slots"):
   """PartitionSpecs of (q, cache, layer, first, limits, lse) on `mesh`.
 
   Query heads are split where the KV heads that they read are, and not otherwise.
+  `slots` is the slots' logical axis, None where they are whole on every device.
   """
-  cache = spec(mesh, (None, "batch", "kv_heads", "slots", None), keys.shape)
+  cache = spec(mesh, (None, "batch", "kv_heads", slots, None), keys.shape)
   batch, kv = cache[1], cache[2]
   p = jax.sharding.PartitionSpec
   return p(batch, None, kv, None), cache, p(), p(batch), p(batch, None), p(batch, None, kv)
@@ -88,14 +89,22 @@ def merge_shards(o, lse):
   return o, top + jnp.log(total)
 
 
-def _forward(q, keys, values, layer, first, limits, backend):
-  if not is_split(backend.mesh, keys):
+def forward(q, keys, values, layer, first, limits, backend, split):
+  """The kernels' `forward`, within shards where slots are split or the kernels need it.
+
+  Args:
+    split: whether the slots are split over the context axis of the backend's mesh.
+  """
+  if not (split or backend.needs_shards):
     return backend.kernels.forward(q, keys, values, layer, first, limits)
-  heads, cache, scalar, per_batch, per_query, lse_spec = cache_specs(backend.mesh, keys)
+  axis = "slots" if split else None
+  heads, cache, scalar, per_batch, per_query, lse_spec = cache_specs(backend.mesh, keys, axis)
 
   def local(q, keys, values, layer, first, limits):
-    first, limits = local_window(first, limits, backend.mesh, keys.shape[3])
-    return merge_shards(*backend.kernels.forward(q, keys, values, layer, first, limits))
+    if split:
+      first, limits = local_window(first, limits, backend.mesh, keys.shape[3])
+    part = backend.kernels.forward(q, keys, values, layer, first, limits)
+    return merge_shards(*part) if split else part
 
   return jax.shard_map(
     local,
@@ -106,15 +115,23 @@ def _forward(q, keys, values, layer, first, limits, backend):
   )(q, keys, values, layer, first, limits)
 
 
+def _forward(q, keys, values, layer, first, limits, backend):
+  split = is_split(backend.mesh, keys)
+  return forward(q, keys, values, layer, first, limits, backend, split)
+
+
 def _backward_q(q, keys, values, layer, first, limits, o, lse, do, dlse, backend):
-  if not is_split(backend.mesh, keys):
+  split = is_split(backend.mesh, keys)
+  if not (split or backend.needs_shards):
     return backend.kernels.backward_q(q, keys, values, layer, first, limits, o, lse, do, dlse)
-  heads, cache, scalar, per_batch, per_query, lse_spec = cache_specs(backend.mesh, keys)
+  axis = "slots" if split else None
+  heads, cache, scalar, per_batch, per_query, lse_spec = cache_specs(backend.mesh, keys, axis)
 
   def local(q, keys, values, layer, first, limits, *results):
-    first, limits = local_window(first, limits, backend.mesh, keys.shape[3])
+    if split:
+      first, limits = local_window(first, limits, backend.mesh, keys.shape[3])
     dq = backend.kernels.backward_q(q, keys, values, layer, first, limits, *results)
-    return lax.psum(dq, "context")
+    return lax.psum(dq, "context") if split else dq
 
   return jax.shard_map(
     local,

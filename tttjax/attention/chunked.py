@@ -6,6 +6,9 @@ import jax.numpy as jnp
 from tttjax.attention.blocks import add_block, block_scores, finish, nothing_seen, read, visited
 from tttjax.attention.folding import fold, fold_limits, unfold
 
+# Arrays that are split over a mesh may be given whole: XLA splits the work as they are.
+SPLIT_BY_XLA = True
+
 
 def forward(q, keys, values, layer, first, limits):
   """Attention output and logsumexp.

@@ -6,6 +6,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from tttjax.attention import cached
 from tttjax.attention.backends import Backend
 
 
@@ -19,7 +20,7 @@ def attend_written(q, k, v, keys, values, layer, first, limits, offset, backend=
     keys, values: [L, B, K, S, d], after they were written. No cotangent is formed for them: that
       of k and v stands for it. A tangent passes, as the derivative of a gradient needs.
     offset: int32 scalar, traced.
-    backend: static; the kernels. Its mesh is not used.
+    backend: static; the kernels, and the mesh that they may have to be called on.
 
   Returns:
     o float32 [B, T, H, d] and lse float32 [B, T, H], differentiable in q, k and v; twice by
@@ -31,11 +32,11 @@ def attend_written(q, k, v, keys, values, layer, first, limits, offset, backend=
 @functools.partial(jax.custom_vjp, nondiff_argnums=(9,))
 def _attend(q, k, v, keys, values, layer, first, limits, offset, backend):
   del k, v, offset
-  return backend.kernels.forward(q, keys, values, layer, first, limits)
+  return cached.forward(q, keys, values, layer, first, limits, backend, split=False)
 
 
 def _attend_fwd(q, k, v, keys, values, layer, first, limits, offset, backend):
-  o, lse = backend.kernels.forward(q, keys, values, layer, first, limits)
+  o, lse = cached.forward(q, keys, values, layer, first, limits, backend, split=False)
   # The layer alone: these slots are carried through the layers, so that autodiff keeps what is
   # saved here once per layer.
   keys, values = (lax.dynamic_index_in_dim(slots, layer, 0) for slots in (keys, values))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
+from tttjax.attention.backends import check_attention
 from tttjax.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from tttjax.checkpoint.stored_tensor import DTYPES, StoredTensor, format_code, num_bytes
 from tttjax.models.decoder import Decoder, Params, abstract_params
@@ -24,7 +25,7 @@ _CHUNK_BYTES = 4 << 20  # Bounds the file pages mapped, and their copy, at a tim
 
 
 def from_pretrained(
-  path, mesh: jax.sharding.Mesh | None = None, dtype=None
+  path, mesh: jax.sharding.Mesh | None = None, dtype=None, attention: str = "auto"
 ) -> tuple[Decoder, Params]:
   """Loads a checkpoint in Hugging Face's layout (transformers 4 or 5) or a GGUF file.
 
@@ -38,21 +39,24 @@ def from_pretrained(
       a multi-process program every process calls this and reads only what its devices hold.
     dtype: data type of parameters and activations; None means bfloat16 on accelerators and
       float32 on CPU.
+    attention: the kernels of attention over a cache: "portable", "pallas_tpu", or "auto", which
+      goes by the devices' platform.
 
   Returns:
     (model, params): the Flax module, and its parameters in `dtype` as nested dicts.
 
   Raises:
     UserError: the checkpoint is incomplete, corrupt or of another architecture, dtype is none of
-      float32, bfloat16 and float16, or mesh is no mesh.
+      float32, bfloat16 and float16, mesh is no mesh, or attention no backend.
   """
   check_mesh(mesh)
+  check_attention(attention)
   checkpoint = path if isinstance(path, Checkpoint) else open_checkpoint(path)
   config, stored = checkpoint.config, checkpoint.tensors
   if dtype is None:
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     dtype = jnp.float32 if platform == "cpu" else jnp.bfloat16
-  model = Decoder(config, dtype=DTYPES[format_code(dtype)], mesh=mesh)
+  model = Decoder(config, dtype=DTYPES[format_code(dtype)], mesh=mesh, attention=attention)
   target = abstract_params(model)
   params: dict[str, Any] = {}
   for layout in FAMILIES[config.model_type].layouts_of(config):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from tttjax.attention.backends import Backend
+from tttjax.attention.backends import Backend, backend_of
 from tttjax.attention.phases import SelfAttention
 from tttjax.models.decoder_config import DecoderConfig
 from tttjax.models.layers_apart import is_apart
@@ -230,6 +230,8 @@ class Decoder(nn.Module):
       parameters are the same.
     rope: False switches the rotary embedding off, on queries and keys (paper, Table 3). A cache
       belongs to the model that made it: prefill again with `model.clone(rope=False)`.
+    attention: the kernels of attention over a cache (tttjax.attention.backends): auto, portable or
+      pallas_tpu.
   """
 
   config: DecoderConfig
@@ -237,6 +239,7 @@ class Decoder(nn.Module):
   mesh: Mesh | None = None
   unroll: bool = False
   rope: bool = True
+  attention: str = "auto"
 
   def setup(self):
     c = self.config
@@ -257,7 +260,7 @@ class Decoder(nn.Module):
   @property
   def backend(self) -> Backend:
     """How this model's attention over a cache is computed."""
-    return Backend(self.mesh)
+    return backend_of(self.attention, self.mesh)
 
   def hidden(self, tokens: jax.Array, positions: jax.Array, memory=SelfAttention()):
     """Hidden states before the head.

@@ -72,11 +72,15 @@ class Session:
 
   @classmethod
   def open(
-    cls, path: str | Checkpoint, mesh: jax.sharding.Mesh | None = None, dtype=None
+    cls,
+    path: str | Checkpoint,
+    mesh: jax.sharding.Mesh | None = None,
+    dtype=None,
+    attention: str = "auto",
   ) -> "Session":
     """Loads a checkpoint, as `from_pretrained` does, with its tokenizer and stop ids."""
     checkpoint = path if isinstance(path, Checkpoint) else open_checkpoint(path)
-    model, params = from_pretrained(checkpoint, mesh, dtype)
+    model, params = from_pretrained(checkpoint, mesh, dtype, attention)
     return cls(model, params, checkpoint.tokenizer, checkpoint.stop_ids, checkpoint.trained_length)
 
   def beside(self) -> "Session":
