@@ -88,15 +88,15 @@ def assert_close(got, wanted, error):
 
 @pytest.mark.parametrize(
   "heads, kv_heads, dim",
-  [(1, 1, 128), (2, 1, 64), (9, 3, 64), (9, 3, 128), (8, 2, 64), (4, 1, 128), (5, 1, 64)]
-  + [(12, 2, 128), (7, 1, 64), (8, 1, 128), (9, 1, 64), (2, 2, 80)],
+  [(1, 1, 128), (4, 2, 64), (9, 3, 64), (8, 2, 128), (5, 1, 128), (6, 1, 64), (7, 1, 64)]
+  + [(8, 1, 128), (9, 1, 64)],
 )
 def test_float32_equals_dense_attention(heads, kv_heads, dim):
   p = problem(heads, kv_heads, dim)
   assert_close(kernels(p), dense(p), 2e-5)
 
 
-@pytest.mark.parametrize("heads, kv_heads, dim", [(9, 3, 64), (8, 2, 128), (7, 1, 64), (4, 4, 16)])
+@pytest.mark.parametrize("heads, kv_heads, dim", [(9, 3, 64), (8, 2, 128)])
 def test_bfloat16_is_as_near_to_dense_attention_as_the_portable_kernels(heads, kv_heads, dim):
   p = problem(heads, kv_heads, dim, jnp.bfloat16)
   wanted, ours, theirs = dense(p), kernels(p), portable(p)
@@ -109,7 +109,7 @@ def test_bfloat16_is_as_near_to_dense_attention_as_the_portable_kernels(heads, k
 
 
 def test_rows_that_see_no_slot_are_zero_and_masked():
-  p = problem(6, 2, 64, limits=[[0] * 13, [37, 20, 38, -5] + [0] * 9])
+  p = problem(4, 2, 64, limits=[[0] * 13, [37, 20, 38, -5] + [0] * 9])
   o, lse, dq = kernels(p)
   empty = np.ones((_B, 13), bool)
   empty[1, 2] = False
@@ -120,7 +120,8 @@ def test_rows_that_see_no_slot_are_zero_and_masked():
 @pytest.mark.parametrize("spoiled", [1e4, np.nan])
 @pytest.mark.parametrize("dim", [64, 128])
 def test_slots_that_no_row_sees_change_nothing(spoiled, dim):
-  p = problem(6, 2, dim, first=(130, 0), limits=[[200] * 6 + [131] * 7, [129] * 12 + [5]])
+  windows = dict(first=(130, 0), limits=[[200] * 6 + [131] * 7, [129] * 12 + [5]])
+  p = problem(4 if dim == 64 else 8, 2, dim, **windows)
   slots = np.arange(_S)
   seen = (slots >= p.first[:, None]) & (slots < p.limits.max(1)[:, None])
   spoil = lambda x: jnp.where(seen[None, :, None, :, None], x, spoiled).at[1 - _LAYER].set(spoiled)
@@ -132,35 +133,36 @@ def test_slots_that_no_row_sees_change_nothing(spoiled, dim):
 
 def test_spans_anywhere_and_layers_are_one_program(compilations):
   """Every start and layer, at the edges of blocks too, without compiling again."""
-  tokens = 9
-  p = problem(6, 2, 64, tokens=tokens, first=(0, 0))
+  p = problem(4, 2, 64, first=(0, 0))
+  tokens = p.limits.shape[1]
 
-  @jax.jit
-  def span(p, start, layer):
-    limits = jnp.broadcast_to(start + jnp.arange(1, tokens + 1, dtype=jnp.int32), p.limits.shape)
-    return cached(dataclasses.replace(p, limits=limits), layer=layer)
+  def at(p, start):
+    limits = start + jnp.arange(1, tokens + 1, dtype=jnp.int32)
+    return dataclasses.replace(p, limits=jnp.broadcast_to(limits, p.limits.shape))
 
-  starts = [0, 118, 119, 120, 127, 128, 129, 256, _S - tokens]
+  span = jax.jit(lambda p, start, layer: cached(at(p, start), layer=layer))
+
+  starts = [0, 114, 115, 116, 127, 128, 129, 256, _S - tokens]
   span(p, np.int32(1), np.int32(0))
   before = compilations()
   got = [span(p, np.int32(start), np.int32(start % 2)) for start in starts]
   assert compilations() == before
   for start, results in zip(starts, got):
-    limits = jnp.broadcast_to(start + jnp.arange(1, tokens + 1, dtype=jnp.int32), (_B, tokens))
-    turned = dataclasses.replace(p, limits=limits)
-    if start % 2 == 0:
-      turned = dataclasses.replace(turned, keys=p.keys[::-1], values=p.values[::-1])
-    assert_close(results, dense(turned), 2e-5)
+    here = at(p, start)
+    if start % 2 == 0:  # in layer 0
+      here = dataclasses.replace(here, keys=p.keys[::-1], values=p.values[::-1])
+    assert_close(results, dense(here), 2e-5)
 
 
 @pytest.mark.parametrize("dim", [64, 128])
 def test_a_decoded_token_and_a_chunk_of_prefill(dim):
   token = problem(8, 2, dim, tokens=1, limits=[[_S], [200]])
-  assert_close(kernels(token), dense(token), 2e-5)
   chunk = 140 + np.broadcast_to(np.arange(1, 65), (_B, 64))
   chunk = problem(4, 1, dim, tokens=64, first=(0, 0), limits=chunk)
   assert slot_grid.row_block(64 * 4)[1] == 8
-  assert_close(kernels(chunk), dense(chunk), 2e-5)
+  for p in (token, chunk):
+    ours = jax.jit(pallas_tpu.forward)(p.q, p.keys, p.values, _LAYER, p.first, p.limits)
+    assert_close(ours, dense(p)[:2], 2e-5)
 
 
 def test_large_scores_do_not_overflow():
@@ -193,22 +195,17 @@ def test_contexts_under_vmap_are_those_one_by_one(shared):
 
 
 def test_nested_vmap_reads_each_context_from_its_own_cache():
-  """Four caches: one for each pair of an outer and an inner index, of which q has the inner."""
+  """Queries have the inner axis, keys the outer one, values both."""
   p = problem(4, 2, 64)
-  double = lambda x: jnp.stack([x, 2 * x])
-  caches = double(double(p.keys)), double(double(p.values))
-  inner = jax.vmap(lambda q, k, v: chunked_or(q, k, v, p), (0, 0, 0))
-  outer = jax.jit(jax.vmap(inner, (None, 0, 0)))
-  o, _ = outer(double(p.q), *caches)
-  for i in range(2):
-    for j in range(2):
-      q, k, v = (x * f for x, f in zip((p.q, p.keys, p.values), (1 + j, *[(1 + i) * (1 + j)] * 2)))
-      wanted, _ = chunked.forward(q, k, v, _LAYER, p.first, p.limits)
-      np.testing.assert_allclose(o[i, j], wanted, atol=1e-4)
+  several = lambda x, n: jnp.stack([x * (i + 1) for i in range(n)])
+  q, keys, values = several(p.q, 2), several(p.keys, 3), several(several(p.values, 2), 3)
 
+  def both(forward):
+    one = lambda q, k, v: forward(q, k, v, _LAYER, p.first, p.limits)
+    return jax.jit(jax.vmap(jax.vmap(one, (0, None, 0)), (None, 0, 0)))(q, keys, values)
 
-def chunked_or(q, k, v, p):
-  return pallas_tpu.forward(q, k, v, _LAYER, p.first, p.limits)
+  for ours, theirs in zip(both(pallas_tpu.forward), both(chunked.forward)):
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ _SETTINGS = {
     {"models": ["a", "b"], "checkpoint_sha256": {"a": "1", "b": "2"}},
     {"mesh.data": 4},
     {"batch_contexts": 8},
+    {"attention": "pallas_tpu"},
     {"git_hash": "new"},
   ],
 )

@@ -177,6 +177,7 @@ def test_report_is_self_contained(finished):
     (["--config.contexts=many"], "--config.contexts=many: expected a comma-separated list"),
     (["--config.contexts=2,3"], "config.contexts has 2 numbers for 1 lengths"),
     (["--config.seeds=-1"], "config.seeds: -1 must be at least 0"),
+    (["--config.attention=flash"], "config.attention='flash': choose one of auto, portable"),
     (["--config.unit=words"], "config.unit='words': choose tokens or native"),
     (["--config.strategies=qtt"], "config.strategies: unknown 'qtt'; did you mean 'qttt'?"),
     (["--config.strategies=qttt(stpes=1)"], "qttt has no option 'stpes'; did you mean 'steps'?"),

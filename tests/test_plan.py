@@ -148,6 +148,7 @@ def run(*arguments):
     (("--model=8B", "--context=0"), "--context=0: at least 1"),
     (("--model=8B", "--context=64"), "--strategy: span=128 inputs and their targets need"),
     (("--model=8B", "--strategy=beam"), "--strategy: beam cannot be planned: choose in_context"),
+    (("--model=8B", "--attention=flash"), "--attention='flash': choose one of auto, portable"),
     (("--model=8B", "--topology=tpu"), "topology 'tpu': choose a family"),
   ],
 )

@@ -1,4 +1,5 @@
-"""Released models' sizes at 32k tokens compile for eight v5e chips and fit; no TPU is needed."""
+"""Released models' sizes at 32k tokens compile for eight v5e chips and fit, and so do the
+attention's kernels for every TPU; none is needed."""
 
 import functools
 import importlib.util
@@ -24,13 +25,11 @@ _HBM = 15.75 * 2**30
 _SECONDS = 1200
 
 
-@functools.cache
-def compiled(model: str, tensor: int, context: int) -> dict:
-  """program -> its line of tests/tpu_aot.py."""
+def lines(module: str, *flags: str) -> list[dict]:
+  """What a module of tests/ prints."""
   env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-  flags = [f"--model={model}", f"--tensor={tensor}", f"--context={context}"]
   run = subprocess.run(
-    [sys.executable, "-m", "tests.tpu_aot", "--topology=v5e:2x4", *flags],
+    [sys.executable, "-m", f"tests.{module}", *flags],
     cwd=_ROOT,
     env=env,
     capture_output=True,
@@ -39,8 +38,14 @@ def compiled(model: str, tensor: int, context: int) -> dict:
     check=False,
   )
   assert run.returncode == 0, run.stderr[-4000:]
-  lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-  return {line["program"]: line for line in lines}
+  return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+
+
+@functools.cache
+def compiled(model: str, tensor: int, context: int) -> dict:
+  """program -> its line of tests/tpu_aot.py."""
+  flags = [f"--model={model}", f"--tensor={tensor}", f"--context={context}"]
+  return {line["program"]: line for line in lines("tpu_aot", "--topology=v5e:2x4", *flags)}
 
 
 @pytest.mark.parametrize(
@@ -76,3 +81,23 @@ class TestV5e8:
     # XLA may gather the logits of the one token to sort them, and nothing else.
     logits = sizes.architecture(model).vocab_size
     assert set(compiled(model, tensor, context)[program]["gathered"]) <= {logits}
+
+
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:1x1", "v5p:2x2x1", "v6e:1x1"])
+@pytest.mark.parametrize(
+  "flags",
+  [
+    ["--models", "Qwen3-8B", "SmolLM2-135M", "--dtypes", "bfloat16"],
+    pytest.param([], marks=pytest.mark.slow, id="all"),
+  ],
+)
+def test_the_attention_kernels_compile_and_copy_no_cache(topology, flags):
+  """head_dim 128 and 64, a span with its gradient, a chunk of prefill, a decoded token."""
+  found = lines("tpu_kernels_aot", f"--topology={topology}", *flags)
+  assert len(found) in (8, 24)
+  for line in found:
+    print(line)
+    assert line["calls"] == 1
+    # A layer takes 50 MB at least; four of keys and four of values come as they are, not padded.
+    assert line["temp"] < 1 << 20
+    assert line["argument"] < 8.1 * line["layer"]

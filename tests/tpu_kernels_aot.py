@@ -1,14 +1,15 @@
-"""Compiles the TPU kernels of the attention alone, ahead of time, at the shapes of real models.
+"""Compiles the attention's TPU kernels alone, at real models' shapes, without a TPU.
 
-  python -m tests.tpu_kernels_aot v4:2x2x1 v5e:1x1
+  python -m tests.tpu_kernels_aot --topology=v5e:1x1 --models SmolLM2-135M --dtypes bfloat16
 
-prints one JSON line per topology, model, phase and kernel: seconds to compile, bytes of the
-arguments' largest, of all arguments and of temporaries, on one device. Needs libtpu.
+prints one JSON line per model, phase, dtype and kernel: seconds to compile, bytes of the arguments,
+of one layer of keys or values and of temporaries, and how many kernels the program calls. Needs
+libtpu (extra `tpu-aot`).
 """
 
+import argparse
 import json
 import math
-import sys
 import time
 
 import jax
@@ -25,7 +26,7 @@ MODELS = {"Qwen3-8B": (32, 8, 128), "Llama-3.2-1B": (32, 8, 64), "SmolLM2-135M":
 PHASES = {"span": 128, "prefill": 512, "decode": 1}
 
 
-def calls(model: str, phase: str, dtype, device):
+def calls(model: str, phase: str, dtype: str, device):
   """kernel -> (function, abstract arguments) on one device."""
   (heads, kv_heads, dim), tokens = MODELS[model], PHASES[phase]
   placed = jax.sharding.SingleDeviceSharding(device)
@@ -33,38 +34,36 @@ def calls(model: str, phase: str, dtype, device):
   slots = abstract(dtype, LAYERS, 1, kv_heads, CAPACITY, dim)
   i32, f32 = jnp.int32, jnp.float32
   q = abstract(dtype, 1, tokens, heads, dim)
-  forward = q, slots, slots, abstract(i32), abstract(i32, 1), abstract(i32, 1, tokens)
+  read = q, slots, slots, abstract(i32), abstract(i32, 1), abstract(i32, 1, tokens)
   o, lse = abstract(f32, *q.shape), abstract(f32, 1, tokens, heads)
-  found = {"forward": (pallas_tpu.forward, forward)}
+  found = {"forward": (pallas_tpu.forward, read)}
   if phase == "span":
-    found["backward_q"] = pallas_tpu.backward_q, (*forward, o, lse, o, lse)
+    found["backward_q"] = pallas_tpu.backward_q, (*read, o, lse, o, lse)
   return found
 
 
 def main():
-  for name in sys.argv[1:]:
-    device = compiled.devices_of(Topology(*name.split(":")))[0]
-    for model in MODELS:
-      for phase in PHASES:
-        for dtype in (jnp.bfloat16, jnp.float32):
-          for kernel, (function, arguments) in calls(model, phase, dtype, device).items():
-            begin = time.perf_counter()
-            done = jax.jit(function).lower(*arguments).compile()
-            memory = done.memory_analysis()
-            line = {
-              "topology": name,
-              "model": model,
-              "phase": phase,
-              "dtype": jnp.dtype(dtype).name,
-              "kernel": kernel,
-              "seconds": round(time.perf_counter() - begin, 1),
-              "layer": jnp.dtype(dtype).itemsize * math.prod(arguments[1].shape[1:]),
-              "argument": memory.argument_size_in_bytes,
-              "output": memory.output_size_in_bytes,
-              "temp": memory.temp_size_in_bytes,
-              "calls": done.as_text().count('custom_call_target="tpu_custom_call"'),
-            }
-            print(json.dumps(line), flush=True)
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--topology", default="v5e:1x1")
+  parser.add_argument("--models", nargs="+", default=list(MODELS))
+  parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+  args = parser.parse_args()
+  device = compiled.devices_of(Topology(*args.topology.split(":")))[0]
+  cases = [(m, p, d) for m in args.models for p in PHASES for d in args.dtypes]
+  for case in cases:
+    for kernel, (function, arguments) in calls(*case, device).items():
+      begin = time.perf_counter()
+      done = jax.jit(function).lower(*arguments).compile()
+      memory = done.memory_analysis()
+      line = dict(zip(("model", "phase", "dtype"), case)) | {
+        "kernel": kernel,
+        "seconds": round(time.perf_counter() - begin, 1),
+        "argument": memory.argument_size_in_bytes,
+        "layer": arguments[1].dtype.itemsize * math.prod(arguments[1].shape[1:]),
+        "temp": memory.temp_size_in_bytes,
+        "calls": done.as_text().count('custom_call_target="tpu_custom_call"'),
+      }
+      print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

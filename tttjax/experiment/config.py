@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from tttjax import spec
+from tttjax.attention.backends import check_attention
 from tttjax.checkpoint import Checkpoint, open_checkpoint
 from tttjax.decode.sampling_config import SamplingConfig
 from tttjax.errors import UserError
@@ -86,6 +87,10 @@ def check(config: config_dict.ConfigDict) -> Plan:
     raise UserError(f"config.seeds: {max(config.seeds)} must be below 2^31")
   _at_least(config, "sampling.max_new_tokens", 0)
   _check_sampling(config)
+  try:
+    check_attention(config.attention)
+  except UserError as error:
+    raise UserError(f"config.{error}") from None
   tasks = _parse("tasks", config.tasks, TASKS)
   strategies = _parse("strategies", config.strategies, STRATEGIES)
   for name, task in tasks.items():

@@ -8,8 +8,9 @@ from typing import Any
 _LISTS = ("models", "tasks", "lengths", "seeds", "strategies")
 # Kept as they were when the run was begun, or made here.
 _HISTORY = ("git_hash", "grown")
-# How many contexts are worked on at a time, which changes the rows by rounding or not at all.
-_AT_ONCE = ("mesh.data", "batch_contexts")
+# How it is computed, which changes the rows by rounding or not at all: how many contexts at a time,
+# and the attention's kernels.
+_COMPUTED = ("mesh.data", "batch_contexts", "attention")
 _ABSENT = "(absent)"
 
 Settings = Mapping[str, Any]
@@ -39,7 +40,7 @@ def grown(old: Settings, new: Settings) -> tuple[dict[str, Any], list[str]]:
     elif name == "contexts":
       problems += _fewer_contexts(old, new)
       added[name] = now
-    elif name in _AT_ONCE:
+    elif name in _COMPUTED:
       added[name] = now
     elif name == "questions" and _is_count(before) and _is_count(now) and now > before:
       added[name] = now

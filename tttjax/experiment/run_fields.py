@@ -94,6 +94,10 @@ _FIELDS = {
     "contexts that one program works on at a time, each with weights of its own: sooner done where"
     " reading the weights is what takes long, in as many times the memory",
   ),
+  "attention": (
+    "auto",
+    "what computes attention over a cache: auto, portable, or pallas_tpu (docs/attention.md)",
+  ),
   "mesh.data": (1, "groups of devices, each with contexts of its own"),
   "mesh.fsdp": (1, "devices that split every weight, and the batch"),
   "mesh.tensor": (1, "devices that split heads, MLP and vocabulary"),

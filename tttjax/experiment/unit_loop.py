@@ -72,7 +72,7 @@ def run(plan: Plan, samples: Samples, group: Group) -> Iterator[Event]:
     UserError: an example is no longer the one that rows of it were made from.
   """
   programs = set()  # that ran before: what is new is compiled first
-  size = plan.config.batch_contexts
+  size, attention = plan.config.batch_contexts, plan.config.attention
   for model in plan.models:
     work, sessions = Work(plan, model), []
     for places in _batches(group.share(work.places()), size):
@@ -91,7 +91,7 @@ def run(plan: Plan, samples: Samples, group: Group) -> Iterator[Event]:
         yield Started(asked[0].place, strategy, bool(new))
         began = time.monotonic()
         if not sessions:
-          sessions = [Session.open(plan.models[model], group.mesh)]
+          sessions = [Session.open(plan.models[model], group.mesh, attention=attention)]
           sessions += [sessions[0].beside() for _ in range(size - 1)]
         keeping = contextlib.nullcontext()
         if group.alone and size == 1:

@@ -15,6 +15,7 @@ import jax
 
 from tttjax import flags as command_line
 from tttjax import spec
+from tttjax.attention.backends import BACKENDS, check_attention
 from tttjax.checkpoint import open_checkpoint
 from tttjax.errors import UserError
 from tttjax.models.decoder_config import DecoderConfig
@@ -30,6 +31,9 @@ _TOPOLOGY = flags.DEFINE_string(
 _STRATEGY = flags.DEFINE_string(
   "strategy", "qttt", f"of: {', '.join(planned_work.PLANNED)}; with options"
 )
+_ATTENTION = flags.DEFINE_string(
+  "attention", "auto", f"kernels of the attention: auto, {', '.join(BACKENDS)}"
+)
 _ANSWER = flags.DEFINE_integer("max_new_tokens", 512, "longest answer, tokens")
 
 
@@ -40,6 +44,10 @@ def main() -> int:
   for name, value in (("context", _CONTEXT.value), ("max_new_tokens", _ANSWER.value)):
     if value < 1:
       raise UserError(f"--{name}={value}: at least 1")
+  try:
+    attention = check_attention(_ATTENTION.value)
+  except UserError as error:
+    raise UserError(f"--{error}") from None
   strategy = spec.parse(_STRATEGY.value, STRATEGIES, "--strategy")
   name, architecture = _model()
   try:
@@ -48,14 +56,14 @@ def main() -> int:
     raise UserError(f"--strategy: {error}") from None
   print(plan_text.heading(name, work, spec.canonical(strategy, STRATEGIES)) + "\n")
   if len(candidates) == 1:
-    asked = planning.plan(work, candidates[0])
+    asked = planning.plan(work, candidates[0], attention)
     print(f"{plan_text.table(asked)}\n\n{plan_text.verdict(asked)}")
     if asked.fits:
       return 0
     every = topologies(asked.topology.family)
     candidates = every[every.index(asked.topology) + 1 :]
   plan = None
-  for plan in planning.smallest(work, candidates):
+  for plan in planning.smallest(work, candidates, attention):
     if not plan.fits:
       print(plan_text.verdict(plan), file=sys.stderr)
   family = topologies(_TOPOLOGY.value)[0].family

@@ -71,8 +71,11 @@ class Plan:
     return self.spare >= 0
 
 
-def plan(work: Work, topology: Topology) -> Plan:
+def plan(work: Work, topology: Topology, attention: str = "auto") -> Plan:
   """Compiles the phases for a TPU topology, or adds up what a GPU holds.
+
+  Args:
+    attention: the kernels, as of `Decoder`.
 
   Raises:
     UserError: a TPU, and libtpu is not installed.
@@ -81,7 +84,7 @@ def plan(work: Work, topology: Topology) -> Plan:
   device = topology.device
   seconds = ideal(work, topology)
   phases = []
-  for name, program in _programs(work, topology, sizes).items():
+  for name, program in _programs(work, topology, sizes, attention).items():
     if device.is_tpu:
       total = compiled.memory(program)
     else:
@@ -91,7 +94,7 @@ def plan(work: Work, topology: Topology) -> Plan:
   return Plan(topology, work, shown, tuple(phases))
 
 
-def smallest(work: Work, candidates: Sequence[Topology]) -> Iterator[Plan]:
+def smallest(work: Work, candidates: Sequence[Topology], attention: str = "auto") -> Iterator[Plan]:
   """Plans of the candidates, the smallest first, up to the first that fits.
 
   Those that cannot hold weights, cache and fast weights alone are passed over.
@@ -99,7 +102,7 @@ def smallest(work: Work, candidates: Sequence[Topology]) -> Iterator[Plan]:
   for topology in candidates:
     if least(work, topology) > topology.device.memory:
       continue
-    found = plan(work, topology)
+    found = plan(work, topology, attention)
     yield found
     if found.fits:
       return
@@ -120,12 +123,15 @@ def mesh_sizes(architecture: DecoderConfig, devices: int) -> dict[str, int]:
   return {"data": 1, "fsdp": 1, "tensor": tensor, "context": devices // tensor}
 
 
-def _programs(work: Work, topology: Topology, sizes: dict[str, int]) -> dict[str, Program]:
+def _programs(
+  work: Work, topology: Topology, sizes: dict[str, int], attention: str
+) -> dict[str, Program]:
   if topology.device.is_tpu:
     mesh = make_mesh(**sizes, devices=compiled.devices_of(topology))
   else:
     mesh = _abstract_mesh(sizes)
-  return programs(Decoder(work.architecture, jnp.bfloat16, mesh), work)
+  model = Decoder(work.architecture, jnp.bfloat16, mesh, attention=attention)
+  return programs(model, work)
 
 
 def _abstract_mesh(sizes: dict[str, int]) -> AbstractMesh:
