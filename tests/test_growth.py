@@ -110,7 +110,7 @@ def test_a_grown_run_has_the_rows_of_one_that_was_that_large_from_the_start(
     assert kept == {k: v for k, v in old[key].items() if k != "amortised_flops"}
   assert json.loads((tmp_path / "grown" / "config.json").read_text())["grown"]
   # Nothing is missing: no context is made again but the first, no model is loaded.
-  monkeypatch.setattr(Session, "open", lambda *unused: pytest.fail("loaded the model"))
+  monkeypatch.setattr(Session, "open", lambda *unused, **named: pytest.fail("loaded the model"))
   assert run(tiny_run.config(checkpoint, **large), tmp_path / "grown").rows == added.rows
 
 
@@ -137,7 +137,7 @@ def test_examples_are_made_as_they_are_needed(checkpoint, tmp_path, monkeypatch)
   class Made(Exception):
     pass
 
-  def stop(*unused):
+  def stop(*unused, **named):
     raise Made
 
   # So many contexts could not be made before the first answer.

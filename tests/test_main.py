@@ -215,7 +215,7 @@ def test_report_is_self_contained(finished):
 def test_mistake_is_one_line_before_anything_is_loaded(
   start, capfd, monkeypatch, tmp_path, arguments, message
 ):
-  monkeypatch.setattr(Session, "open", lambda *unused: pytest.fail("loaded the model"))
+  monkeypatch.setattr(Session, "open", lambda *unused, **named: pytest.fail("loaded the model"))
   (tmp_path / "empty").mkdir()
   assert start(*arguments) == 2
   error = capfd.readouterr().err

@@ -10,7 +10,7 @@ import numpy as np
 from tttjax.attention.dealt_slots import TILE, dealt_order, places_before, slot_at, tile_size
 from tttjax.checks import as_array, check_number, is_concrete, shown
 from tttjax.errors import UserError
-from tttjax.layouts import row_major
+from tttjax.layouts import slots_as_entered
 from tttjax.sharding import axis_size, constrain, spec
 
 # Slots are a multiple of this, so that attention reads whole blocks and meshes deal whole tiles.
@@ -165,7 +165,7 @@ def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Ar
   size = axis_size(mesh, "context")
   if size == 1 or cache.shape[3] % size:
     start = (layer, zero, zero, offset, zero)
-    return row_major(lax.dynamic_update_slice(cache, new[None], start))
+    return slots_as_entered(lax.dynamic_update_slice(cache, new[None], start))
 
   def local(cache, new, layer, offset):
     places, tokens = cache.shape[3], new.shape[2]
@@ -180,7 +180,7 @@ def write_slots(cache: jax.Array, new: jax.Array, layer, offset, mesh) -> jax.Ar
     start = (layer, zero, zero, at, zero)
     old = lax.dynamic_slice(cache, start, (1, *cache.shape[1:3], width, cache.shape[4]))
     update = jnp.where(mine[None, None, None, :, None], fresh, old)
-    return row_major(lax.dynamic_update_slice(cache, update, start))
+    return slots_as_entered(lax.dynamic_update_slice(cache, update, start))
 
   cache_spec = spec(mesh, (None, "batch", "kv_heads", "slots", None), cache.shape)
   p = jax.sharding.PartitionSpec
