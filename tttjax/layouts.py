@@ -17,7 +17,7 @@ def row_major(x: jax.Array) -> jax.Array:
 
 
 def slots_as_entered(cache: jax.Array) -> jax.Array:
-  """The same for keys or values [..., S, d], which XLA for TPU has as [..., d, S] where only S is in
+  """The same for keys or values [..., S, d], which XLA for TPU has as [..., d, S] where S alone is in
   whole lanes: with heads of 64 row by row is twice as large.
   """
   slots, dim = cache.shape[-2:]
