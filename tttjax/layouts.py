@@ -17,8 +17,8 @@ def row_major(x: jax.Array) -> jax.Array:
 
 
 def slots_as_entered(cache: jax.Array) -> jax.Array:
-  """The same for keys or values [..., S, d]; XLA for TPU has them as [..., d, S] where S alone is in
-  whole lanes, since with heads of 64 row by row is twice as large.
+  """The same for keys or values [..., S, d], which XLA for TPU has as [..., d, S] where S alone is
+  in whole lanes: with heads of 64 row by row is twice as large.
   """
   slots, dim = cache.shape[-2:]
   if dim % _LANES == 0 or slots % _LANES:
