@@ -94,10 +94,10 @@ class TestV5e8:
 def test_the_attention_kernels_compile_and_copy_no_cache(topology, flags):
   """head_dim 128 and 64, a span with its gradient, a chunk of prefill, a decoded token."""
   found = lines("tpu_kernels_aot", f"--topology={topology}", *flags)
-  assert len(found) in (8, 24)
+  assert len(found) in (10, 30)
   for line in found:
     print(line)
     assert line["calls"] == 1
-    # A layer takes 50 MB at least; four of keys and four of values come as they are, not padded.
-    assert line["temp"] < 1 << 20
+    # Four layers of keys and four of values come as they are, not padded, and none is copied.
     assert line["argument"] < 8.1 * line["layer"]
+    assert line["temp"] < line["layer"] / 4

@@ -12,6 +12,8 @@ returns the output and the logsumexp in float32, and parts combine by `merge`.
   marked           the marked slots apart from the others, for measurements
   backends         which kernels compute it: the one dispatch; chunked (over blocks, folding) is
                    the portable one
+  pallas_tpu       the kernels for TPUs; slot_grid, what a step of them reads and sees; kernel_call,
+                   how they are run
   merging          the merge of parts
   no_gradient      constants whose derivative is an error
 """
