@@ -62,6 +62,25 @@ def test_each_layer_is_a_view_of_the_stack(model_and_params):
   assert taken["embed"] is params["embed"]
 
 
+def test_a_mesh_of_one_device_is_no_obstacle(model_and_params, cache, rng_tokens):
+  """As a process has that takes contexts by itself."""
+  model, params = model_and_params
+  device = jax.devices()[3]
+  placed = jax.tree.map(
+    lambda like, x: jax.device_put(x, like.sharding),
+    tt.abstract_params(model.clone(mesh=tt.make_mesh(devices=[device]))),
+    params,
+  )
+  on_mesh = model.clone(mesh=tt.make_mesh(devices=[device]))
+  (taken,) = apart(placed)
+  assert is_apart(taken) and taken["layers"][1]["mlp"]["up"]["kernel"].devices() == {device}
+  sampling, key = tt.SamplingConfig(max_new_tokens=8), jax.random.key(0)
+  own, _ = tt.prefill(on_mesh, placed, rng_tokens)
+  got = tt.generate(on_mesh, placed, None, own, rng_tokens[:, :8], key, sampling)
+  expected = tt.generate(model, params, None, cache, rng_tokens[:, :8], key, sampling)
+  np.testing.assert_array_equal(got.tokens, expected.tokens)
+
+
 def test_views_outlive_the_stack(model_and_params):
   _, params = model_and_params
   stack = {"layers": {"kernel": jnp.arange(3 * 40000, dtype=jnp.float32).reshape(3, 40000)}}

@@ -94,8 +94,10 @@ def test_run_prints_the_table(finished):
   for strategy in ("in-context", "thinking", "qTTT", r"qTTT on another context \(control\)"):
     assert re.search(rf"^ *128 +{strategy} +[01]\.\d+ \+- ", out, re.M), out
   # Not a terminal: one short line per cell, no bar; and where the page is.
-  *lines, page = err.strip().splitlines()
+  # Then how many programs it needed.
+  *lines, programs, page = err.strip().splitlines()
   assert pathlib.Path(page) == workdir / "report.html"
+  assert re.match(r"\d+ programs: ", programs)
   assert len(lines) == 4
   assert all(re.fullmatch(r"\w+ @ 128, bank_log: \d of 4 right", line) for line in lines)
 

@@ -54,6 +54,7 @@ def _in_host_memory(x) -> bool:
   return (
     isinstance(x, jax.Array)
     and is_concrete(x)
+    and x.is_fully_addressable
     and len(x.devices()) == 1
     and next(iter(x.devices())).platform == "cpu"
   )
@@ -62,7 +63,8 @@ def _in_host_memory(x) -> bool:
 def _views(x: jax.Array) -> list[jax.Array] | None:
   """x[0], x[1], ... in x's own memory; None where that is not to be had."""
   rows = np.asarray(x)
+  (device,) = x.devices()
   with jax.ensure_compile_time_eval():  # also where a caller's jit closes over the weights
-    views = [jax.device_put(row, x.sharding, may_alias=True) for row in rows]
+    views = [jax.device_put(row, device, may_alias=True) for row in rows]
   shared = views[-1].unsafe_buffer_pointer() == x.unsafe_buffer_pointer() + rows[:-1].nbytes
   return views if shared or rows[0].nbytes <= _SMALL else None
