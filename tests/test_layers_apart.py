@@ -10,7 +10,7 @@ import pytest
 import tttjax as tt
 from tttjax import together
 from tttjax.decode import generation
-from tttjax.models.layers_apart import apart, is_apart
+from tttjax.models.layers_apart import apart, apart_for, is_apart
 
 _LAYERS, _HIDDEN, _MLP = 3, 64, 96
 
@@ -74,11 +74,21 @@ def test_a_mesh_of_one_device_is_no_obstacle(model_and_params, cache, rng_tokens
   on_mesh = model.clone(mesh=tt.make_mesh(devices=[device]))
   (taken,) = apart(placed)
   assert is_apart(taken) and taken["layers"][1]["mlp"]["up"]["kernel"].devices() == {device}
-  sampling, key = tt.SamplingConfig(max_new_tokens=8), jax.random.key(0)
+  sampling, key = tt.SamplingConfig(max_new_tokens=20), jax.random.key(0)
   own, _ = tt.prefill(on_mesh, placed, rng_tokens)
   got = tt.generate(on_mesh, placed, None, own, rng_tokens[:, :8], key, sampling)
   expected = tt.generate(model, params, None, cache, rng_tokens[:, :8], key, sampling)
   np.testing.assert_array_equal(got.tokens, expected.tokens)
+
+
+def test_a_few_tokens_are_not_worth_the_longer_program(model_and_params):
+  _, params = model_and_params
+  assert [is_apart(apart_for(n, params)[0]) for n in (1, 15, 16, 8192)] == [
+    False,
+    False,
+    True,
+    True,
+  ]
 
 
 def test_views_outlive_the_stack(model_and_params):
@@ -122,7 +132,7 @@ def test_what_cannot_be_taken_apart_stays(model_and_params, fast):
 
 def test_inside_a_callers_jit_closing_over_the_weights(model_and_params, cache, rng_tokens):
   model, params = model_and_params
-  sampling = tt.SamplingConfig(max_new_tokens=4)
+  sampling = tt.SamplingConfig(max_new_tokens=20)
   run = lambda key: tt.generate(model, params, None, cache, rng_tokens[:, :8], key, sampling).tokens
   np.testing.assert_array_equal(jax.jit(run)(jax.random.key(0)), run(jax.random.key(0)))
 

@@ -16,7 +16,7 @@ from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.errors import UserError
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
-from tttjax.models.layers_apart import apart
+from tttjax.models.layers_apart import apart_for
 from tttjax.sharding import constrain
 from tttjax.together import program
 from tttjax.vmapped_bounds import anywhere
@@ -114,7 +114,7 @@ def beam_search(
     model,
     size,
     num_beams,
-    *apart(params, fast),
+    *apart_for(size, params, fast),
     cache,
     prompt,
     lengths,

@@ -17,7 +17,7 @@ from tttjax.decode.sampling_config import Sampling, SamplingConfig, check_sampli
 from tttjax.decode.suffix import align_right, check_suffix, encode, new_suffix
 from tttjax.models.decoder import Decoder, Params, variables
 from tttjax.models.fast_weights import check_fast
-from tttjax.models.layers_apart import apart
+from tttjax.models.layers_apart import apart_for
 from tttjax.together import program
 from tttjax.vmapped_bounds import anywhere
 
@@ -87,7 +87,7 @@ def generate(
     model,
     sampling.max_new_tokens,
     question_before,
-    *apart(params, fast),
+    *apart_for(sampling.max_new_tokens, params, fast),
     cache,
     prompt,
     lengths,
@@ -117,7 +117,7 @@ def stream(
   before = check_flag("question_before", question_before)
   prompt, lengths = _check(model, params, fast, cache, prompt, key, sampling, prompt_lengths)
   size, traced = sampling.max_new_tokens, sampling.traced(len(prompt))
-  params, fast = apart(params, fast)
+  params, fast = apart_for(size, params, fast)
   state = _start(model, size, before, params, fast, cache, prompt, lengths, key, traced)
   until = 1
   while True:

@@ -13,6 +13,13 @@ from tttjax.checks import is_concrete
 
 # A layer's tensor up to this may be copied: norms' scales, where they are not aligned.
 _SMALL = 1 << 16
+# New tokens; a few are decoded before the longer program is compiled.
+_WORTH = 16
+
+
+def apart_for(new_tokens: int, *trees):
+  """The trees `apart` where so many tokens are worth a program that takes longer to compile."""
+  return apart(*trees) if new_tokens >= _WORTH else trees
 
 
 def apart(*trees):
